@@ -1,0 +1,6 @@
+"""Weights on disk: reading, writing, hashing, and what names say. No arithmetic."""
+
+from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.opening import open
+
+__all__ = ["Checkpoint", "open"]

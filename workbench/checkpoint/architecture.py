@@ -1,0 +1,186 @@
+"""Which model a set of tensor names is: architecture, components, canonical names, markers. Told by names, never by sizes."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from workbench.checkpoint.blocks import Block, flux_block, unet_block
+
+if TYPE_CHECKING:
+    from workbench.checkpoint.base import Checkpoint
+
+
+class Architecture(enum.Enum):
+    SD1 = "SD 1.x"
+    SD2 = "SD 2.x"
+    SDXL = "SDXL"
+    FLUX = "Flux"
+    GENERIC = "generic"
+
+    @property
+    def input_blocks(self) -> int:
+        """How many input blocks the full-sized U-Net has; MID comes after them."""
+        return 9 if self is Architecture.SDXL else 12
+
+
+# prefix -> component, longest first where one begins another; a canonical name is what is left, with its component
+_PREFIXES: tuple[tuple[str, str], ...] = (
+    ("model.diffusion_model.", "denoiser"),
+    ("diffusion_model.", "denoiser"),
+    ("unet.", "denoiser"),
+    ("first_stage_model.", "vae"),
+    ("vae.", "vae"),
+    ("cond_stage_model.transformer.text_model.", "text_encoder"),
+    ("cond_stage_model.transformer.", "text_encoder"),
+    ("cond_stage_model.", "text_encoder"),
+    ("conditioner.embedders.0.transformer.text_model.", "text_encoder"),
+    ("conditioner.embedders.0.transformer.", "text_encoder"),
+    ("conditioner.embedders.0.", "text_encoder"),
+    ("conditioner.embedders.1.", "text_encoder_2"),
+    ("text_encoder.text_model.", "text_encoder"),
+    ("text_encoder.", "text_encoder"),
+    ("text_encoder_2.text_model.", "text_encoder_2"),
+    ("text_encoder_2.", "text_encoder_2"),
+)
+_DENOISER = re.compile(
+    r"(input_blocks|middle_block|output_blocks|double_blocks|single_blocks|single_transformer_blocks|down_blocks|up_blocks"
+    r"|mid_block|time_embed|time_embedding|label_emb|add_embedding|out|conv_in|conv_out|conv_norm_out|img_in|txt_in|time_in"
+    r"|vector_in|guidance_in|final_layer|x_embedder|context_embedder|time_text_embed|norm_out|proj_out|transformer_blocks)\."
+)
+_MARKERS = re.compile(r"(^|\.)(v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(min|max)|position_ids)$")
+_LAYERS = re.compile(r"down_blocks\.\d+\.resnets\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Name:
+    """A tensor's name taken apart: `prefix + rest` is the name in its file, `(component, rest)` is canonical."""
+
+    component: str
+    prefix: str
+    rest: str
+
+
+class Structure:
+    """What the names of one checkpoint say; see `structure_of`."""
+
+    def __init__(self, names: Mapping[str, Name], rank: Callable[[str], int]) -> None:
+        self._names = names
+        self._rank = rank
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        return _architecture(self._names, self._rank)
+
+    @cached_property
+    def denoiser(self) -> str:
+        """What diffusers calls the component that removes the noise."""
+        return "transformer" if self.architecture is Architecture.FLUX else "unet"
+
+    def component(self, key: str) -> str:
+        """`unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2` or `other`."""
+        found = self._names[key].component
+        return self.denoiser if found == "denoiser" else found
+
+    @cached_property
+    def components(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.component(key) for key in self._names))
+
+    def canonical(self, key: str) -> tuple[str, str]:
+        """The name by which tensors of different files match: component, and name without prefix."""
+        name = self._names[key]
+        return name.component, name.rest
+
+    @cached_property
+    def by_canonical(self) -> dict[tuple[str, str], str]:
+        return {self.canonical(key): key for key in self._names}
+
+    @cached_property
+    def _prefixes(self) -> dict[str, str]:
+        counts = Counter((name.component, name.prefix) for name in self._names.values())
+        return {component: prefix for (component, prefix), _ in reversed(counts.most_common())}
+
+    def spell(self, name: Name) -> str:
+        """How this checkpoint would write the name of another's tensor: with its own prefix for that component."""
+        return self._prefixes.get(name.component, name.prefix) + name.rest
+
+    def name(self, key: str) -> Name:
+        return self._names[key]
+
+    @cached_property
+    def _layers(self) -> int:
+        found = [int(m[1]) for name in self._names.values() if (m := _LAYERS.match(name.rest))]
+        return max(found) + 1 if found else 2
+
+    def block(self, key: str) -> Block | None:
+        """The block of the denoiser that `key` lies in, or None."""
+        name = self._names[key]
+        if name.component != "denoiser":
+            return None
+        if self.architecture is Architecture.FLUX:
+            return flux_block(name.rest)
+        return unet_block(name.rest, self.architecture.input_blocks, self._layers)
+
+    @cached_property
+    def prediction(self) -> str:
+        """`"v"` when a marker tensor says so, else `"epsilon"`; Flux predicts a `"flow"`."""
+        if self.architecture is Architecture.FLUX:
+            return "flow"
+        marked = any(name.rest == "v_pred" or name.rest.startswith("edm_vpred.") for name in self._names.values())
+        return "v" if marked else "epsilon"
+
+    @cached_property
+    def layout(self) -> str:
+        """`"LDM"`, `"diffusers"`, or `"BFL"` (Flux's own), told by the denoiser's names; `"plain"` without one."""
+        heads = {name.rest.split(".", 1)[0] for name in self._names.values() if name.component == "denoiser"}
+        if heads & {"double_blocks", "single_blocks", "final_layer", "img_in"}:
+            return "BFL"
+        if heads & {"input_blocks", "middle_block", "output_blocks", "time_embed"}:
+            return "LDM"
+        return "diffusers" if heads else "plain"
+
+
+def structure_of(checkpoint: Checkpoint) -> Structure:
+    """The structure of a checkpoint, from its names and (for SD 1.x or 2.x without text encoder) one tensor's rank."""
+    return Structure({key: split_name(key) for key in checkpoint}, lambda key: len(checkpoint.info(key).shape))
+
+
+def is_marker(key: str) -> bool:
+    """Whether a tensor is a mark or an index (`v_pred`, `position_ids`, ...), which is carried over and never averaged."""
+    return _MARKERS.search(key) is not None
+
+
+def split_name(key: str) -> Name:
+    """Component, prefix and the rest of a tensor's name in any file."""
+    for prefix, component in _PREFIXES:
+        if key.startswith(prefix):
+            return Name(component, prefix, key[len(prefix) :])
+    if key.startswith("transformer.") and _DENOISER.match(key[12:]):
+        return Name("denoiser", "transformer.", key[12:])
+    return Name("denoiser" if _DENOISER.match(key) else "other", "", key)
+
+
+def _architecture(names: Mapping[str, Name], rank: Callable[[str], int]) -> Architecture:
+    rests = {name.rest: key for key, name in names.items() if name.component == "denoiser"}
+    heads = {rest.split(".", 1)[0] for rest in rests}
+    if heads & {"double_blocks", "single_blocks", "single_transformer_blocks", "transformer_blocks", "time_text_embed"}:
+        return Architecture.FLUX
+    if heads & {"label_emb", "add_embedding"} or any(".transformer_blocks.1." in rest for rest in rests):
+        return Architecture.SDXL
+    if any(key.startswith("conditioner.embedders.") for key in names):
+        return Architecture.SDXL
+    if any(key.startswith("cond_stage_model.model.") for key in names):
+        return Architecture.SD2
+    if not heads & {"input_blocks", "middle_block", "output_blocks", "down_blocks", "mid_block", "up_blocks"}:
+        sd1 = any(key.startswith("cond_stage_model.transformer.") for key in names)
+        return Architecture.SD1 if sd1 else Architecture.GENERIC
+    # SD 2.x and SDXL project into their attention with a matrix, SD 1.x with a 1x1 convolution
+    projections = [key for rest, key in rests.items() if rest.endswith("proj_in.weight")]
+    if projections and all(rank(key) == 2 for key in projections):
+        return Architecture.SD2
+    return Architecture.SD1

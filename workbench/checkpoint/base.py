@@ -1,0 +1,88 @@
+"""`Checkpoint`: a read-only, lazy mapping from tensor name to tensor. Files and merges are both one; no file is read here."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from workbench.checkpoint.architecture import Structure, structure_of
+from workbench.tensors import Calculation, Part, Scope, Space, TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Checkpoint(Mapping[str, "torch.Tensor"]):
+    """Named tensors that are read when asked for.
+
+    `len`, `in`, iteration and `keys()` cost nothing; `checkpoint[key]` is `checkpoint.read(key)`.
+    """
+
+    name: str
+    metadata: Mapping[str, str]
+    space: Space = Space.WEIGHT
+    scope: Scope = Scope.ELEMENT  # what a part of it costs: ELEMENT means a slice is as cheap as its size
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[str]: ...
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __contains__(self, key: object) -> bool: ...
+
+    @abstractmethod
+    def info(self, key: str) -> TensorInfo:
+        """Shape and dtype of `key`, without reading it. Raises MissingTensorError."""
+
+    @abstractmethod
+    def read(self, key: str, part: Part = None) -> torch.Tensor:
+        """The tensor, or `Rows(start, stop)` or `Flat(start, stop)` of it, on the CPU in its own dtype; the caller's to keep."""
+
+    @abstractmethod
+    def sources(self) -> tuple[Path, ...]:
+        """Every file this checkpoint is read from."""
+
+    def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
+        """What `read` gives, in the calculation's dtype and on its device; a merge gives it unrounded."""
+        return self.read(key, part).to(calculation.device, calculation.dtype)
+
+    @final
+    def __getitem__(self, key: str) -> torch.Tensor:
+        return self.read(key)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Architecture, components, and the canonical name and block of each key."""
+        return structure_of(self)
+
+    @property
+    def architecture(self) -> str:
+        """`"SD 1.x"`, `"SD 2.x"`, `"SDXL"`, `"Flux"` or `"generic"`, told by key names."""
+        return self.structure.architecture.value
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The parts of a pipeline that are present: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`, `other`."""
+        return self.structure.components
+
+    def block(self, key: str) -> str | None:
+        """The block that `key` belongs to, as its community names it (`IN04`, `MID`, `double_blocks.3`), or None."""
+        block = self.structure.block(key)
+        return None if block is None else block.name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(self.info(key).nbytes for key in self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {self.architecture}, {len(self)} tensors, {self.nbytes / 1e6:.1f} MB>"
+
+    # Mapping would compare (and so read) every tensor
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__

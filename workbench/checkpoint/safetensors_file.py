@@ -1,0 +1,156 @@
+"""Reads one safetensors file by position, lazily, after judging its header. Why not the library: docs/decisions/0002."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, final
+
+from workbench.checkpoint.base import Checkpoint
+from workbench.errors import CheckpointError, MissingTensorError
+from workbench.tensors import DTYPE_CODES, Part, TensorInfo, elements, part_shape
+
+if TYPE_CHECKING:
+    import torch
+
+_LENGTH = 8  # bytes of the header's length, little-endian
+_LARGEST_HEADER = 100_000_000  # as in the safetensors library
+
+
+@final
+class SafetensorsFile(Checkpoint):
+    """One safetensors file. The file stays open, so replacing it on disk does not change what is read here."""
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.path = path
+        self.name = name or path.stem
+        self._file = _open(path)
+        weakref.finalize(self, self._file.close)
+        header, self._start = _read_header(path, self._file)
+        self.metadata: Mapping[str, str] = _metadata(path, header.pop("__metadata__", None))
+        size = os.fstat(self._file.fileno()).st_size - self._start
+        self._offsets = {key: _entry(path, key, entry) for key, entry in header.items()}
+        _check_layout(path, self._offsets, size)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._offsets
+
+    def info(self, key: str) -> TensorInfo:
+        return self._entry(key)[0]
+
+    def read(self, key: str, part: Part = None) -> torch.Tensor:
+        import torch
+
+        info, offset = self._entry(key)
+        first, last = elements(part, info.shape)
+        buffer = torch.empty((last - first) * info.itemsize, dtype=torch.uint8)
+        self._read_into(memoryview(buffer.numpy()), self._start + offset + first * info.itemsize, key)
+        return buffer.view(info.dtype).reshape(part_shape(part, info.shape))
+
+    def sources(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def _entry(self, key: str) -> tuple[TensorInfo, int]:
+        try:
+            return self._offsets[key]
+        except KeyError:
+            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
+
+    def _read_into(self, view: memoryview, offset: int, key: str) -> None:
+        while view:
+            if hasattr(os, "preadv"):
+                count = os.preadv(self._file.fileno(), [view], offset)
+            else:  # Windows has no positional read
+                with self._lock:
+                    self._file.seek(offset)
+                    count = self._file.readinto(view)  # type: ignore[attr-defined]
+            if not count:
+                raise CheckpointError(f"{self.path}: the file ended inside {key!r}; it was cut short after it was opened")
+            view, offset = view[count:], offset + count
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb", buffering=0)  # type: ignore[return-value]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The header as it was written, and the byte at which the tensors begin."""
+    size = os.fstat(file.fileno()).st_size
+    if size < _LENGTH:
+        raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; it is truncated, fetch it again")
+    (length,) = struct.unpack("<Q", file.read(_LENGTH))
+    if length > min(size - _LENGTH, _LARGEST_HEADER):
+        raise CheckpointError(
+            f"{path}: the header should have {length} bytes, but the file has {size}; "
+            "it is truncated or no safetensors file, fetch it again"
+        )
+    try:
+        header = json.loads(file.read(length).decode(), object_pairs_hook=_unique)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: the header is not JSON ({error}); this is no safetensors file") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the header is a JSON {type(header).__name__}, not an object; this is no safetensors file")
+    return header, _LENGTH + length
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} occurs twice")
+    return found
+
+
+def _metadata(path: Path, found: Any) -> dict[str, str]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise CheckpointError(f"{path}: __metadata__ must map names to strings")
+    return found
+
+
+def _entry(path: Path, key: str, entry: Any) -> tuple[TensorInfo, int]:
+    """Shape, dtype and offset of one tensor, judged."""
+    try:
+        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise CheckpointError(f"{path}: {key!r} needs dtype, shape and data_offsets, got {str(entry)[:200]}") from None
+    if code not in DTYPE_CODES:
+        raise CheckpointError(f"{path}: {key!r} has dtype {code!r}; known are {', '.join(DTYPE_CODES)}")
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise CheckpointError(f"{path}: {key!r} has shape {list(shape)} and offsets {[begin, end]}; natural numbers are allowed")
+    info = TensorInfo(shape, code)
+    if end - begin != info.nbytes:
+        raise CheckpointError(f"{path}: {key!r} ({code} {list(shape)}) takes {info.nbytes} bytes, but its offsets span {end - begin}")
+    return info, begin
+
+
+def _check_layout(path: Path, offsets: dict[str, tuple[TensorInfo, int]], size: int) -> None:
+    """The tensors lie end to end and fill the file, as the format asks."""
+    end, previous = 0, "the header"
+    for key, (info, begin) in sorted(offsets.items(), key=lambda item: (item[1][1], item[1][0].nbytes)):
+        if begin != end:
+            what = "overlaps" if begin < end else f"leaves a hole of {begin - end} bytes after"
+            raise CheckpointError(f"{path}: {key!r} begins at byte {begin} and {what} {previous!r}, which ends at {end}")
+        end, previous = begin + info.nbytes, key
+    if end > size:
+        raise CheckpointError(
+            f"{path}: truncated: {previous!r} is out of range, it ends at byte {end} of the data, but there are {size}; fetch it again"
+        )
+    if end < size:
+        raise CheckpointError(f"{path}: {size - end} bytes follow the last tensor; the header does not belong to this file")

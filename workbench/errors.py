@@ -1,0 +1,55 @@
+"""Every exception and warning of the package; each message names file, tensor, value, what is allowed, and the next step."""
+
+
+class WorkbenchError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class CheckpointError(WorkbenchError):
+    """A file that is damaged, unsafe, or no checkpoint."""
+
+
+class MissingTensorError(WorkbenchError, KeyError):
+    """A tensor that was asked for and is not there."""
+
+    __str__ = Exception.__str__  # KeyError would print the message quoted
+
+
+class OptionError(WorkbenchError, ValueError):
+    """An option that is unknown, of the wrong type, out of range, or of the wrong length."""
+
+
+class UnknownOperatorError(WorkbenchError, AttributeError):
+    """An operator name that is not in the registry."""
+
+
+class InputError(WorkbenchError):
+    """Inputs that do not fit an operator: wrong number, wrong kind, or a rule that points nowhere."""
+
+
+class MergeError(WorkbenchError):
+    """Models that do not fit together: found at preflight, before a weight is read."""
+
+
+class RecipeError(WorkbenchError):
+    """A recipe file that is malformed, or whose files are missing or changed."""
+
+
+class ExportError(WorkbenchError):
+    """An output that cannot be written; nothing is left behind."""
+
+
+class NonFiniteError(WorkbenchError):
+    """NaN or infinity in an input (`strict=True`)."""
+
+
+class RenderError(WorkbenchError):
+    """A checkpoint that the pipeline cannot hold, or a picture that cannot be made."""
+
+
+class NonFiniteWarning(UserWarning):
+    """NaN or infinity in an input, or values beyond the output's range."""
+
+
+class MergeWarning(UserWarning):
+    """Something in a merge that its author would want to know."""

@@ -1,0 +1,171 @@
+"""What a tensor is to the rest of the package: its shape and dtype, its parts, and the space it lives in.
+
+Nothing here reads a file, and nothing imports torch before a dtype is asked for.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    import torch
+
+# safetensors' dtype codes: torch's name and the bytes of one element
+_DTYPES = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U64": ("uint64", 8),
+    "U32": ("uint32", 4),
+    "U16": ("uint16", 2),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+    "C64": ("complex64", 8),
+}
+_CODES = {name: code for code, (name, _) in _DTYPES.items()}
+DTYPE_CODES = tuple(_DTYPES)
+
+
+def dtype_code(dtype: torch.dtype | str) -> str:
+    """The safetensors code (`"F16"`) of a torch dtype or its name (`"float16"`); KeyError when there is none."""
+    return _CODES[str(dtype).removeprefix("torch.")]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Shape and dtype of a tensor that has not been read."""
+
+    shape: tuple[int, ...]
+    code: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return getattr(torch, self.dtype_name)
+
+    @property
+    def dtype_name(self) -> str:
+        return _DTYPES[self.code][0]
+
+    @property
+    def itemsize(self) -> int:
+        return _DTYPES[self.code][1]
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        return self.code.startswith(("F", "BF"))
+
+    def with_dtype(self, dtype: str) -> TensorInfo:
+        """The same shape in another dtype; integers, booleans and markers keep theirs."""
+        return TensorInfo(self.shape, dtype_code(dtype)) if self.is_float else self
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Indices `start:stop` of dimension 0."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Elements `start:stop` of the tensor laid out flat; read as one dimension."""
+
+    start: int
+    stop: int
+
+
+Part = Rows | Flat | None
+
+
+def elements(part: Part, shape: Sequence[int]) -> tuple[int, int]:
+    """First and one-past-last flat element of `part` in a contiguous tensor of `shape`."""
+    if part is None:
+        return 0, math.prod(shape)
+    if isinstance(part, Flat):
+        return part.start, part.stop
+    row = math.prod(shape[1:])
+    return part.start * row, part.stop * row
+
+
+def part_shape(part: Part, shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape of `part` of a tensor of `shape`."""
+    if part is None:
+        return tuple(shape)
+    if isinstance(part, Flat):
+        return (part.stop - part.start,)
+    return (part.stop - part.start, *shape[1:])
+
+
+def cut(tensor: torch.Tensor, part: Part) -> torch.Tensor:
+    """`part` of a whole tensor, as a view."""
+    if part is None:
+        return tensor
+    if isinstance(part, Flat):
+        return tensor.reshape(-1)[part.start : part.stop]
+    return tensor[part.start : part.stop]
+
+
+class Scope(enum.IntEnum):
+    """How much of a tensor an operator must see at once."""
+
+    ELEMENT = 0  # any flat slice
+    ROW = 1  # blocks of dimension 0; tensors of fewer than two dimensions whole
+    TENSOR = 2  # whole tensors
+
+
+class Space(enum.Enum):
+    """Whether numbers are weights, or changes to be added to weights."""
+
+    WEIGHT = "weight"
+    DELTA = "delta"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What an operator's positional parameter holds; the metadata of the four annotations below."""
+
+    space: Space
+    many: bool
+
+
+Weight = Annotated["torch.Tensor", Slot(Space.WEIGHT, many=False)]
+Weights = Annotated["Sequence[torch.Tensor]", Slot(Space.WEIGHT, many=True)]
+Delta = Annotated["torch.Tensor", Slot(Space.DELTA, many=False)]
+Deltas = Annotated["Sequence[torch.Tensor]", Slot(Space.DELTA, many=True)]
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """How numbers are calculated: precision, device, and who hears of NaN and infinity (model name, tensor name)."""
+
+    precision: str = "float32"
+    device: str = "cpu"
+    on_nonfinite: Callable[[str, str], None] | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return getattr(torch, self.precision)
