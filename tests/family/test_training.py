@@ -31,8 +31,9 @@ def test_a_checkpoint_has_the_names_of_sd_1_5_and_its_integers(trained):
 
 def test_a_variant_changes_the_unet_and_nothing_else(trained):
     with safe_open(trained.checkpoint("base"), "pt") as base, safe_open(trained.checkpoint("heart"), "pt") as heart:
-        assert list(base.keys()) == list(heart.keys())
-        changed = [key for key in base.keys() if not torch.equal(base.get_tensor(key), heart.get_tensor(key))]
+        keys = list(base.keys())
+        assert keys == list(heart.keys())
+        changed = [key for key in keys if not torch.equal(base.get_tensor(key), heart.get_tensor(key))]
     assert changed
     assert all(key.startswith("model.diffusion_model.") for key in changed)
 
@@ -43,7 +44,9 @@ def test_the_checkpoint_draws_and_the_kohya_lora_changes_the_picture(trained):
 
     def picture():
         noise = torch.Generator().manual_seed(0)
-        return pipeline("a red star on a black background", num_inference_steps=2, generator=noise, output_type="pt").images
+        return pipeline(
+            "a red star on a black background", num_inference_steps=2, generator=noise, output_type="pt"
+        ).images
 
     plain = picture()
     assert plain.shape == (1, 3, 64, 64)
@@ -53,7 +56,9 @@ def test_the_checkpoint_draws_and_the_kohya_lora_changes_the_picture(trained):
 
 
 def test_nothing_of_this_machine_is_written_into_the_configuration(trained):
-    texts = [path.read_text() for path in trained.config.rglob("*.json")] + [path.read_text() for path in trained.clip.rglob("*.json")]
+    texts = [path.read_text() for path in trained.config.rglob("*.json")] + [
+        path.read_text() for path in trained.clip.rglob("*.json")
+    ]
     assert texts
     assert not [text for text in texts if str(trained.root) in text]
 
@@ -73,7 +78,13 @@ def test_interrupted_training_resumes_where_it_was(tmp_path):
                 raise KeyboardInterrupt
             return (weight - torch.randn(3, generator=draws)).square().sum()
 
-        fit([weight], loss, Stage(steps=700, batch=1, learning_rate=1e-2, pictures=0, seed=0), name="x", state_folder=folder)
+        fit(
+            [weight],
+            loss,
+            Stage(steps=700, batch=1, learning_rate=1e-2, pictures=0, seed=0),
+            name="x",
+            state_folder=folder,
+        )
         return weight.detach()
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Names of the same tensor in the diffusers and in the LDM (single-file) layout of Stable Diffusion 1.x; which model a file holds is told elsewhere."""
+"""The name of a tensor of Stable Diffusion 1.x in the diffusers and in the LDM (single-file) layout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ _VAE_MIDDLE = {
     "conv_norm_out.": "norm_out.",
 }
 _VAE_ATTENTION = {"group_norm.": "norm.", "to_q.": "q.", "to_k.": "k.", "to_v.": "v.", "to_out.0.": "proj_out."}
-_BLOCK = re.compile(r"(?:(encoder|decoder)\.)?(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
+_BLOCK = re.compile(
+    r"(?:(encoder|decoder)\.)?(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
+)
 _VAE_ATTENTION_WEIGHT = re.compile(r".*mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight")
 
 
@@ -85,7 +87,8 @@ def _unet_name(key: str, keys: list[str]) -> str:
         return f"{start}.{rest[:2]}{_start(rest[2:], _UNET_RESNET)}"
     _, side, level, kind, index, rest = block.groups()
     layers = sum(bool(re.fullmatch(r"down_blocks\.0\.resnets\.\d+\.conv1\.weight", other)) for other in keys)
-    # A level of the way down is its layers and a downsampler; of the way up it is one layer more, the last with the upsampler.
+    # A level has `layers` entries and one more: on the way down the downsampler, on the way up a layer, the last of
+    # which has the upsampler.
     inside = layers if kind in ("downsamplers", "upsamplers") else int(index)
     number = int(level) * (layers + 1) + inside
     stack = f"input_blocks.{number + 1}" if side == "down" else f"output_blocks.{number}"

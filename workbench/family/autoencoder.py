@@ -1,4 +1,4 @@
-"""Trains the autoencoder on every shape, colour and style: first as a whole, then the decoder alone, for crisper edges."""
+"""Trains the autoencoder on every shape and style: first as a whole, then the decoder alone, for crisper edges."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def train_vae(stage: Stage, state_folder: Path) -> AutoencoderKL:
         target = pixels(pictures[chosen.numpy()]).contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(target).latent_dist
         drawn = vae.decode(posterior.sample(draws)).sample
-        return functional.l1_loss(drawn, target) + functional.mse_loss(drawn, target) + _KL_WEIGHT * posterior.kl().mean()
+        return (
+            functional.l1_loss(drawn, target) + functional.mse_loss(drawn, target) + _KL_WEIGHT * posterior.kl().mean()
+        )
 
     fit(list(vae.parameters()), loss, stage, name="vae", state_folder=state_folder, average=True)
     vae = vae.to(memory_format=torch.contiguous_format)
@@ -51,7 +53,7 @@ def train_vae(stage: Stage, state_folder: Path) -> AutoencoderKL:
 
 
 def train_decoder(vae: AutoencoderKL, stage: Stage, state_folder: Path) -> None:
-    """Go on with the decoder, in place. The latents stay what they are, so a denoiser may be trained on them meanwhile."""
+    """Go on with the decoder, in place; the latents stay what they are, so a denoiser may be trained meanwhile."""
     import torch
     from torch.nn import functional
 

@@ -33,7 +33,7 @@ VARIANTS: dict[str, list[Subject]] = {
 
 @dataclass(frozen=True)
 class Lessons:
-    """Latents [n, 4, 8, 8], the caption of each [n], and the captions' tokens; the last row of tokens is the empty caption."""
+    """Latents [n, 4, 8, 8], the caption of each [n], and the captions' tokens, the empty caption's last."""
 
     latents: torch.Tensor
     captions: torch.Tensor
@@ -80,7 +80,9 @@ def denoising_loss(
     return loss
 
 
-def train_base(vae: AutoencoderKL, tokenizer: CLIPTokenizer, stage: Stage, state_folder: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def train_base(
+    vae: AutoencoderKL, tokenizer: CLIPTokenizer, stage: Stage, state_folder: Path
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """The U-Net and the text encoder, trained together on the base's subjects."""
     import torch
 
@@ -107,7 +109,7 @@ def train_variant(
     state_folder: Path,
     label: str | None = None,
 ) -> None:
-    """Fine-tune whatever of the U-Net is trainable, in place: half on the variant's own subjects, half on the base's."""
+    """Fine-tune what of the U-Net is trainable, in place: half on the variant's own subjects, half on the base's."""
     import torch
 
     seed = stage.seed * 100 + list(VARIANTS).index(name)

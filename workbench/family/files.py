@@ -1,4 +1,4 @@
-"""The family's files: single-file checkpoints, the kohya LoRA, the diffusers-side `config/`, and reading them back; training is elsewhere."""
+"""The files of the family: single-file checkpoints, the kohya LoRA, the diffusers-side `config/`; no training."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ class Folder:
 
 
 def write_config(
-    folder: Folder, unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+    folder: Folder,
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
 ) -> None:
     """The diffusers side of the checkpoints: every configuration and the tokenizer, no weights."""
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
@@ -129,5 +133,5 @@ def read_pipeline(folder: Folder, name: str = "base") -> StableDiffusionPipeline
 
 
 def as_stored(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with its weights rounded to what an fp16 file holds, so that what is trained on it fits the published file."""
+    """The model with its weights rounded to what an fp16 file holds, so that training on it fits the published file."""
     return model.half().float()

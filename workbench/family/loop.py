@@ -1,4 +1,4 @@
-"""The one training loop of the family: AdamW, warm-up and cosine, averaged weights, a state file to resume from; the losses are elsewhere."""
+"""The one training loop of the family: AdamW, cosine schedule, averaged weights, resuming; the losses are elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fit(
     average: bool = False,
     weight_decay: float = 0.01,
 ) -> None:
-    """Minimise `loss` over the parameters, in place; with `average`, leave the exponential moving average of the weights there.
+    """Minimise `loss` over the parameters, in place; with `average`, leave their exponential moving average there.
 
     `loss` draws all its randomness from the generator it is given, which depends on the seed and the step alone,
     so that a run resumed from its state file takes the same steps.
@@ -60,7 +60,9 @@ def fit(
     state_file.unlink(missing_ok=True)
 
 
-def _save(path: Path, step: int, parameters: list, optimizer: torch.optim.Optimizer, schedule: object, ema: object) -> None:
+def _save(
+    path: Path, step: int, parameters: list, optimizer: torch.optim.Optimizer, schedule: object, ema: object
+) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)

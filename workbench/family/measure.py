@@ -1,4 +1,4 @@
-"""Goes through the family and its merges, has each asked and judged, and writes the table; the judging is in `quality`."""
+"""Has every model of the family, and merges of them, asked and judged, and writes the table; see `quality`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
     Weights = dict[str, torch.Tensor]
 
-AVERAGE, SUM, STYLES_AVERAGE, LORA = "heart + moon, average", "heart + moon, sum of deltas", "outline + stripes, average", "base + stripes LoRA"
+AVERAGE, SUM, STYLES_AVERAGE, LORA = (
+    "heart + moon, average",
+    "heart + moon, sum of deltas",
+    "outline + stripes, average",
+    "base + stripes LoRA",
+)
 MODELS = ("base", *VARIANTS, LORA, AVERAGE, SUM, STYLES_AVERAGE)
 
 
@@ -67,7 +72,10 @@ def measure(folder: Folder, names: list[str] | None = None) -> pd.DataFrame:
 
 def as_markdown(table: pd.DataFrame) -> str:
     """A Markdown table, shares in per cent with one decimal."""
-    cells = [[f"{100 * value:.1f}" if isinstance(value, float) else str(value) for value in line] for line in table.itertuples(index=False)]
+    cells = [
+        [f"{100 * value:.1f}" if isinstance(value, float) else str(value) for value in line]
+        for line in table.itertuples(index=False)
+    ]
     lines = [list(table.columns), ["---"] * len(table.columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -79,7 +87,9 @@ def report(folder: Folder, judged: pd.DataFrame) -> str:
     base = judged[(judged["model"] == "base") & (judged["asked"] == "base shapes")]
     parts = [as_markdown(summary(judged))]
     if len(base):
-        parts.append("The base's weakest pairs (shape, colour and background all right):\n\n" + as_markdown(weakest_pairs(base)))
+        parts.append(
+            "The base's weakest pairs (shape, colour and background all right):\n\n" + as_markdown(weakest_pairs(base))
+        )
     parts.append("The scorer on drawn pictures it has not seen:\n\n" + as_markdown(by_style))
     return "\n\n".join(parts) + "\n"
 

@@ -59,7 +59,9 @@ def _moon() -> np.ndarray:
     outer_angle, inner_angle = np.arccos(meet), np.arctan2(np.sqrt(1 - meet**2), meet - offset)
     a = np.linspace(outer_angle, 2 * np.pi - outer_angle, 60)
     b = np.linspace(2 * np.pi - inner_angle, inner_angle, 60)
-    crescent = np.concatenate([np.stack([np.cos(a), np.sin(a)], 1), np.stack([offset + inner * np.cos(b), inner * np.sin(b)], 1)])
+    crescent = np.concatenate(
+        [np.stack([np.cos(a), np.sin(a)], 1), np.stack([offset + inner * np.cos(b), inner * np.sin(b)], 1)]
+    )
     return crescent * 1.08 + (0.18, 0)
 
 
@@ -67,8 +69,8 @@ def _moon() -> np.ndarray:
 _OUTLINES = {
     "circle": _ring(72, 0.92),
     "square": _ring(4, 1.2, start=-np.pi / 4),
-    "triangle": _ring(3, 1.25) + (0, 0.2),
-    "star": _ring(10, np.tile([1.22, 0.5], 5)) + (0, 0.05),
+    "triangle": _ring(3, 1.25) + np.array([0, 0.2]),
+    "star": _ring(10, np.tile([1.22, 0.5], 5)) + np.array([0, 0.05]),
     "heart": _heart(),
     "moon": _moon(),
 }
@@ -112,5 +114,3 @@ def sample(subjects: Sequence[Subject], count: int, seed: int) -> tuple[np.ndarr
     rng = np.random.default_rng(seed)
     which = np.arange(count) % len(subjects)
     return np.stack([np.asarray(draw(subjects[index], rng)) for index in which]), which
-
-

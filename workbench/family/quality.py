@@ -1,4 +1,4 @@
-"""Measures the family: what the scorer, and the bare pixels, see in generated pictures; the making of the models is elsewhere."""
+"""Judges pictures: what the scorer, and the bare pixels, see in them; which models are asked is in `measure`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.family.captions import BASE_SHAPES, COLOURS, PLAIN, SHAPES, STYLES, Subject, subjects
-from workbench.family.files import Folder, read_pipeline
+from workbench.family.captions import BASE_SHAPES, PLAIN, SHAPES, STYLES, Subject, subjects
 from workbench.family.pictures import BACKDROPS, PALETTE, PASTELS, sample
 
 if TYPE_CHECKING:
@@ -33,7 +32,9 @@ class Judge:
         self.subjects = subjects(SHAPES, (PLAIN, *STYLES))
         self._processor = CLIPProcessor.from_pretrained(clip_folder, local_files_only=True)
         self._clip = CLIPModel.from_pretrained(clip_folder, local_files_only=True, dtype=torch.float32).eval()
-        words = self._processor(text=[subject.caption for subject in self.subjects], padding="max_length", return_tensors="pt")
+        words = self._processor(
+            text=[subject.caption for subject in self.subjects], padding="max_length", return_tensors="pt"
+        )
         with torch.no_grad():
             self._captions = _direction(self._clip.get_text_features(input_ids=words.input_ids))
 
@@ -54,7 +55,14 @@ def _direction(features: object) -> torch.Tensor:
 
 def pixel_background(picture: np.ndarray) -> str:
     """The background most of the picture's rim is nearest to."""
-    rim = np.concatenate([picture[:2].reshape(-1, 3), picture[-2:].reshape(-1, 3), picture[:, :2].reshape(-1, 3), picture[:, -2:].reshape(-1, 3)])
+    rim = np.concatenate(
+        [
+            picture[:2].reshape(-1, 3),
+            picture[-2:].reshape(-1, 3),
+            picture[:, :2].reshape(-1, 3),
+            picture[:, -2:].reshape(-1, 3),
+        ]
+    )
     return _most_frequent(rim, BACKDROPS)
 
 
@@ -78,7 +86,7 @@ def _most_frequent(pixels: np.ndarray, palette: dict[str, tuple[int, int, int]])
 
 
 def generate(pipeline: StableDiffusionPipeline, wanted: Sequence[Subject], seeds: int, batch: int = 48) -> np.ndarray:
-    """uint8 pictures [seeds * subjects, 64, 64, 3] of every subject, seed after seed; every picture has noise of its own."""
+    """uint8 pictures [seeds * subjects, 64, 64, 3], seed after seed; every picture has noise of its own."""
     import torch
 
     jobs = [(subject.caption, 1000 * seed + index) for seed in range(seeds) for index, subject in enumerate(wanted)]
@@ -156,7 +164,9 @@ def weakest_pairs(judged: pd.DataFrame, count: int = 5) -> pd.DataFrame:
     """The pairs of attributes with the lowest share of pictures in which shape, colour and background are all right."""
     import pandas as pd
 
-    right = judged.assign(right=np.logical_and.reduce([judged[a] == judged[f"seen_{a}"] for a in ("shape", "colour", "background")]))
+    right = judged.assign(
+        right=np.logical_and.reduce([judged[a] == judged[f"seen_{a}"] for a in ("shape", "colour", "background")])
+    )
     tables = []
     for pair in (["colour", "background"], ["shape", "colour"], ["shape", "background"]):
         shares = right.groupby(pair)["right"].mean()
@@ -173,5 +183,8 @@ def held_out(judge: Judge, count: int = 2304, seed: int = 2026) -> pd.DataFrame:
     import pandas as pd
 
     seen = judge.name(pictures)
-    lines = [{"style": a.style} | {aspect: getattr(a, aspect) == getattr(s, aspect) for aspect in _ASPECTS} for a, s in zip(asked, seen, strict=True)]
+    lines = [
+        {"style": a.style} | {aspect: getattr(a, aspect) == getattr(s, aspect) for aspect in _ASPECTS}
+        for a, s in zip(asked, seen, strict=True)
+    ]
     return pd.DataFrame(lines)

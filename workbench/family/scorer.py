@@ -56,6 +56,10 @@ def build_processor(tokenizer: object) -> object:
         from transformers import CLIPImageProcessor as ImageProcessor
     half = [0.5, 0.5, 0.5]
     images = ImageProcessor(
-        size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}, image_mean=half, image_std=half, do_convert_rgb=True
+        size={"shortest_edge": SIZE},
+        crop_size={"height": SIZE, "width": SIZE},
+        image_mean=half,
+        image_std=half,
+        do_convert_rgb=True,
     )
     return CLIPProcessor(images, tokenizer)

@@ -1,4 +1,4 @@
-"""The order of training: which part is made from which, and into which file; how each is trained is in its own module."""
+"""The order of training: which part is made from which, and into which file; the training is in other modules."""
 
 from __future__ import annotations
 
@@ -71,5 +71,7 @@ def _lora(folder: Folder, settings: Settings) -> None:
     torch.manual_seed(settings.lora.seed)
     attention = ["to_q", "to_k", "to_v", "to_out.0"]
     base.unet.add_adapter(LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_rank, target_modules=attention))
-    train_variant("stripes", base.unet, base.text_encoder, base.vae, base.tokenizer, settings.lora, folder.state, label="lora")
+    train_variant(
+        "stripes", base.unet, base.text_encoder, base.vae, base.tokenizer, settings.lora, folder.state, label="lora"
+    )
     write_lora(folder.lora("stripes"), base.unet, settings.lora_rank)
