@@ -135,6 +135,24 @@ class Scope(enum.IntEnum):
     TENSOR = 2  # whole tensors
 
 
+def widened(part: Part, scope: Scope, shape: Sequence[int]) -> Part:
+    """The smallest part that holds `part` and that an operator of this scope can work on."""
+    if part is None or scope is Scope.ELEMENT:
+        return part
+    if scope is Scope.TENSOR or len(shape) < 2:
+        return None
+    row = max(math.prod(shape[1:]), 1)
+    first, last = elements(part, shape)
+    return Rows(first // row, -(-last // row))
+
+
+def narrowed(tensor: torch.Tensor, held: Part, part: Part, shape: Sequence[int]) -> torch.Tensor:
+    """`part` of a tensor of `shape`, from a wider part of it that is at hand."""
+    first, last = elements(part, shape)
+    begin, _ = elements(held, shape)
+    return tensor.reshape(-1)[first - begin : last - begin].reshape(part_shape(part, shape))
+
+
 class Space(enum.Enum):
     """Whether numbers are weights, or changes to be added to weights."""
 
@@ -169,3 +187,11 @@ class Calculation:
         import torch
 
         return getattr(torch, self.precision)
+
+    def watch(self, model: str, key: str, tensor: torch.Tensor) -> None:
+        """Report a tensor that holds NaN or infinity to whoever wants to hear of it."""
+        if self.on_nonfinite is None or not tensor.is_floating_point():
+            return
+        # one pass: NaN and infinity survive a sum; a sum of finite values that overflows is looked at again
+        if not tensor.sum(dtype=self.dtype).isfinite() and not tensor.to(self.dtype).isfinite().all():
+            self.on_nonfinite(model, key)

@@ -22,6 +22,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     """
 
     name: str
+    path: Path | None = None  # what `open` would open again
     metadata: Mapping[str, str]
     space: Space = Space.WEIGHT
     scope: Scope = Scope.ELEMENT  # what a part of it costs: ELEMENT means a slice is as cheap as its size
@@ -49,7 +50,13 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         """What `read` gives, in the calculation's dtype and on its device; a merge gives it unrounded."""
-        return self.read(key, part).to(calculation.device, calculation.dtype)
+        tensor = self.read(key, part)
+        calculation.watch(self.name, key, tensor)
+        return tensor.to(calculation.device, calculation.dtype)
+
+    def origin(self, key: str) -> tuple[Checkpoint, str] | None:
+        """The file's checkpoint and name that a tensor comes from untouched; None when it is calculated."""
+        return self, key
 
     @final
     def __getitem__(self, key: str) -> torch.Tensor:

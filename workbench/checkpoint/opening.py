@@ -34,7 +34,9 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
         return PickleFile(path)
     if path.suffix.lower() in (".safetensors", ".sft"):
         return SafetensorsFile(path)
-    raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}")
+    raise CheckpointError(
+        f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}"
+    )
 
 
 def _open_pipeline(folder: Path) -> Joined:
@@ -46,13 +48,15 @@ def _open_pipeline(folder: Path) -> Joined:
     parts = {name: _open_component(folder / name) for name in names if _weights_of(folder / name)}
     if not parts:
         raise CheckpointError(f"{folder}: is a pipeline without weights; model_index.json names {', '.join(names)}")
-    return Joined(folder.name, {f"{name}.{key}": (part, key) for name, part in parts.items() for key in part})
+    return Joined(folder, {f"{name}.{key}": (part, key) for name, part in parts.items() for key in part})
 
 
 def _open_component(folder: Path) -> Checkpoint:
     weights = _weights_of(folder)
     if weights is None:
-        raise CheckpointError(f"{folder}: holds no weights; expected an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors")
+        raise CheckpointError(
+            f"{folder}: holds no weights; expected an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors"
+        )
     if weights.name.endswith(".index.json"):
         return open_sharded(weights)
     return PickleFile(weights) if weights.suffix == ".bin" else SafetensorsFile(weights, folder.name)

@@ -1,0 +1,44 @@
+"""Workbench: merging image models, from a question to pictures to a file. The public names, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench import operators
+    from workbench.checkpoint import Checkpoint, open
+    from workbench.engine import export
+    from workbench.merge import Merge
+    from workbench.recipe import Recipe, preflight
+    from workbench.render import Renderer, ab_grid
+    from workbench.tensors import Flat, Rows
+
+__version__ = "0.1.0"
+
+# name -> where it lives; loaded when first used, so that `import workbench` takes milliseconds
+_HOMES = {
+    "open": "workbench.checkpoint",
+    "Checkpoint": "workbench.checkpoint",
+    "Rows": "workbench.tensors",
+    "Flat": "workbench.tensors",
+    "Merge": "workbench.merge",
+    "Recipe": "workbench.recipe",
+    "preflight": "workbench.recipe",
+    "export": "workbench.engine",
+    "Renderer": "workbench.render",
+    "ab_grid": "workbench.render",
+}
+__all__ = ["operators", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "operators":
+        return importlib.import_module("workbench.operators")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'workbench' has no attribute {name!r}; public names are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

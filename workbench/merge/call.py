@@ -1,0 +1,57 @@
+"""An operator with checkpoints bound to its inputs: who is in which slot, and whether they belong there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import InputError
+from workbench.merge.declaration import Declaration, Input
+from workbench.tensors import Space
+
+
+@dataclass(frozen=True)
+class Call:
+    """`models` maps slots (`base`, `models[0]`) to checkpoints in order; `slots` maps each input to its positions there."""
+
+    operator: Declaration
+    models: Mapping[str, Checkpoint]
+    slots: Mapping[str, range]
+
+    @cached_property
+    def inputs(self) -> tuple[Checkpoint, ...]:
+        return tuple(self.models.values())
+
+    @property
+    def many(self) -> range:
+        """The positions of the input that takes several models; empty when no input does."""
+        return self.slots[self.operator.many.name] if self.operator.many else range(0)
+
+
+def bind(operator: Declaration, inputs: Mapping[str, Any]) -> Call:
+    """Bind checkpoints to an operator's inputs by name. Raises InputError for what does not belong there."""
+    models: dict[str, Checkpoint] = {}
+    slots = {}
+    for slot in operator.inputs:
+        given = inputs[slot.name]
+        many = _models(operator, slot, given)
+        slots[slot.name] = range(len(models), len(models) + len(many))
+        models |= {f"{slot.name}[{i}]" if slot.many else slot.name: model for i, model in enumerate(many)}
+    return Call(operator, models, slots)
+
+
+def _models(operator: Declaration, slot: Input, given: Any) -> list[Checkpoint]:
+    if slot.many and (isinstance(given, (str, Checkpoint)) or not isinstance(given, Sequence) or not given):
+        raise InputError(f"{operator.name}: {slot.name} takes a list of one or more checkpoints, got {given!r}")
+    models = list(given) if slot.many else [given]
+    for model in models:
+        if not isinstance(model, Checkpoint):
+            raise InputError(f"{operator.name}: {slot.name} takes checkpoints (see workbench.open), got {model!r}")
+        if slot.space is Space.WEIGHT and model.space is Space.DELTA:
+            raise InputError(
+                f"{operator.name}: {slot.name} takes weights, but {model.name} holds changes to be added to weights"
+            )
+    return models

@@ -1,0 +1,118 @@
+"""`Operator`: what the decorator makes of a tensor function. Called with checkpoints, it gives a merge."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from workbench.errors import InputError, OptionError
+from workbench.merge import rules as rule_parsing
+from workbench.merge import schedules
+from workbench.merge.call import bind
+from workbench.merge.declaration import Declaration, Missing, declare, spread
+from workbench.merge.node import DTYPES, PRECISIONS, Merge, Settings
+from workbench.tensors import Scope
+
+_SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+
+
+@final
+@dataclass(frozen=True)
+class Operator:
+    """A tensor function and its declaration.
+
+    Called with checkpoints for its inputs, options by name, and optionally `rules` and `Settings` by name (`seed`,
+    `precision`, `dtype`), it gives a `Merge`. Raises InputError and OptionError; nothing is read. `function` is the pure function on tensors.
+    """
+
+    declaration: Declaration
+    rules: tuple[Mapping[str, Any], ...]
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return self.declaration.function
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return f"{inspect.getdoc(self.function)}\n\nSource: {self.declaration.source}"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        own = [p.replace(annotation=p.empty) for p in inspect.signature(self.function).parameters.values()]
+        common = {"rules": None} | {field.name: field.default for field in dataclasses.fields(Settings)}
+        extra = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default) for name, default in common.items()
+        ]
+        return inspect.Signature([*own, *extra], return_annotation=Merge)
+
+    def __call__(self, *inputs: Any, rules: Sequence[Mapping[str, Any]] | None = None, **named: Any) -> Merge:
+        settings = _settings(self.declaration.name, {name: named.pop(name) for name in _SETTINGS if name in named})
+        declared = [slot.name for slot in self.declaration.inputs]
+        options = {name: value for name, value in named.items() if name not in declared}
+        given = dict(zip(declared, inputs, strict=False)) | {name: named[name] for name in declared if name in named}
+        if (
+            len(inputs) > len(declared)
+            or set(given) != set(declared)
+            or len(given) < len(inputs) + len(named) - len(options)
+        ):
+            raise InputError(
+                f"{self.declaration.name} takes {', '.join(declared)}; got {len(inputs)} inputs and {list(named)}"
+            )
+        call = bind(self.declaration, given)
+        check_options(self.declaration, options, len(call.many))
+        parsed = rule_parsing.parse(self.declaration.name, self.rules if rules is None else rules, call.models)
+        return Merge(call, options, parsed, settings)
+
+
+def _settings(operator: str, given: Mapping[str, Any]) -> Settings:
+    for name, value in given.items():
+        if name == "seed":
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+                raise OptionError(f"{operator}: seed must be a whole number from 0 to 2**64 - 1, got {value!r}")
+        elif value not in (allowed := DTYPES if name == "dtype" else PRECISIONS):
+            raise OptionError(f"{operator}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return Settings(**given)
+
+
+def check_options(declaration: Declaration, options: Mapping[str, Any], models: int) -> None:
+    """Raise OptionError unless every option is known and every value it names is allowed."""
+    for name, given in options.items():
+        option = declaration.option(name)
+        try:
+            schedule = schedules.parse(given, option.default)
+        except OptionError as error:
+            raise OptionError(f"{declaration.name}: {name} {error}") from None
+        if not isinstance(schedule, schedules.Constant) and not option.per_block:
+            raise OptionError(f"{declaration.name}: {name} cannot differ by block; give one value {option.allowed}")
+        for value in schedules.values(schedule):
+            option.check(declaration.name, value, models)
+    plain = {name: options.get(name, option.default) for name, option in declaration.options.items()}
+    if declaration.check and not any(isinstance(value, Mapping) for value in plain.values()):
+        each = {name: spread(declaration.options[name], value, range(models)) for name, value in plain.items()}
+        if complaint := declaration.check(**each):
+            raise OptionError(f"{declaration.name}: {complaint}")
+
+
+def operator(
+    *,
+    scope: Scope,
+    keys: str,
+    source: str,
+    missing: Missing = Missing.REFUSE,
+    check: Callable[..., str | None] | None = None,
+    rules: Sequence[Mapping[str, Any]] = (),
+) -> Callable[[Callable[..., Any]], Operator]:
+    """Make a pure tensor function an operator; its signature and docstring are its declaration.
+
+    `keys` is whose tensors the result has: the name of an input, or `"union"`. `check(**options)` returns what is wrong
+    with options that are each allowed but not together, or None; it is asked before anything is read. `rules` are defaults.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Operator:
+        declaration = declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check)
+        return Operator(declaration, tuple(rules))
+
+    return decorate

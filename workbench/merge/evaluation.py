@@ -1,0 +1,50 @@
+"""The one place where a part of a merge is computed: read, cast, subtract, resolve options, call the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from workbench.checkpoint.blocks import Block
+from workbench.errors import OptionError
+from workbench.merge.call import Call
+from workbench.merge.declaration import Missing, spread
+from workbench.merge.plan import Entry
+from workbench.tensors import Calculation, Part, Space
+
+if TYPE_CHECKING:
+    import torch
+
+Bound = Mapping[str, Callable[[Block | None], Any]]  # option -> its value for a block
+
+
+def evaluate(call: Call, entry: Entry, options: Bound, part: Part, calculation: Calculation) -> torch.Tensor:
+    """`part` of one tensor of a merge, in the calculation's dtype; a part that the operator's scope allows."""
+    arguments: list[Any] = []
+    base = None
+    for slot in call.operator.inputs:
+        tensors = []
+        for i in call.slots[slot.name]:
+            name = entry.names[i]
+            if name is not None:
+                tensor = call.inputs[i].values(name, part, calculation)
+                base = tensor if base is None else base
+                weights_given = slot.space is Space.DELTA and call.inputs[i].space is Space.WEIGHT
+                tensors.append(tensor - base if weights_given else tensor)
+            elif slot.space is Space.DELTA:  # a model without the tensor did not change it
+                tensors.append(base.new_zeros(base.shape))
+        arguments.append(tensors if slot.many else tensors[0])
+    return call.operator.function(*arguments, **resolve_options(call, entry, options))
+
+
+def resolve_options(call: Call, entry: Entry, options: Bound) -> dict[str, Any]:
+    """The options as the operator gets them for one tensor: of its block, one per model it sees. Raises OptionError."""
+    omit = call.operator.missing is Missing.OMIT
+    seen = [i - call.many.start for i in call.many if not omit or entry.names[i] is not None]
+    resolved = {name: spread(call.operator.options[name], at(entry.block), seen) for name, at in options.items()}
+    complaint = call.operator.check(**resolved) if call.operator.check else None
+    if complaint:
+        where = "" if entry.block is None else f", block {entry.block.name}"
+        fewer = f" for the {len(seen)} of {len(call.many)} models that hold it" if len(seen) < len(call.many) else ""
+        raise OptionError(f"{call.operator.name}: {complaint}{fewer} (at {entry.key!r}{where})")
+    return resolved

@@ -1,0 +1,147 @@
+"""`Merge`: a checkpoint that has not been written yet. Reading a tensor runs the operator on that tensor of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import MergeError, MissingTensorError, OptionError
+from workbench.merge import schedules
+from workbench.merge.call import Call
+from workbench.merge.evaluation import Bound, evaluate, resolve_options
+from workbench.merge.plan import Entry, Plan, plan_merge
+from workbench.merge.rules import Rule
+from workbench.tensors import Calculation, Part, TensorInfo, narrowed, widened
+
+if TYPE_CHECKING:
+    import torch
+
+    from workbench.recipe import Recipe
+
+
+PRECISIONS = ("float32", "float64")
+DTYPES = (None, "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What goes for a whole recipe: the seed, the precision of calculation, and the dtype of the result."""
+
+    seed: int = 0
+    precision: str = "float32"
+    dtype: str | None = None  # None: as the first input that holds the tensor
+
+
+@final
+class Merge(Checkpoint):
+    """An operator, its inputs, options and rules; made by calling an operator, `wb.operators.ties(base, [a, b])`.
+
+    Calculation is in the settings' precision, and only the result is rounded: to the settings' dtype, or each tensor to
+    the dtype of the first input that holds it. Integers and markers keep theirs.
+    """
+
+    def __init__(self, call: Call, options: Mapping[str, Any], rules: tuple[Rule, ...], settings: Settings) -> None:
+        self.call = call
+        self.options = options
+        self.rules = rules
+        self.settings = settings
+        self.name = call.operator.name
+        self.metadata = {}
+        self.space = call.operator.space
+        self.scope = max(call.operator.scope, *(model.scope for model in call.inputs))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What becomes of each tensor; computed from names and shapes alone."""
+        return plan_merge(self.call, self.rules)
+
+    @cached_property
+    def depth(self) -> schedules.Depth:
+        """The blocks of the result."""
+        return schedules.Depth.of(entry.block for entry in self.plan.entries.values())
+
+    @property
+    def recipe(self) -> Recipe:
+        """This merge as data: `.save(path)` writes the file that makes it again."""
+        import workbench  # recipes are a floor above; the package's own front door is the way up
+
+        return workbench.Recipe.of(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plan.entries)
+
+    def __len__(self) -> int:
+        return len(self.plan.entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.plan.entries
+
+    def info(self, key: str) -> TensorInfo:
+        info = self._entry(key).info
+        return info.with_dtype(self.settings.dtype) if self.settings.dtype else info
+
+    def read(self, key: str, part: Part = None) -> torch.Tensor:
+        origin = self.origin(key)
+        if origin is None:
+            return self.values(key, part, Calculation(self.settings.precision)).to(self.info(key).dtype)
+        holder, name = origin
+        return holder.read(name, part).to(self.info(key).dtype)
+
+    def origin(self, key: str) -> tuple[Checkpoint, str] | None:
+        entry = self._entry(key)
+        if entry.take is None:
+            return None
+        return self.call.inputs[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
+
+    def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
+        entry = self._entry(key)
+        if entry.take is not None:
+            return self.call.inputs[entry.take].values(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
+        if entry.problem:
+            raise MergeError(f"{self.name}: {entry.problem.text(key)}")
+        wide = widened(part, self.call.operator.scope, entry.info.shape)
+        tensor = evaluate(self.call, entry, self._bound, wide, calculation)
+        return tensor if wide == part else narrowed(tensor, wide, part, entry.info.shape)
+
+    def sources(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.sources()))
+
+    def check_options(self, key: str) -> None:
+        """Raise OptionError if the options make no sense for this tensor (weights of its holders that sum to 0)."""
+        entry = self._entry(key)
+        if entry.take is None:
+            resolve_options(self.call, entry, self._bound)
+
+    @cached_property
+    def schedules(self) -> Mapping[str, schedules.Schedule]:
+        """Every option as a schedule over blocks, defaults included."""
+        declared = self.call.operator.options
+        return {
+            name: schedules.parse(self.options.get(name, option.default), option.default)
+            for name, option in declared.items()
+        }
+
+    @cached_property
+    def _bound(self) -> Bound:
+        bound = {}
+        for name, schedule in self.schedules.items():
+            try:
+                bound[name] = schedule.bind(self.depth)
+            except OptionError as error:
+                raise OptionError(f"{self.name}: {name}: {error}") from None
+        return bound
+
+    def _entry(self, key: str) -> Entry:
+        try:
+            return self.plan.entries[key]
+        except KeyError:
+            why = self.plan.left_out.get(key)
+            raise MissingTensorError(
+                f"{self.name}: {key!r} is not in the merge: {why}"
+                if why
+                else f"{self.name}: none of the inputs has a tensor {key!r}"
+            ) from None

@@ -1,0 +1,173 @@
+"""Options that differ by block: a mapping of block patterns to values, or a ramp from one block to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+from workbench.checkpoint.blocks import Block
+from workbench.errors import OptionError
+from workbench.merge.declaration import near
+
+Value = Any  # a number, or a list with one per model
+_RAMP = ("start", "end", "first", "last", "elsewhere")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The blocks that are present in a model, in order."""
+
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, blocks: Iterable[Block | None]) -> Depth:
+        return cls(tuple(sorted({block for block in blocks if block}, key=lambda block: block.depth)))
+
+    @cached_property
+    def _offsets(self) -> dict[int, int]:
+        """Where each stack begins when Flux's two are counted through."""
+        doubles = [block.depth[1] + 1 for block in self.blocks if block.depth[0] == 0]
+        return {0: 0, 1: max(doubles, default=0)}
+
+    def through(self, block: Block) -> int:
+        """The block's position when all stacks are counted through."""
+        return self._offsets[block.depth[0]] + block.depth[1]
+
+    def find(self, name: str) -> Block:
+        """The one block of that name; OptionError when the model has none."""
+        for block in self.blocks:
+            if name in (block.name, block.alias):
+                return block
+        raise OptionError(f"there is no block {name!r}{near(name, [block.name for block in self.blocks])}")
+
+
+@final
+@dataclass(frozen=True)
+class Constant:
+    """One value for every tensor."""
+
+    value: Value
+
+    def bind(self, depth: Depth) -> Callable[[Block | None], Value]:
+        """The value for each block of a model with these blocks."""
+        return lambda block: self.value
+
+
+@final
+@dataclass(frozen=True)
+class ByBlock:
+    """The value of the first pattern that matches the block's name or LDM alias; `default` for all other tensors."""
+
+    patterns: tuple[tuple[str, Value], ...]
+    default: Value
+
+    def bind(self, depth: Depth) -> Callable[[Block | None], Value]:
+        """The value for each block of a model with these blocks."""
+
+        def at(block: Block | None) -> Value:
+            if block is None:
+                return self.default
+            return next((value for pattern, value in self.patterns if block.matches(pattern)), self.default)
+
+        return at
+
+    def unused(self, depth: Depth) -> list[str]:
+        """Patterns that match no block of the model."""
+        return [pattern for pattern, _ in self.patterns if not any(block.matches(pattern) for block in depth.blocks)]
+
+
+@final
+@dataclass(frozen=True)
+class Ramp:
+    """`start` up to block `first`, `end` from block `last` on, linear between; `elsewhere` for tensors in no block.
+
+    Whole numbers mean a block's own number (which Flux's two stacks share); names mean a place in the model's depth.
+    """
+
+    start: Value
+    end: Value
+    elsewhere: Value
+    first: int | str | None = None
+    last: int | str | None = None
+
+    def bind(self, depth: Depth) -> Callable[[Block | None], Value]:
+        """The value for each block of a model with these blocks. Raises OptionError for a name that is no block."""
+        named = [depth.find(end) for end in (self.first, self.last) if isinstance(end, str)]
+        place: Callable[[Block], int] = depth.through if named else lambda block: block.number
+        first, last = self._ends(depth, named, place)
+
+        def at(block: Block | None) -> Value:
+            if block is None:
+                return self.elsewhere
+            position = place(block)
+            share = 0.0 if position <= first else 1.0 if position >= last else (position - first) / (last - first)
+            return _mix(self.start, self.end, share)
+
+        return at
+
+    def _ends(self, depth: Depth, named: list[Block], place: Callable[[Block], int]) -> tuple[int, int]:
+        """Positions of both ends. Where one is named, the other is by default the end of the same stack."""
+        stack = [place(block) for block in depth.blocks if not named or block.depth[0] == named[0].depth[0]] or [0]
+
+        def position(end: int | str | None, default: int) -> int:
+            if end is None:
+                return default
+            return place(depth.find(end)) if isinstance(end, str) else end
+
+        first, last = position(self.first, min(stack)), position(self.last, max(stack))
+        if first > last:
+            raise OptionError(f"a ramp must not end before it begins: first is {self.first!r}, last is {self.last!r}")
+        return first, last
+
+
+Schedule = Constant | ByBlock | Ramp
+
+
+def parse(given: Any, default: Value) -> Schedule:
+    """The schedule that an option's value spells. Raises OptionError (without the option's name) for a malformed one."""
+    if not isinstance(given, Mapping):
+        return Constant(given)
+    if set(given) == {"blocks"} and isinstance(given["blocks"], Mapping):
+        patterns = tuple((str(pattern), value) for pattern, value in given["blocks"].items() if pattern != "default")
+        return ByBlock(patterns, given["blocks"].get("default", default))
+    if set(given) == {"ramp"} and isinstance(given["ramp"], Mapping):
+        return _parse_ramp(given["ramp"], default)
+    raise OptionError(
+        f"must be a value, {{'blocks': {{pattern: value, ...}}}} or {{'ramp': {{start, end, ...}}}}, got {given!r}"
+    )
+
+
+def values(schedule: Schedule) -> list[Value]:
+    """Every value a schedule names, to be checked against the option's bounds."""
+    if isinstance(schedule, Constant):
+        return [schedule.value]
+    if isinstance(schedule, ByBlock):
+        return [*(value for _, value in schedule.patterns), schedule.default]
+    return [schedule.start, schedule.end, schedule.elsewhere]
+
+
+def _parse_ramp(given: Mapping[str, Any], default: Value) -> Ramp:
+    for name in given:
+        if name not in _RAMP:
+            raise OptionError(f"a ramp has no {name!r}{near(str(name), _RAMP)}")
+    if not {"start", "end"} <= set(given):
+        raise OptionError(f"a ramp needs start and end, got {', '.join(given) or 'nothing'}")
+    ends = [given.get("first"), given.get("last")]
+    for end in ends:
+        if isinstance(end, bool) or not isinstance(end, (int, str, type(None))):
+            raise OptionError(f"a ramp's first and last must be a block's number or name, got {end!r}")
+    if {type(end) for end in ends} == {int, str}:
+        raise OptionError(f"a ramp's first and last must both be numbers or both be names, got {ends}")
+    return Ramp(given["start"], given["end"], given.get("elsewhere", default), *ends)
+
+
+def _mix(start: Value, end: Value, share: float) -> Value:
+    many = [value for value in (start, end) if isinstance(value, Sequence)]
+    if not many:
+        return (1 - share) * start + share * end
+    pairs = zip(
+        *(value if isinstance(value, Sequence) else [value] * len(many[0]) for value in (start, end)), strict=True
+    )
+    return [(1 - share) * a + share * b for a, b in pairs]

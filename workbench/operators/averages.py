@@ -1,0 +1,39 @@
+"""Averages of weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from workbench.merge import Missing, PerModel, Range, operator
+from workbench.tensors import Scope, Weight, Weights
+
+
+def _sums_to_something(weights: list[float]) -> str | None:
+    if abs(sum(weights)) < 1e-9:
+        return f"weights must not sum to 0, since they are divided by their sum, got {weights}"
+    return None
+
+
+@operator(
+    scope=Scope.ELEMENT,
+    keys="union",
+    missing=Missing.OMIT,
+    check=_sums_to_something,
+    source="Wortsman et al. 2022, arXiv:2203.05482, section 2; renormalised over the holders as in MergeFlux",
+)
+def weighted_average(
+    models: Weights,
+    *,
+    weights: Annotated[
+        PerModel[float], Range(-10, 10, 0.05, "share of each model; divided by their sum", per_block=True)
+    ] = 1.0,
+) -> Weight:
+    """Average the models, each with its weight; a tensor that only some hold is the average of those.
+
+    Shapes: `models` are n tensors of one shape, `weights` n numbers; the result has that shape.
+    """
+    total = sum(weights)
+    result = models[0] * (weights[0] / total)
+    for model, weight in zip(models[1:], weights[1:], strict=True):
+        result.add_(model, alpha=weight / total)
+    return result
