@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
 
 if TYPE_CHECKING:
@@ -21,14 +22,12 @@ _PARTS = (*WEIGHTED, "tokenizer", "scheduler")
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """`model_index.json` of a pipeline folder. Raises RenderError when the folder is none, or of a pipeline not held here."""
+    """`model_index.json` of a pipeline folder. Raises RenderError when there is none, or none that is held here."""
     path = folder / "model_index.json"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RenderError(
-            f"{folder}: no pipeline config here ({path.name} cannot be read); give the folder that holds model_index.json"
-        ) from error
+        raise RenderError(f"{folder}: {path.name} cannot be read; give the folder of a diffusers pipeline") from error
     except ValueError as error:
         raise RenderError(f"{path}: not JSON ({error})") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
@@ -40,8 +39,8 @@ def read_index(folder: Path) -> dict[str, Any]:
 def build_pipeline(folder: Path) -> StableDiffusionPipeline:
     """The pipeline that a folder describes; its weights are shapes only (`meta` tensors) that need no gradient.
 
-    The folder needs `model_index.json`, a `config.json` for U-Net, VAE and text encoder, the tokenizer and the scheduler.
-    Nothing is looked up on the network. Raises RenderError naming the part that is missing or malformed.
+    The folder needs `model_index.json`, a `config.json` each for U-Net, VAE and text encoder, the tokenizer and the
+    scheduler. Nothing is looked up on the network. Raises RenderError naming the part that is missing or malformed.
     """
     import diffusers
 
@@ -53,6 +52,22 @@ def build_pipeline(folder: Path) -> StableDiffusionPipeline:
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
+    """The pipeline folder that checkpoints lie in, or else that of the family this project ships.
+
+    Raises RenderError when there is neither.
+    """
+    folders = [folder for checkpoint in checkpoints for path in checkpoint.sources() for folder in path.parents[:2]]
+    shipped = Path(__file__).resolve().parents[2] / "data" / "shapes-sd" / "config"
+    for folder in (*folders, shipped):
+        if (folder / "model_index.json").is_file():
+            return folder
+    raise RenderError(
+        "no model_index.json beside the checkpoints, nor in data/shapes-sd/config: "
+        "pass renderer=workbench.Renderer(folder) with the folder of a diffusers pipeline"
+    )
 
 
 def has_weights(folder: Path) -> bool:
@@ -73,9 +88,7 @@ def _build_part(folder: Path, part: str, index: dict[str, Any]) -> Any:
         with init_empty_weights():
             return _from_config(kind, folder / part).requires_grad_(False).eval()
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
-        raise RenderError(
-            f"{folder}: the {part} of the pipeline cannot be built from this folder ({_first_line(error)})"
-        ) from error
+        raise RenderError(f"{folder}: the {part} of the pipeline cannot be built from this folder ({_first_line(error)})") from error
 
 
 def _from_config(kind: type, folder: Path) -> Any:
@@ -91,18 +104,21 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what diffusers and transformers log below an error, and their deprecations; other warnings pass."""
+    """Silences diffusers' and transformers' bars, deprecations, and what they log below an error; other warnings pass."""
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log
 
-    levels = [(log, log.get_verbosity()) for log in (diffusers_log, transformers_log)]
+    levels = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (diffusers_log, transformers_log)]
     try:
-        for log, _ in levels:
+        for log, *_ in levels:
             log.set_verbosity_error()
+            log.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     finally:
-        for log, level in levels:
+        for log, level, bars in levels:
             log.set_verbosity(level)
+            if bars:
+                log.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""Which tensor of a checkpoint each tensor of a diffusers module comes from. Derived by diffusers' own converters; reads nothing."""
+"""Which tensor of a checkpoint each tensor of a diffusers module comes from: derived by diffusers' own converters."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def origins(checkpoint: Checkpoint, component: str, module: nn.Module) -> dict[s
         converted = _converter(component, named)(named, module)
     except (KeyError, IndexError, AttributeError) as error:
         raise RenderError(
-            f"{checkpoint.name!r}: diffusers cannot convert its {component} names (stopped at {error}); the {component} is incomplete or of another kind"
+            f"{checkpoint.name!r}: diffusers cannot convert the names of its {component} (it stopped at {error}): "
+            "it is incomplete, or of another kind"
         ) from error
     found = {name: _origin(checkpoint, label, keys, starts) for name, label in converted.items() if label is not None}
     return {_spelled(name, module): origin for name, origin in found.items()}
@@ -80,9 +81,7 @@ def _origin(checkpoint: Checkpoint, label: torch.Tensor, keys: list[str], starts
     index = int(torch.searchsorted(starts, first, right=True)) - 1
     key, offset = keys[index], first - int(starts[index])
     if int(rows[-1]) != first + count - 1:
-        raise RenderError(
-            f"{checkpoint.name!r}: {key} is rearranged by diffusers in a way this renderer does not follow"
-        )
+        raise RenderError(f"{checkpoint.name!r}: {key} is rearranged by diffusers in a way this renderer does not follow")
     whole = (checkpoint.info(key).shape or (1,))[0]
     return Origin(key, None if count == whole else Rows(offset, offset + count), tuple(label.shape))
 
@@ -98,17 +97,13 @@ def _converter(component: str, named: Mapping[str, torch.Tensor]) -> Callable[[L
 def _from_ldm_unet(named: Labels, module: nn.Module) -> Labels:
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    return convert_ldm_unet_checkpoint(
-        {f"model.diffusion_model.{name}": label for name, label in named.items()}, module.config
-    )
+    return convert_ldm_unet_checkpoint({f"model.diffusion_model.{name}": label for name, label in named.items()}, module.config)
 
 
 def _from_ldm_vae(named: Labels, module: nn.Module) -> Labels:
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    return convert_ldm_vae_checkpoint(
-        {f"first_stage_model.{name}": label for name, label in named.items()}, module.config
-    )
+    return convert_ldm_vae_checkpoint({f"first_stage_model.{name}": label for name, label in named.items()}, module.config)
 
 
 def _from_open_clip(named: Labels, module: nn.Module) -> Labels:

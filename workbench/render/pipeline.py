@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-import workbench
-from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import NonFiniteWarning, RenderError
-from workbench.render.assembly import PIPELINES, WEIGHTED, build_pipeline, has_weights, quiet, read_index
-from workbench.render.keymap import Origin, origins
-from workbench.render.samplers import DEFAULT_SAMPLER, check_sampler, make_sampler
+from workbench.render.assembly import WEIGHTED, build_pipeline, has_weights, quiet
+from workbench.render.fitting import Fitting, Plan, prediction
+from workbench.render.request import GUIDANCE, STEPS, Request
+from workbench.render.samplers import DEFAULT_SAMPLER, make_sampler
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import nn
 
-STEPS = 20
-GUIDANCE = 5.0
-_PATIENCE = 2.0  # seconds of work before a progress bar appears
 _BATCH_PIXELS = {"cpu": 1 << 18}  # 64 pictures of 64x64, or one of 512x512
 _BATCH_PIXELS_GPU = 1 << 21
 
@@ -50,28 +45,25 @@ class Loaded:
 class Renderer:
     """Draws with any checkpoint of one architecture.
 
-    `config` is a local diffusers folder (`model_index.json`, component configs, tokenizer, scheduler; weights are not needed).
-    `device` is `"cpu"`, `"cuda"` or another of torch's; `dtype` defaults to float32 on the CPU and float16 elsewhere.
-    `fallback` lends components that a checkpoint lacks (a U-Net-only file has no VAE); by default the config folder does, if
-    it holds weights, and else the checkpoint loaded before.
+    `config` is a local diffusers folder: `model_index.json`, component configs, tokenizer, scheduler; weights are not
+    needed. `device` is `"cpu"`, `"cuda"` or another of torch's; `dtype` is float32 on the CPU and float16 elsewhere,
+    unless given. `fallback` lends components that a checkpoint lacks (a U-Net-only file has no VAE); without one the
+    config folder does, if it holds weights, and else the checkpoint loaded before.
 
     Raises RenderError when the folder describes no pipeline that can be held here.
     """
 
-    def __init__(
-        self, config: str | Path, *, device: str = "cpu", dtype: str | None = None, fallback: Checkpoint | None = None
-    ) -> None:
+    def __init__(self, config: str | Path, *, device: str = "cpu", dtype: str | None = None, fallback: Checkpoint | None = None) -> None:
         self.config = Path(config)
         self.device = torch.device(device)
         self.dtype = getattr(torch, dtype or ("float32" if self.device.type == "cpu" else "float16"))
-        self._architectures = PIPELINES[read_index(self.config)["_class_name"]]
+        self.loaded: Loaded | None = None
         self._pipeline = build_pipeline(self.config)
         self._schedule = dict(self._pipeline.scheduler.config)
-        self._overrides: dict[str, object] = {}
+        self._schedule_changes: dict[str, Any] = {}
+        self._fitting = Fitting(self._pipeline)
         self._given_fallback = fallback
         self._owners: dict[str, str] = {}
-        self._plans: dict[object, dict[str, Origin]] = {}
-        self.loaded: Loaded | None = None
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -81,33 +73,33 @@ class Renderer:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of a picture in pixels."""
-        sample = self._pipeline.unet.config.sample_size
+        sample, scale = self._pipeline.unet.config.sample_size, self._pipeline.vae_scale_factor
         height, width = (sample, sample) if isinstance(sample, int) else sample
-        return width * self._pipeline.vae_scale_factor, height * self._pipeline.vae_scale_factor
+        return width * scale, height * scale
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Raises RenderError when the checkpoint does not fit this pipeline; reads no tensor."""
-        self._plan(checkpoint)
+        self._fitting.plans(checkpoint)
 
     def load(self, checkpoint: Checkpoint, *, progress: bool = True) -> Loaded:
-        """Put a checkpoint (a file or a merge, in LDM or diffusers layout) into the pipeline, reading it tensor by tensor.
+        """Put a checkpoint (a file or a merge, in LDM or diffusers layout) into the pipeline, one tensor at a time.
 
-        What is assigned is a copy in the renderer's dtype, of what `checkpoint.read` gives, so a merge draws as its exported
-        file would. Components that it lacks come from the fallback, or stay; the result's `note` says so.
+        The renderer keeps a copy, in its own dtype, of what `checkpoint.read` gives: a merge draws as its exported file
+        would. Components that the checkpoint lacks come from the fallback, or stay; the result's `note` says so.
 
-        Raises RenderError for another architecture, a missing, extra or misshapen tensor (before anything is read), or a
-        component that nobody supplies.
+        Raises RenderError for another architecture, a missing, extra or misshapen tensor, or a component that nobody
+        supplies: all before anything is read.
         """
-        plan = self._plan(checkpoint)
-        lent = self._lent(checkpoint, [part for part in WEIGHTED if part not in plan])
-        self.loaded = None
-        for part, owner, origin in [*((part, checkpoint, plan[part]) for part in plan), *lent]:
+        plans = self._fitting.plans(checkpoint)
+        sources = {part: (checkpoint, plan) for part, plan in plans.items()} | self._lent(checkpoint, plans)
+        self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
+        for part, (owner, plan) in sources.items():
             self._owners.pop(part, None)
-            self._assign(owner, part, origin, progress)
+            self._assign(owner, part, plan, progress)
             self._owners[part] = owner.name
-        if "unet" in plan:
-            self._overrides = _prediction(checkpoint)
-        used = {found.key for origin in plan.values() for found in origin.values()}
+        if "unet" in sources:
+            self._schedule_changes = prediction(sources["unet"][0])
+        used = {origin.key for plan in plans.values() for origin in plan.values()}
         components = {part: self._owners[part] for part in WEIGHTED}
         self.loaded = Loaded(checkpoint.name, components, tuple(key for key in checkpoint if key not in used))
         return self.loaded
@@ -115,7 +107,7 @@ class Renderer:
     def images(
         self,
         prompts: Sequence[str],
-        seeds: Sequence[int],
+        seeds: Sequence[int] = (0,),
         *,
         steps: int = STEPS,
         guidance: float = GUIDANCE,
@@ -131,102 +123,58 @@ class Renderer:
 
         Raises RenderError when nothing is loaded, or for an argument out of range.
         """
+        request = Request.of(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
+        return self.draw(request, batch_size=batch_size, progress=progress)
+
+    def draw(self, request: Request, *, batch_size: int | None = None, progress: bool = True) -> list[Image]:
+        """`images`, of a request that is made already."""
         if self.loaded is None:
             raise RenderError("this renderer holds no checkpoint yet: call .load(checkpoint) first")
-        prompts, seeds = check_request(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler)
-        self._check_lengths([*prompts, negative])
-        wanted = [(prompt, seed) for prompt in prompts for seed in seeds]
-        size = batch_size or self._batch_size
-        batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+        self._warn_of_long([*request.prompts, request.negative])
+        wanted, size = request.pictures, batch_size or self._batch_size
         pictures: list[Image] = []
-        bar = tqdm(
-            total=len(wanted), desc=self.loaded.name, unit="picture", delay=_PATIENCE, leave=False, disable=not progress
-        )
-        with bar, torch.inference_mode(), quiet():
-            for batch in batches:
-                pictures += self._draw(batch, steps, guidance, sampler, negative)
+        with _bar(progress, total=len(wanted), desc=self.loaded.name, unit="picture") as bar, torch.inference_mode():
+            for start in range(0, len(wanted), size):
+                batch = wanted[start : start + size]
+                pictures += self._draw_batch(batch, request)
                 bar.update(len(batch))
         return pictures
 
     def noise(self, seed: int) -> torch.Tensor:
-        """The noise a picture starts from: [1, channels, height, width] of the latents, float32 on the CPU."""
+        """The noise that a picture starts from: latents [1, channels, height, width], float32 on the CPU."""
         return self._noise(torch.Generator().manual_seed(seed))
 
-    # ---- what `load` is made of
-
-    def _plan(self, checkpoint: Checkpoint) -> dict[str, dict[str, Origin]]:
-        """Component -> where each of its tensors comes from; all of them are checked, nothing is read."""
-        if not isinstance(checkpoint, Checkpoint):
-            raise RenderError(
-                f"a renderer draws checkpoints; got {type(checkpoint).__name__}: open a file with workbench.open(path)"
-            )
-        if (
-            checkpoint.structure.architecture is not Architecture.GENERIC
-            and checkpoint.architecture not in self._architectures
-        ):
-            kinds = " or ".join(self._architectures)
-            raise RenderError(
-                f"{checkpoint.name!r} is {checkpoint.architecture}; the pipeline of {self.config} draws {kinds}: "
-                "make a Renderer from a config folder of that architecture"
-            )
-        parts = [part for part in WEIGHTED if part in checkpoint.components]
-        if not parts:
-            raise RenderError(
-                f"{checkpoint.name!r} holds none of {', '.join(WEIGHTED)}, only {', '.join(checkpoint.components)}: nothing to draw with"
-            )
-        return {part: self._part_plan(checkpoint, part) for part in parts}
-
-    def _part_plan(self, checkpoint: Checkpoint, part: str) -> dict[str, Origin]:
-        structure = checkpoint.structure
-        key = (part, tuple((key, checkpoint.info(key).shape) for key in checkpoint if structure.component(key) == part))
-        if key not in self._plans:
-            module = getattr(self._pipeline, part)
-            found = origins(checkpoint, part, module)
-            wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-            _check_fit(checkpoint.name, part, found, wanted)
-            self._plans[key] = {name: found[name] for name in wanted}
-        return self._plans[key]
-
-    def _lent(self, checkpoint: Checkpoint, missing: list[str]) -> list[tuple[str, Checkpoint, dict[str, Origin]]]:
-        """Components that the fallback supplies. Raises RenderError for one that neither it nor an earlier load has."""
-        if not missing:
-            return []
-        fallback = self._fallback
-        lent = [] if fallback is None else [part for part in missing if part in fallback.components]
+    def _lent(self, checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> dict[str, tuple[Checkpoint, Plan]]:
+        """What the fallback supplies. Raises RenderError for a component that neither it nor an earlier load has."""
+        missing = [part for part in WEIGHTED if part not in plans]
+        fallback = self._fallback if missing else None
+        lent = [part for part in missing if fallback is not None and part in fallback.components]
         if nobody := [part for part in missing if part not in lent and part not in self._owners]:
             raise RenderError(
-                f"{checkpoint.name!r} has no {' and no '.join(nobody)} (only {', '.join(checkpoint.components)}): load a checkpoint that has it "
-                "first, or give Renderer(config, fallback=checkpoint) one to borrow from"
+                f"{checkpoint.name!r} has no {' and no '.join(nobody)}, only {', '.join(checkpoint.components)}: load a "
+                "checkpoint that has it first, or name one to borrow from in Renderer(config, fallback=checkpoint)"
             )
-        return [(part, fallback, self._part_plan(fallback, part)) for part in lent]
+        return {part: (fallback, self._fitting.plan(fallback, part)) for part in lent}
 
     @cached_property
     def _fallback(self) -> Checkpoint | None:
-        if self._given_fallback is None and has_weights(self.config):
-            from workbench.checkpoint import open as open_checkpoint
+        if self._given_fallback is not None or not has_weights(self.config):
+            return self._given_fallback
+        from workbench.checkpoint import open as open_checkpoint
 
-            return open_checkpoint(self.config)
-        return self._given_fallback
+        return open_checkpoint(self.config)
 
-    def _assign(self, checkpoint: Checkpoint, part: str, plan: Mapping[str, Origin], progress: bool) -> None:
-        """Read one component and hand it to its module; a copy, so nobody else's tensor is aliased."""
-        module: nn.Module = getattr(self._pipeline, part)
-        bar = tqdm(
-            plan.items(),
-            desc=f"{checkpoint.name}: {part}",
-            unit="tensor",
-            delay=_PATIENCE,
-            leave=False,
-            disable=not progress,
-        )
+    def _assign(self, checkpoint: Checkpoint, part: str, plan: Plan, progress: bool) -> None:
+        """Read one component and hand it to its module: copies, so that nobody else's tensor is aliased."""
         state = {}
-        for name, origin in bar:
-            value = checkpoint.read(origin.key, origin.part)
-            state[name] = value.detach().reshape(origin.shape).to(self.device, self.dtype, copy=True)
+        with _bar(progress, total=len(plan), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
+            for name, origin in plan.items():
+                value = checkpoint.read(origin.key, origin.part).detach().reshape(origin.shape)
+                state[name] = value.to(self.device, self.dtype, copy=True)
+                bar.update()
+        module = getattr(self._pipeline, part)
         module.load_state_dict(state, assign=True)
         module.to(self.device)  # its buffers; the parameters are there already
-
-    # ---- what `images` is made of
 
     @property
     def _batch_size(self) -> int:
@@ -237,110 +185,33 @@ class Renderer:
         width, height = (edge // self._pipeline.vae_scale_factor for edge in self.size)
         return torch.randn((1, self._pipeline.unet.config.in_channels, height, width), generator=generator)
 
-    def _draw(
-        self, batch: list[tuple[str, int]], steps: int, guidance: float, sampler: str, negative: str
-    ) -> list[Image]:
+    def _draw_batch(self, batch: Sequence[tuple[str, int]], request: Request) -> list[Image]:
         generators = [torch.Generator().manual_seed(seed) for _, seed in batch]
-        self._pipeline.scheduler = make_sampler(sampler, self._schedule, **self._overrides)
-        drawn = self._pipeline(
-            [prompt for prompt, _ in batch],
-            negative_prompt=[negative] * len(batch),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            latents=torch.cat([self._noise(generator) for generator in generators]).to(self.dtype),
-            generator=generators,  # samplers that add noise go on drawing from each picture's own
-            output_type="np",
-        ).images
-        return self._pipeline.image_processor.numpy_to_pil(self._finite(drawn))
-
-    def _finite(self, pixels: np.ndarray) -> np.ndarray:
-        if np.isfinite(pixels).all():
-            return pixels
-        warnings.warn(
-            f"{self.loaded.name}: some pictures are not a number, drawn black; look for NaN or too large weights",
-            NonFiniteWarning,
-            stacklevel=4,
-        )
-        return np.nan_to_num(pixels, nan=0.0, posinf=1.0, neginf=0.0)
-
-    def _check_lengths(self, prompts: Sequence[str]) -> None:
-        tokenizer = self._pipeline.tokenizer
         with quiet():
-            counts = [len(tokenizer(prompt).input_ids) for prompt in prompts]
-        if over := [
-            prompt for prompt, count in zip(prompts, counts, strict=True) if count > tokenizer.model_max_length
-        ]:
-            warnings.warn(
-                f"{over[0]!r} is longer than the {tokenizer.model_max_length} tokens this pipeline reads; its end is ignored",
-                stacklevel=3,
-            )
+            self._pipeline.scheduler = make_sampler(request.sampler, self._schedule, **self._schedule_changes)
+            pixels = self._pipeline(
+                [prompt for prompt, _ in batch],
+                negative_prompt=[request.negative] * len(batch),
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                latents=torch.cat([self._noise(generator) for generator in generators]).to(self.dtype),
+                generator=generators,  # samplers that add noise go on drawing from each picture's own
+                output_type="np",
+            ).images
+        if not np.isfinite(pixels).all():
+            message = f"{self.loaded.name!r} draws pictures that are no numbers (shown black): a weight is huge or NaN"
+            warnings.warn(message, NonFiniteWarning, stacklevel=4)
+            pixels = np.nan_to_num(pixels, nan=0.0)
+        return self._pipeline.image_processor.numpy_to_pil(pixels)
+
+    def _warn_of_long(self, prompts: Sequence[str]) -> None:
+        tokenizer, limit = self._pipeline.tokenizer, self._pipeline.tokenizer.model_max_length
+        with quiet():
+            long = [prompt for prompt in prompts if len(tokenizer(prompt).input_ids) > limit]
+        if long:
+            warnings.warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", stacklevel=4)
 
 
-def check_request(
-    prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float, sampler: str
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Prompts and seeds as tuples (one alone may stand for a list). Raises RenderError for what cannot be drawn."""
-    prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-    seeds = (seeds,) if isinstance(seeds, int) else tuple(seeds)
-    if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-        raise RenderError(f"prompts must be one or more strings, got {prompts!r}")
-    if not seeds or not all(isinstance(seed, (int, np.integer)) and 0 <= seed < 1 << 63 for seed in seeds):
-        raise RenderError(f"seeds must be one or more whole numbers from 0, got {seeds!r}")
-    if not isinstance(steps, int) or not 1 <= steps <= 1000:
-        raise RenderError(f"steps must be a whole number in [1, 1000], got {steps!r}")
-    if not np.isfinite(guidance):
-        raise RenderError(f"guidance must be a finite number, got {guidance!r}")
-    check_sampler(sampler)
-    return prompts, tuple(int(seed) for seed in seeds)
-
-
-def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
-    """The pipeline folder that checkpoints come from, or else that of the family this project ships (`data/shapes-sd/config`).
-
-    Raises RenderError when there is neither.
-    """
-    for folder in _folders(checkpoints):
-        if (folder / "model_index.json").is_file():
-            return folder
-    embedded = Path(workbench.__file__).resolve().parent.parent / "data" / "shapes-sd" / "config"
-    if not (embedded / "model_index.json").is_file():
-        raise RenderError(
-            "no pipeline config beside the checkpoints or in data/shapes-sd/config: pass renderer=workbench.Renderer(folder)"
-        )
-    return embedded
-
-
-def _folders(checkpoints: Sequence[Checkpoint]) -> Iterator[Path]:
-    for checkpoint in checkpoints:
-        for path in checkpoint.sources():
-            yield from (path.parent, path.parent.parent)
-
-
-def _prediction(checkpoint: Checkpoint) -> dict[str, object]:
-    """What a checkpoint's markers change about the noise schedule."""
-    names = {checkpoint.structure.name(key).rest for key in checkpoint}
-    overrides: dict[str, object] = {"prediction_type": "v_prediction"} if checkpoint.structure.prediction == "v" else {}
-    if "ztsnr" in names:
-        overrides |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return overrides
-
-
-def _check_fit(name: str, part: str, found: Mapping[str, Origin], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises RenderError that names the checkpoint, the first tensor that does not fit, and both shapes."""
-    if missing := [key for key in wanted if key not in found]:
-        first = f"first {missing[0]} {list(wanted[missing[0]])}"
-        raise RenderError(
-            f"{name!r} lacks {len(missing)} of the {len(wanted)} tensors that the {part} needs, {first}: "
-            "load a whole checkpoint, or take the rest from one with a merge"
-        )
-    for key, shape in wanted.items():
-        if found[key].shape != shape:
-            raise RenderError(
-                f"{name!r}: {found[key].key} is {list(found[key].shape)}, but the pipeline's {part} needs {list(shape)} ({key}): "
-                "it is a model of another size or kind; make a Renderer from its own config folder"
-            )
-    extra = [origin.key for key, origin in found.items() if key not in wanted]
-    if extra and part == "unet":
-        raise RenderError(
-            f"{name!r}: the pipeline's unet has no place for {len(extra)} of its tensors, first {extra[0]}: it is a larger or other model"
-        )
+def _bar(shown: bool, **options: Any) -> tqdm:
+    """A progress bar for what takes longer than two seconds."""
+    return tqdm(**options, delay=2, leave=False, disable=not shown)

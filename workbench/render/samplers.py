@@ -1,4 +1,4 @@
-"""The samplers by the names people know: each a diffusers scheduler and its options. Drawing with them is in `pipeline`."""
+"""The samplers by the names people know: each a diffusers scheduler and its options. Drawing is in `pipeline`."""
 
 from __future__ import annotations
 
