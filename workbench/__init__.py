@@ -6,13 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import operators
-    from workbench.checkpoint import Checkpoint, open
-    from workbench.engine import export
-    from workbench.merge import Merge
-    from workbench.recipe import Recipe, preflight
-    from workbench.render import Renderer, ab_grid
-    from workbench.tensors import Flat, Rows
+    from workbench import operators as operators
+    from workbench.checkpoint import Checkpoint as Checkpoint
+    from workbench.checkpoint import open as open
+    from workbench.engine import export as export
+    from workbench.merge import Merge as Merge
+    from workbench.recipe import Recipe as Recipe
+    from workbench.recipe import preflight as preflight
+    from workbench.render import Renderer as Renderer
+    from workbench.render import ab_grid as ab_grid
+    from workbench.tensors import Flat as Flat
+    from workbench.tensors import Rows as Rows
 
 __version__ = "0.1.0"
 

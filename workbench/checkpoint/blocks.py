@@ -51,9 +51,7 @@ def unet_block(name: str, input_blocks: int, layers: int) -> Block | None:
         return None
     side, level, kind, index = found[1], int(found[2]), found[3], int(found[4])
     if side == "down_blocks":
-        return _sd_block(
-            "input_blocks", 1 + level * (layers + 1) + (layers if kind == "downsamplers" else index), input_blocks
-        )
+        return _sd_block("input_blocks", 1 + level * (layers + 1) + (layers if kind == "downsamplers" else index), input_blocks)
     return _sd_block("output_blocks", level * (layers + 1) + (layers if kind == "upsamplers" else index), input_blocks)
 
 
@@ -71,6 +69,4 @@ def _sd_block(stack: str, index: int, input_blocks: int) -> Block:
         return Block(f"IN{index:02}", f"input_blocks.{index}", "IN", index, (0, index))
     if stack == "middle_block":
         return Block("MID", "middle_block", "MID", input_blocks, (0, input_blocks))
-    return Block(
-        f"OUT{index:02}", f"output_blocks.{index}", "OUT", input_blocks + 1 + index, (0, input_blocks + 1 + index)
-    )
+    return Block(f"OUT{index:02}", f"output_blocks.{index}", "OUT", input_blocks + 1 + index, (0, input_blocks + 1 + index))

@@ -51,9 +51,7 @@ class Joined(Checkpoint):
         try:
             return self._where[key]
         except KeyError:
-            raise MissingTensorError(
-                f"{self.name}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are"
-            ) from None
+            raise MissingTensorError(f"{self.name}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
 
 
 def open_sharded(index: Path) -> Joined:
@@ -62,15 +60,11 @@ def open_sharded(index: Path) -> Joined:
         weight_map = json.loads(index.read_text())["weight_map"]
         files = {str(file) for file in weight_map.values()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{index}: is no index of shards ({error!r}); it needs a `weight_map` from tensor to file"
-        ) from error
+        raise CheckpointError(f"{index}: is no index of shards ({error!r}); it needs a `weight_map` from tensor to file") from error
     shards = {file: SafetensorsFile(_shard_path(index, file)) for file in sorted(files)}
     for key, file in weight_map.items():
         if key not in shards[file]:
-            raise CheckpointError(
-                f"{index}: {key!r} should be in {file}, and is not; index and shards do not belong together"
-            )
+            raise CheckpointError(f"{index}: {key!r} should be in {file}, and is not; index and shards do not belong together")
     return Joined(index, {key: (shards[file], key) for key, file in weight_map.items()})
 
 

@@ -34,9 +34,7 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
         return PickleFile(path)
     if path.suffix.lower() in (".safetensors", ".sft"):
         return SafetensorsFile(path)
-    raise CheckpointError(
-        f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}"
-    )
+    raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}")
 
 
 def _open_pipeline(folder: Path) -> Joined:
@@ -54,9 +52,7 @@ def _open_pipeline(folder: Path) -> Joined:
 def _open_component(folder: Path) -> Checkpoint:
     weights = _weights_of(folder)
     if weights is None:
-        raise CheckpointError(
-            f"{folder}: holds no weights; expected an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors"
-        )
+        raise CheckpointError(f"{folder}: holds no weights; expected an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors")
     if weights.name.endswith(".index.json"):
         return open_sharded(weights)
     return PickleFile(weights) if weights.suffix == ".bin" else SafetensorsFile(weights, folder.name)

@@ -48,9 +48,7 @@ class PickleFile(Checkpoint):
         try:
             return self._tensors[key]
         except KeyError:
-            raise MissingTensorError(
-                f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are"
-            ) from None
+            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
 
 
 def _load(path: Path) -> Any:
@@ -68,9 +66,7 @@ def _load(path: Path) -> Any:
             "use a safetensors version of this model, or save its state dict alone with torch.save"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as a PyTorch file, it is truncated or none: {str(error)[:300]}"
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read as a PyTorch file, it is truncated or none: {str(error)[:300]}") from error
 
 
 def _tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:

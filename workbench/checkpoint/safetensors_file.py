@@ -66,9 +66,7 @@ class SafetensorsFile(Checkpoint):
         try:
             return self._offsets[key]
         except KeyError:
-            raise MissingTensorError(
-                f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are"
-            ) from None
+            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
 
     def _read_into(self, view: memoryview, offset: int, key: str) -> None:
         while view:
@@ -79,9 +77,7 @@ class SafetensorsFile(Checkpoint):
                     self._file.seek(offset)
                     count = self._file.readinto(view)  # type: ignore[attr-defined]
             if not count:
-                raise CheckpointError(
-                    f"{self.path}: the file ended inside {key!r}; it was cut short after it was opened"
-                )
+                raise CheckpointError(f"{self.path}: the file ended inside {key!r}; it was cut short after it was opened")
             view, offset = view[count:], offset + count
 
 
@@ -96,9 +92,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     """The header as it was written, and the byte at which the tensors begin."""
     size = os.fstat(file.fileno()).st_size
     if size < _LENGTH:
-        raise CheckpointError(
-            f"{path}: {size} bytes are too few for a safetensors file; it is truncated, fetch it again"
-        )
+        raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; it is truncated, fetch it again")
     (length,) = struct.unpack("<Q", file.read(_LENGTH))
     if length > min(size - _LENGTH, _LARGEST_HEADER):
         raise CheckpointError(
@@ -110,9 +104,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     except ValueError as error:
         raise CheckpointError(f"{path}: the header is not JSON ({error}); this is no safetensors file") from error
     if not isinstance(header, dict):
-        raise CheckpointError(
-            f"{path}: the header is a JSON {type(header).__name__}, not an object; this is no safetensors file"
-        )
+        raise CheckpointError(f"{path}: the header is a JSON {type(header).__name__}, not an object; this is no safetensors file")
     return header, _LENGTH + length
 
 
@@ -141,14 +133,10 @@ def _entry(path: Path, key: str, entry: Any) -> tuple[TensorInfo, int]:
     if code not in DTYPE_CODES:
         raise CheckpointError(f"{path}: {key!r} has dtype {code!r}; known are {', '.join(DTYPE_CODES)}")
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-        raise CheckpointError(
-            f"{path}: {key!r} has shape {list(shape)} and offsets {[begin, end]}; natural numbers are allowed"
-        )
+        raise CheckpointError(f"{path}: {key!r} has shape {list(shape)} and offsets {[begin, end]}; natural numbers are allowed")
     info = TensorInfo(shape, code)
     if end - begin != info.nbytes:
-        raise CheckpointError(
-            f"{path}: {key!r} ({code} {list(shape)}) takes {info.nbytes} bytes, but its offsets span {end - begin}"
-        )
+        raise CheckpointError(f"{path}: {key!r} ({code} {list(shape)}) takes {info.nbytes} bytes, but its offsets span {end - begin}")
     return info, begin
 
 
@@ -158,15 +146,11 @@ def _check_layout(path: Path, offsets: dict[str, tuple[TensorInfo, int]], size: 
     for key, (info, begin) in sorted(offsets.items(), key=lambda item: (item[1][1], item[1][0].nbytes)):
         if begin != end:
             what = "overlaps" if begin < end else f"leaves a hole of {begin - end} bytes after"
-            raise CheckpointError(
-                f"{path}: {key!r} begins at byte {begin} and {what} {previous!r}, which ends at {end}"
-            )
+            raise CheckpointError(f"{path}: {key!r} begins at byte {begin} and {what} {previous!r}, which ends at {end}")
         end, previous = begin + info.nbytes, key
     if end > size:
         raise CheckpointError(
             f"{path}: truncated: {previous!r} is out of range, it ends at byte {end} of the data, but there are {size}; fetch it again"
         )
     if end < size:
-        raise CheckpointError(
-            f"{path}: {size - end} bytes follow the last tensor; the header does not belong to this file"
-        )
+        raise CheckpointError(f"{path}: {size - end} bytes follow the last tensor; the header does not belong to this file")

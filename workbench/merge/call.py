@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,10 +26,23 @@ class Call:
     def inputs(self) -> tuple[Checkpoint, ...]:
         return tuple(self.models.values())
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The models' names, made unique."""
+        taken: dict[str, None] = {}
+        for model in self.inputs:
+            taken[unique(model.name, taken)] = None
+        return tuple(taken)
+
     @property
     def many(self) -> range:
         """The positions of the input that takes several models; empty when no input does."""
         return self.slots[self.operator.many.name] if self.operator.many else range(0)
+
+
+def unique(name: str, taken: Collection[str]) -> str:
+    """`name`, or with a number after it what is not taken yet."""
+    return next(one for one in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2))) if one not in taken)
 
 
 def bind(operator: Declaration, inputs: Mapping[str, Any]) -> Call:
@@ -51,7 +65,5 @@ def _models(operator: Declaration, slot: Input, given: Any) -> list[Checkpoint]:
         if not isinstance(model, Checkpoint):
             raise InputError(f"{operator.name}: {slot.name} takes checkpoints (see workbench.open), got {model!r}")
         if slot.space is Space.WEIGHT and model.space is Space.DELTA:
-            raise InputError(
-                f"{operator.name}: {slot.name} takes weights, but {model.name} holds changes to be added to weights"
-            )
+            raise InputError(f"{operator.name}: {slot.name} takes weights, but {model.name} holds changes to be added to weights")
     return models

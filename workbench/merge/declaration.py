@@ -94,9 +94,7 @@ class Option:
             if not self.per_model:
                 raise OptionError(f"{operator}: {self.name} takes one value, not a list, got {value!r}")
             if len(value) != models:
-                raise OptionError(
-                    f"{operator}: {self.name} needs one value or {models}, one per model, got {len(value)}: {list(value)}"
-                )
+                raise OptionError(f"{operator}: {self.name} needs one value or {models}, one per model, got {len(value)}: {list(value)}")
             for item in value:
                 self.check_value(operator, item)
         else:
@@ -173,9 +171,7 @@ def declare(
         raise TypeError(f"{function.__name__}: only one input may take several models")
     result = next(mark for mark in get_args(signature.return_annotation)[1:] if isinstance(mark, Slot))
     summary = inspect.getdoc(function).splitlines()[0]
-    return Declaration(
-        function.__name__, function, summary, source, scope, keys, missing, result.space, tuple(inputs), options, check
-    )
+    return Declaration(function.__name__, function, summary, source, scope, keys, missing, result.space, tuple(inputs), options, check)
 
 
 def _option(name: str, default: Any, base: Any, marks: list[Any]) -> Option:

@@ -25,7 +25,8 @@ class Operator:
     """A tensor function and its declaration.
 
     Called with checkpoints for its inputs, options by name, and optionally `rules` and `Settings` by name (`seed`,
-    `precision`, `dtype`), it gives a `Merge`. Raises InputError and OptionError; nothing is read. `function` is the pure function on tensors.
+    `precision`, `dtype`), it gives a `Merge`.
+    Raises InputError and OptionError; nothing is read. `function` is the pure function on tensors.
     """
 
     declaration: Declaration
@@ -43,9 +44,7 @@ class Operator:
     def __signature__(self) -> inspect.Signature:
         own = [p.replace(annotation=p.empty) for p in inspect.signature(self.function).parameters.values()]
         common = {"rules": None} | {field.name: field.default for field in dataclasses.fields(Settings)}
-        extra = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default) for name, default in common.items()
-        ]
+        extra = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default) for name, default in common.items()]
         return inspect.Signature([*own, *extra], return_annotation=Merge)
 
     def __call__(self, *inputs: Any, rules: Sequence[Mapping[str, Any]] | None = None, **named: Any) -> Merge:
@@ -53,17 +52,11 @@ class Operator:
         declared = [slot.name for slot in self.declaration.inputs]
         options = {name: value for name, value in named.items() if name not in declared}
         given = dict(zip(declared, inputs, strict=False)) | {name: named[name] for name in declared if name in named}
-        if (
-            len(inputs) > len(declared)
-            or set(given) != set(declared)
-            or len(given) < len(inputs) + len(named) - len(options)
-        ):
-            raise InputError(
-                f"{self.declaration.name} takes {', '.join(declared)}; got {len(inputs)} inputs and {list(named)}"
-            )
+        if len(inputs) > len(declared) or set(given) != set(declared) or len(given) < len(inputs) + len(named) - len(options):
+            raise InputError(f"{self.declaration.name} takes {', '.join(declared)}; got {len(inputs)} inputs and {list(named)}")
         call = bind(self.declaration, given)
         check_options(self.declaration, options, len(call.many))
-        parsed = rule_parsing.parse(self.declaration.name, self.rules if rules is None else rules, call.models)
+        parsed = rule_parsing.parse(self.rules if rules is None else rules, call)
         return Merge(call, options, parsed, settings)
 
 

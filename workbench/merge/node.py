@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -71,6 +71,10 @@ class Merge(Checkpoint):
 
         return workbench.Recipe.of(self)
 
+    def with_dtype(self, dtype: str) -> Merge:
+        """The same merge, rounded to another dtype."""
+        return Merge(self.call, self.options, self.rules, replace(self.settings, dtype=dtype))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.plan.entries)
 
@@ -120,10 +124,7 @@ class Merge(Checkpoint):
     def schedules(self) -> Mapping[str, schedules.Schedule]:
         """Every option as a schedule over blocks, defaults included."""
         declared = self.call.operator.options
-        return {
-            name: schedules.parse(self.options.get(name, option.default), option.default)
-            for name, option in declared.items()
-        }
+        return {name: schedules.parse(self.options.get(name, option.default), option.default) for name, option in declared.items()}
 
     @cached_property
     def _bound(self) -> Bound:
@@ -141,7 +142,5 @@ class Merge(Checkpoint):
         except KeyError:
             why = self.plan.left_out.get(key)
             raise MissingTensorError(
-                f"{self.name}: {key!r} is not in the merge: {why}"
-                if why
-                else f"{self.name}: none of the inputs has a tensor {key!r}"
+                f"{self.name}: {key!r} is not in the merge: {why}" if why else f"{self.name}: none of the inputs has a tensor {key!r}"
             ) from None

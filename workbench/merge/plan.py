@@ -67,7 +67,7 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     for canonical, holder, own in _union(call.inputs):
         key = _spell(call, canonical, holder, own)
         if key not in entries and key not in left_out:
-            left_out[key] = f"it is only in {holder.name}, and the result has the tensors of {keys}"
+            left_out[key] = f"it is only in {call.names[call.inputs.index(holder)]}, and the result has the tensors of {keys}"
     return Plan(entries, left_out)
 
 
@@ -97,7 +97,7 @@ def _entry(call: Call, rules: tuple[Rule, ...], key: str, holder: Checkpoint, ow
         return "a rule skips it"
     take = rule.take if rule else _marker_source(call, names)
     if take is not None and names[take] is None:
-        return f"a rule takes it from {call.inputs[take].name}, which lacks it"
+        return f"a rule takes it from {call.names[take]}, which lacks it"
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
     info = call.inputs[source].info(names[source])  # type: ignore[arg-type]
     problem = _problem(call, names) if take is None else None
@@ -113,16 +113,16 @@ def _marker_source(call: Call, names: tuple[str | None, ...]) -> int | None:
 
 def _problem(call: Call, names: tuple[str | None, ...]) -> Problem | None:
     """Why the operator has no answer for this tensor; None when it has one."""
-    held = [(model, name) for model, name in zip(call.inputs, names, strict=True) if name is not None]
+    held = [(told, model.info(name).shape) for told, model, name in zip(call.names, call.inputs, names, strict=True) if name is not None]
     slot = next(slot for slot, name in zip(call.models, names, strict=True) if name is not None)
-    if len({model.info(name).shape for model, name in held}) > 1:
-        told = ", ".join(f"{list(model.info(name).shape)} in {model.name}" for model, name in held)
+    if len({shape for _, shape in held}) > 1:
+        told = ", ".join(f"{list(shape)} in {model}" for model, shape in held)
         return Problem(f"has different shapes: {told}", slot)
     for declared in call.operator.inputs:
-        lacking = [call.inputs[i].name for i in call.slots[declared.name] if names[i] is None]
+        lacking = [call.names[i] for i in call.slots[declared.name] if names[i] is None]
         answered = declared.space is Space.DELTA or (call.operator.missing is Missing.OMIT and declared.many)
         if lacking and not answered:
-            holders = " and ".join(model.name for model, _ in held)
+            holders = " and ".join(model for model, _ in held)
             return Problem(
                 f"is only in {holders}, not in {' and '.join(lacking)}, and {call.operator.name} needs it from all",
                 slot,

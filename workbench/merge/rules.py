@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError
+from workbench.merge.call import Call
 
 COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "other")
 _FORM = "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}"
@@ -33,14 +33,15 @@ class Rule:
         return self.match is None or fnmatchcase(key, self.match) or fnmatchcase(canonical, self.match)
 
 
-def parse(operator: str, given: Sequence[Mapping[str, Any]], models: Mapping[str, Checkpoint]) -> tuple[Rule, ...]:
-    """Rules as a person writes them, judged. `models` maps slots (`base`, `models[0]`) to checkpoints. Raises InputError."""
+def parse(given: Sequence[Mapping[str, Any]], call: Call) -> tuple[Rule, ...]:
+    """Rules as a person writes them, judged against the call they are for. Raises InputError."""
     if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence):
-        raise InputError(f"{operator}: rules must be a list, got {given!r}; {_FORM}")
-    return tuple(_parse_one(operator, rule, models) for rule in given)
+        raise InputError(f"{call.operator.name}: rules must be a list, got {given!r}; {_FORM}")
+    return tuple(_parse_one(rule, call) for rule in given)
 
 
-def _parse_one(operator: str, rule: Mapping[str, Any], models: Mapping[str, Checkpoint]) -> Rule:
+def _parse_one(rule: Mapping[str, Any], call: Call) -> Rule:
+    operator = call.operator.name
     if not isinstance(rule, Mapping):
         raise InputError(f"{operator}: {rule!r} is no rule; {_FORM}")
     actions = set(rule) & {"take", "skip", "merge"}
@@ -52,21 +53,18 @@ def _parse_one(operator: str, rule: Mapping[str, Any], models: Mapping[str, Chec
     if not isinstance(match, (str, type(None))):
         raise InputError(f"{operator}: a rule's match must be a key pattern like '*guidance*', got {match!r}")
     if "take" in rule:
-        return Rule(match, component, take=_position(operator, rule["take"], models))
+        return Rule(match, component, take=_position(rule["take"], call))
     (action,) = actions
     if rule[action] is not True:
         raise InputError(f"{operator}: a rule's {action} can only be true, got {rule[action]!r}")
     return Rule(match, component, skip=action == "skip")
 
 
-def _position(operator: str, take: Any, models: Mapping[str, Checkpoint]) -> int:
+def _position(take: Any, call: Call) -> int:
     """Which of the models a rule takes from: its slot, its name, or the checkpoint itself."""
-    for position, (slot, model) in enumerate(models.items()):
-        if take is model or (isinstance(take, str) and take == slot):
-            return position
-    if isinstance(take, str):
-        for position, model in enumerate(models.values()):
-            if take == model.name:
+    for known in (call.inputs, tuple(call.models), call.names):
+        for position, one in enumerate(known):
+            if take is one or (isinstance(take, str) and take == one):
                 return position
-    allowed = ", ".join(f"{slot} ({model.name})" for slot, model in models.items())
-    raise InputError(f"{operator}: a rule takes from {take!r}, which is none of its inputs: {allowed}")
+    allowed = ", ".join(f"{slot} ({name})" for slot, name in zip(call.models, call.names, strict=True))
+    raise InputError(f"{call.operator.name}: a rule takes from {take!r}, which is none of its inputs: {allowed}")

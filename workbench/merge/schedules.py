@@ -134,9 +134,7 @@ def parse(given: Any, default: Value) -> Schedule:
         return ByBlock(patterns, given["blocks"].get("default", default))
     if set(given) == {"ramp"} and isinstance(given["ramp"], Mapping):
         return _parse_ramp(given["ramp"], default)
-    raise OptionError(
-        f"must be a value, {{'blocks': {{pattern: value, ...}}}} or {{'ramp': {{start, end, ...}}}}, got {given!r}"
-    )
+    raise OptionError(f"must be a value, {{'blocks': {{pattern: value, ...}}}} or {{'ramp': {{start, end, ...}}}}, got {given!r}")
 
 
 def values(schedule: Schedule) -> list[Value]:
@@ -167,7 +165,5 @@ def _mix(start: Value, end: Value, share: float) -> Value:
     many = [value for value in (start, end) if isinstance(value, Sequence)]
     if not many:
         return (1 - share) * start + share * end
-    pairs = zip(
-        *(value if isinstance(value, Sequence) else [value] * len(many[0]) for value in (start, end)), strict=True
-    )
+    pairs = zip(*(value if isinstance(value, Sequence) else [value] * len(many[0]) for value in (start, end)), strict=True)
     return [(1 - share) * a + share * b for a, b in pairs]

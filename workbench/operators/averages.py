@@ -24,9 +24,7 @@ def _sums_to_something(weights: list[float]) -> str | None:
 def weighted_average(
     models: Weights,
     *,
-    weights: Annotated[
-        PerModel[float], Range(-10, 10, 0.05, "share of each model; divided by their sum", per_block=True)
-    ] = 1.0,
+    weights: Annotated[PerModel[float], Range(-10, 10, 0.05, "share of each model; divided by their sum", per_block=True)] = 1.0,
 ) -> Weight:
     """Average the models, each with its weight; a tensor that only some hold is the average of those.
 

@@ -1,0 +1,58 @@
+"""sha256 of files, remembered per user by path, size, modification time and inode, so that a file is read for it once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from threading import Event
+
+import platformdirs
+
+from workbench.errors import CheckpointError
+
+_CHUNK = 1 << 20
+_LEGACY = (0x100000, 0x10000)  # AUTOMATIC1111's first hash: where it begins, how many bytes it takes
+
+
+def sha256(path: Path, stop: Event | None = None) -> str:
+    """The sha256 of a file, in hexadecimal; raises CheckpointError when the file changes meanwhile, or at `stop`."""
+    remembered = _place(path)
+    if remembered.is_file():
+        return remembered.read_text()
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            if stop is not None and stop.is_set():
+                raise CheckpointError(f"{path}: hashing was stopped")
+    if _place(path) != remembered:
+        raise CheckpointError(f"{path}: the file changed while it was read; try again when it is complete")
+    _remember(remembered, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def legacy_hash(path: Path) -> str:
+    """The short hash by which AUTOMATIC1111 first knew models: of 64 KiB at 1 MiB."""
+    begin, length = _LEGACY
+    with path.open("rb") as file:
+        file.seek(begin)
+        return hashlib.sha256(file.read(length)).hexdigest()[:8]
+
+
+def _place(path: Path) -> Path:
+    """Where the hash of the file as it is now would be remembered."""
+    found = path.stat()
+    identity = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ino}"
+    return platformdirs.user_cache_path("workbench") / "sha256" / hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _remember(place: Path, value: str) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_suffix(f".{os.getpid()}")
+        temporary.write_text(value)
+        temporary.replace(place)
+    except OSError:
+        pass  # without a cache the next export reads the file again, and nothing else is lost

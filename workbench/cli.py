@@ -1,0 +1,87 @@
+"""The `workbench` command. Each subcommand says in words what the Python calls do; nothing is computed here."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.errors import WorkbenchError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; by default as the recipe or the first input says.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="How many; by default one for each core.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="NaN or infinity in an input is an error.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say all that preflight finds, notes too.")] = False,
+) -> None:
+    """Make the merge that a recipe describes."""
+    import workbench as wb
+
+    made = wb.Recipe.load(recipe).build()
+    found = wb.preflight(made)
+    if verbose or dry_run:
+        typer.echo(str(found))
+    if dry_run:
+        found.raise_errors()
+        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
+        return
+    typer.echo(wb.export(made, out, dtype=dtype, device=device, threads=threads, overwrite=overwrite, strict=strict))
+
+
+@app.command()
+def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files or folders.")]) -> None:
+    """Say what checkpoints are: architecture, layout, components, prediction type, dtypes, blocks, recipe."""
+    import workbench as wb
+    from workbench.recipe.judgement import describe
+
+    for file in files:
+        checkpoint = wb.open(file)
+        typer.echo(f"{file}")
+        for name, value in describe(checkpoint).items():
+            typer.echo(f"  {name}: {value}")
+        blocks = dict.fromkeys(filter(None, map(checkpoint.block, checkpoint)))
+        typer.echo(f"  blocks: {', '.join(blocks) or 'none'}")
+        if "sd_merge_recipe" in checkpoint.metadata:
+            typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the quickstart notebook."""
+    import subprocess
+
+    notebook = ROOT / "notebooks" / "00_quickstart.ipynb"
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)], cwd=ROOT))
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("out/demo")) -> None:
+    """Merge the embedded models three ways, and draw them side by side."""
+    from workbench.demo import run
+
+    run(out)
+
+
+def main() -> None:
+    """Run the command; what goes wrong on purpose is one message, not a traceback."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except WorkbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

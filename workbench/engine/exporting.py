@@ -1,0 +1,162 @@
+"""`export`: writes a checkpoint, merged or not, as one safetensors file; whole or not at all."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, final
+
+from workbench.checkpoint import Checkpoint, hashing
+from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.writing import replacing, safetensors_header, write_at
+from workbench.engine.header import metadata
+from workbench.engine.parts import Job, jobs
+from workbench.engine.streaming import NonFinite, stream
+from workbench.errors import ExportError, MergeWarning, NonFiniteWarning
+from workbench.merge import Merge
+from workbench.merge.node import DTYPES
+from workbench.recipe import preflight
+from workbench.tensors import Calculation, TensorInfo, elements
+
+if TYPE_CHECKING:
+    import torch
+
+Infos = Mapping[str, TensorInfo]
+
+_SPARE = 1 << 20  # bytes of free disk that are left alone
+
+
+@final
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written: where, how many bytes, and in how many seconds."""
+
+    path: Path
+    nbytes: int
+    seconds: float
+
+    def open(self) -> Checkpoint:
+        """The file as a checkpoint."""
+        return open_checkpoint(self.path)
+
+    def __str__(self) -> str:
+        rate = self.nbytes / 1e6 / max(self.seconds, 1e-9)
+        return f"{self.path}: {self.nbytes / 1e6:.1f} MB in {self.seconds:.1f} s ({rate:.0f} MB/s)"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(str(self))}</code>"
+
+
+def export(
+    checkpoint: Checkpoint,
+    path: str | os.PathLike[str],
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Exported:
+    """Write a checkpoint as a safetensors file, tensor by tensor.
+
+    `dtype` is float32, float16 or bfloat16 (integers and markers keep theirs); by default each tensor has the dtype that
+    `checkpoint.info` says. Memory is bounded by the largest tensor times `threads` (default: one for each core), and the
+    bytes do not depend on their number. The recipe and the parents' sha256 go into the header. NaN or infinity in an input
+    is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an error, and ExportError if
+    the file cannot be written; then, as at Ctrl-C, nothing is left behind and an older file is as it was.
+    """
+    path = Path(path).expanduser()
+    began = time.monotonic()
+    dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
+    threads = _check_arguments(path, dtype, device, threads)
+    _check_target(path, checkpoint, overwrite)
+    findings = preflight(checkpoint)
+    findings.raise_errors()
+    for text in findings.warnings:
+        warnings.warn(text, MergeWarning, stacklevel=2)
+    precision = "float32"
+    if isinstance(checkpoint, Merge):
+        checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
+        precision = checkpoint.settings.precision
+    infos = {key: checkpoint.info(key).with_dtype(dtype) if dtype else checkpoint.info(key) for key in checkpoint}
+    nonfinite = NonFinite(strict)
+    _write(checkpoint, path, infos, Calculation(precision, device, nonfinite.found), threads, progress)
+    for text in nonfinite.texts():
+        warnings.warn(text, NonFiniteWarning, stacklevel=2)
+    return Exported(path, path.stat().st_size, time.monotonic() - began)
+
+
+def _write(checkpoint: Checkpoint, path: Path, infos: Infos, calculation: Calculation, threads: int, progress: bool) -> None:
+    parents = checkpoint.sources() if isinstance(checkpoint, Merge) else ()
+    # every sha256 has the same length, so the size of the header is known before they are
+    header, begins = safetensors_header(infos, metadata(checkpoint, path, {file: f"{i:064}" for i, file in enumerate(parents)}))
+    size = len(header) + sum(info.nbytes for info in infos.values())
+    _check_disk(path, size)
+    try:
+        with replacing(path) as temporary, temporary.open("r+b", buffering=0) as file:
+            _reserve(file.fileno(), size)
+
+            def write(job: Job, data: memoryview) -> None:
+                first, _ = elements(job.part, job.info.shape)
+                write_at(file.fileno(), data, begins[job.key] + first * job.info.itemsize)
+
+            def hash_parents(stop: Event) -> dict[Path, str]:
+                return {parent: hashing.sha256(parent, stop) for parent in parents}
+
+            work = jobs(checkpoint, [(key, infos[key]) for key in begins])
+            hashes = stream(checkpoint, work, calculation, write, threads=threads, beside=hash_parents, progress=progress)
+            final, _ = safetensors_header(infos, metadata(checkpoint, path, hashes), len(header))
+            write_at(file.fileno(), memoryview(final), 0)
+    except OSError as error:
+        raise ExportError(f"{path}: could not be written: {error.strerror}; nothing was left behind") from error
+
+
+def _check_arguments(path: Path, dtype: str | None, device: str, threads: int | None) -> int:
+    """The number of threads; raises ExportError for an argument that cannot be."""
+    import torch
+
+    if path.suffix != ".safetensors":
+        raise ExportError(f"{path}: an exported file's name ends in .safetensors")
+    if dtype not in DTYPES:
+        raise ExportError(f"{path}: dtype must be one of {', '.join(map(repr, DTYPES[1:]))}, got {dtype!r}")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ExportError(f"{path}: threads must be a whole number of 1 or more, got {threads!r}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ExportError(f"{path}: device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
+    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+
+
+def _check_target(path: Path, checkpoint: Checkpoint, overwrite: bool) -> None:
+    for source in checkpoint.sources():
+        if path.exists() and source.exists() and path.samefile(source):
+            raise ExportError(f"{path}: is one of the inputs; give the result another name")
+    if path.is_dir():
+        raise ExportError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise ExportError(f"{path}: is there already; give another name, or overwrite=True (--overwrite)")
+
+
+def _check_disk(path: Path, size: int) -> None:
+    if not path.parent.is_dir():
+        raise ExportError(f"{path}: there is no folder {path.parent}; make it first")
+    free = shutil.disk_usage(path.parent).free
+    if free < size + _SPARE:
+        raise ExportError(f"{path}: needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB of disk are free; nothing was written")
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take the disk space now: a full disk shows before an hour of work, and the file lies in one piece."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, size)
+    else:
+        os.truncate(handle, size)

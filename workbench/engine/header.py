@@ -1,0 +1,81 @@
+"""What an exported file says of itself: the recipe, its parents, and the fields other programs look for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from workbench.checkpoint import Checkpoint, hashing
+from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.architecture import Architecture
+from workbench.merge import Merge
+from workbench.recipe import Recipe
+from workbench.recipe.file import HEADER, TYPE
+
+_PARENTS = "sd_merge_models"
+_STABILITY = "https://github.com/Stability-AI"
+# architecture -> ModelSpec's name of it, the reference implementation, the resolution it was made for
+_MODELSPEC = {
+    Architecture.SD1: ("stable-diffusion-v1", "https://github.com/CompVis/stable-diffusion", "512x512"),
+    Architecture.SD2: ("stable-diffusion-v2-512", f"{_STABILITY}/stablediffusion", "512x512"),
+    Architecture.SDXL: ("stable-diffusion-xl-v1-base", f"{_STABILITY}/generative-models", "1024x1024"),
+    Architecture.FLUX: ("flux-1-schnell", "https://github.com/black-forest-labs/flux", "1024x1024"),
+}
+
+
+def metadata(checkpoint: Checkpoint, path: Path, hashes: Mapping[Path, str]) -> dict[str, str]:
+    """The header's metadata for `checkpoint` written to `path`; `hashes` has the sha256 of every file it is made of."""
+    if not isinstance(checkpoint, Merge):
+        return {**checkpoint.metadata, "format": "pt"}
+    recipe = Recipe.of(checkpoint, hashes).relative_to(path.parent)
+    return {
+        "format": "pt",
+        HEADER: json.dumps({"type": TYPE, "recipe": recipe.to_dict()}),
+        _PARENTS: json.dumps(_parents(hashes)),
+        **_modelspec(checkpoint, path.stem, [Path(model.path).stem for model in recipe.data.models.values()]),
+    }
+
+
+def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
+    """AUTOMATIC1111's lineage: an entry for each parent, and those that the parents carry themselves."""
+    entries: dict[str, object] = {}
+    for path, sha256 in hashes.items():
+        carried = open_checkpoint(path).metadata
+        entries |= _json_object(carried.get(_PARENTS))
+        recipe = _json_object(carried.get(HEADER)) or None
+        entries[sha256] = {"name": path.name, "legacy_hash": hashing.legacy_hash(path), "sd_merge_recipe": recipe}
+    return entries
+
+
+def _json_object(text: str | None) -> dict[str, object]:
+    """An object that another program may have written into a header; empty when it is not one."""
+    try:
+        found = json.loads(text or "null")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _modelspec(checkpoint: Merge, title: str, parents: list[str]) -> dict[str, str]:
+    """ModelSpec 1.0.1. Its date is left out, since the same recipe is to give the same bytes."""
+    structure = checkpoint.structure
+    if structure.architecture not in _MODELSPEC:
+        return {}
+    architecture, implementation, resolution = _MODELSPEC[structure.architecture]
+    if structure.architecture is Architecture.SD2 and structure.prediction == "v":
+        architecture, resolution = "stable-diffusion-v2-768-v", "768x768"
+    if structure.architecture is Architecture.FLUX and any("guidance" in key for key in checkpoint):
+        architecture = "flux-1-dev"
+    known = [model.metadata.get("modelspec.resolution") for model in checkpoint.call.inputs]
+    fields = {
+        "sai_model_spec": "1.0.1",
+        "architecture": architecture,
+        "implementation": implementation,
+        "title": title,
+        "resolution": next(filter(None, known), resolution),
+        "merged_from": ", ".join(parents),
+    }
+    if structure.prediction in ("v", "epsilon"):
+        fields["prediction_type"] = structure.prediction
+    return {f"modelspec.{name}": value for name, value in fields.items()}

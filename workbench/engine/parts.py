@@ -1,0 +1,46 @@
+"""Cuts the tensors of a checkpoint into parts that are computed and written one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from workbench.checkpoint import Checkpoint
+from workbench.tensors import Flat, Part, Rows, Scope, TensorInfo, elements
+
+ELEMENTS = 1 << 20  # of one part: small enough to stay in the cache and be allocated again without the kernel's help
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part of one tensor of the result."""
+
+    key: str
+    part: Part
+    info: TensorInfo
+
+    @property
+    def nbytes(self) -> int:
+        first, last = elements(self.part, self.info.shape)
+        return (last - first) * self.info.itemsize
+
+
+def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Iterator[Job]:
+    """The parts of every tensor in order; they depend on nothing but shapes and scope, and so never on threads."""
+    for key, info in infos:
+        scope = Scope.ELEMENT if checkpoint.origin(key) else checkpoint.scope
+        for part in _cut(info, scope):
+            yield Job(key, part, info)
+
+
+def _cut(info: TensorInfo, scope: Scope) -> Iterator[Part]:
+    if info.numel <= ELEMENTS or scope is Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
+        yield None
+    elif scope is Scope.ELEMENT:
+        for start in range(0, info.numel, ELEMENTS):
+            yield Flat(start, min(start + ELEMENTS, info.numel))
+    else:
+        rows = info.shape[0]
+        step = max(1, ELEMENTS * rows // info.numel)
+        for start in range(0, rows, step):
+            yield Rows(start, min(start + step, rows))

@@ -1,0 +1,112 @@
+"""Runs the jobs of an export on threads: reading, computing and writing overlap, and memory holds one part per thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from workbench.checkpoint import Checkpoint
+from workbench.engine.parts import Job
+from workbench.errors import NonFiniteError
+from workbench.tensors import Calculation
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+_RESULT = "the result"
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """Collects where NaN and infinity were found; with `strict` the first one is an error."""
+
+    strict: bool
+    places: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    def found(self, model: str, key: str) -> None:
+        if self.strict:
+            raise NonFiniteError(f"{model}: {key!r} holds NaN or infinity; mend the file, or export without strict")
+        self.places[model, key] = None
+
+    def texts(self) -> Iterator[str]:
+        """One sentence for each model."""
+        for model in dict.fromkeys(model for model, _ in self.places):
+            keys = [key for name, key in self.places if name == model]
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            yield f"{model}: NaN or infinity in {', '.join(map(repr, keys[:3]))}{more}"
+
+
+def stream(
+    checkpoint: Checkpoint,
+    work: Iterable[Job],
+    calculation: Calculation,
+    write: Callable[[Job, memoryview], None],
+    *,
+    threads: int,
+    beside: Callable[[threading.Event], T],
+    progress: bool,
+) -> T:
+    """Compute every job and hand its bytes to `write`, on `threads` threads; run `beside` on one more and return its result.
+
+    An error in any thread, or Ctrl-C, stops all of them before it is raised.
+    """
+    import torch
+    from tqdm.auto import tqdm
+
+    work = list(work)
+    total = sum(job.nbytes for job in work)
+    stop, waiting, lock = threading.Event(), iter(work), threading.Lock()
+    intra = torch.get_num_threads()
+
+    def worker() -> None:
+        torch.set_num_threads(1)  # threads over tensors are steadier, and the same bytes on any machine
+        while not stop.is_set():
+            with lock:
+                job = next(waiting, None)
+            if job is None:
+                return
+            write(job, _bytes(_compute(checkpoint, job, calculation)))
+            with lock:
+                bar.set_postfix_str(job.key[-60:], refresh=False)
+                bar.update(job.nbytes)
+
+    # a short export shows no bar
+    with (
+        tqdm(total=total, unit="B", unit_scale=True, delay=1, disable=not progress, desc=checkpoint.name) as bar,
+        ThreadPoolExecutor(threads + 1) as pool,
+    ):
+        extra = pool.submit(beside, stop)
+        try:
+            for done in as_completed([extra, *(pool.submit(worker) for _ in range(threads))]):
+                done.result()
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            torch.set_num_threads(intra)
+    return extra.result()
+
+
+def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> torch.Tensor:
+    """One part of the result, as it goes into the file."""
+    origin = checkpoint.origin(job.key)
+    if origin is not None:
+        holder, name = origin
+        tensor = holder.read(name, job.part)
+        calculation.watch(holder.name, name, tensor)
+    else:
+        tensor = checkpoint.values(job.key, job.part, calculation)
+    rounded = tensor.to("cpu", job.info.dtype)
+    if rounded.dtype != tensor.dtype and rounded.element_size() < 4:  # beyond float16 lies infinity
+        calculation.watch(_RESULT, job.key, rounded)
+    return rounded
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    import torch
+
+    return memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())

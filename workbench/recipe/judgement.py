@@ -1,0 +1,256 @@
+"""Preflight: everything that matters about a merge and can be said from names, shapes and options, before a weight is read."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.architecture import Architecture
+from workbench.errors import MergeError, OptionError
+from workbench.merge import Merge
+from workbench.merge.plan import Entry
+from workbench.merge.schedules import ByBlock
+from workbench.tensors import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LEVELS = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know: `error` (the merge cannot be made), `warning`, or `note` (the operator has an answer)."""
+
+    level: str
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Preflight:
+    """What was found: the inputs, one row each, and the findings, errors first."""
+
+    models: tuple[Mapping[str, object], ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        return self._texts("error")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self._texts("warning")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._texts("note")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the merge can be made."""
+        return not self.errors
+
+    def raise_errors(self) -> None:
+        """Raise MergeError with every error there is; nothing when there is none."""
+        if self.errors:
+            raise MergeError("this merge cannot be made:\n" + "\n".join(f"- {text}" for text in self.errors))
+
+    def frame(self) -> pd.DataFrame:
+        """One row per input: name, architecture, layout, components, prediction type, dtypes, tensors, megabytes."""
+        import pandas as pd
+
+        return pd.DataFrame(self.models)
+
+    def __str__(self) -> str:
+        lines = [", ".join(f"{name}: {value}" for name, value in model.items()) for model in self.models]
+        return "\n".join([*lines, *(f"{finding.level}: {finding.text}" for finding in self.findings)])
+
+    def _repr_html_(self) -> str:
+        marks = {"error": "&#10060;", "warning": "&#9888;&#65039;", "note": "&#8505;&#65039;"}
+        items = "".join(f"<li>{marks[f.level]} {html.escape(f.text)}</li>" for f in self.findings)
+        return f"{self.frame().to_html(index=False)}<ul style='list-style:none'>{items or '<li>&#9989; nothing to report</li>'}</ul>"
+
+    def _texts(self, level: str) -> tuple[str, ...]:
+        return tuple(finding.text for finding in self.findings if finding.level == level)
+
+
+def preflight(checkpoint: Checkpoint) -> Preflight:
+    """Judge a merge and the merges inside it by names, shapes and options; no weight is read."""
+    findings = list(dict.fromkeys(finding for merge in _merges(checkpoint) for finding in _judge(merge)))
+    findings.sort(key=lambda finding: _LEVELS.index(finding.level))
+    return Preflight(tuple(describe(model) for model in _files(checkpoint)), tuple(findings))
+
+
+def describe(model: Checkpoint) -> dict[str, object]:
+    """What is known of a checkpoint from its header, as one row of a table."""
+    dtypes = Counter(model.info(key).dtype_name for key in model)
+    return {
+        "model": model.name,
+        "architecture": model.architecture,
+        "layout": model.structure.layout,
+        "components": ", ".join(model.components),
+        "prediction": model.structure.prediction,
+        "dtypes": ", ".join(f"{name} {count}" for name, count in dtypes.most_common()),
+        "tensors": len(model),
+        "MB": round(model.nbytes / 1e6, 1),
+    }
+
+
+def _merges(checkpoint: Checkpoint) -> Iterator[Merge]:
+    """The merges of a tree, innermost first."""
+    if isinstance(checkpoint, Merge):
+        for model in checkpoint.call.inputs:
+            yield from _merges(model)
+        yield checkpoint
+
+
+def _files(checkpoint: Checkpoint) -> list[Checkpoint]:
+    if not isinstance(checkpoint, Merge):
+        return [checkpoint]
+    return list(dict.fromkeys(file for model in checkpoint.call.inputs for file in _files(model)))
+
+
+def _judge(merge: Merge) -> Iterator[Finding]:
+    """Findings about one merge. Of models that are strangers to each other nothing more is said."""
+    strangers = list(_strangers(merge))
+    if strangers:
+        yield from strangers
+        return
+    yield from _scaled(merge)
+    yield from _problems(merge)
+    yield from _option_problems(merge)
+    yield from _answers(merge)
+    yield from _differences(merge)
+    yield from _idle_rules(merge)
+
+
+def _strangers(merge: Merge) -> Iterator[Finding]:
+    inputs = merge.call.inputs
+    names = merge.call.names
+    known = [(name, model.architecture) for name, model in zip(names, inputs, strict=True)]
+    known = [(name, found) for name, found in known if found != Architecture.GENERIC.value]
+    if len({found for _, found in known}) > 1:
+        told = ", ".join(f"{name} is {found}" for name, found in known)
+        yield Finding("error", f"{merge.name}: {told}; only models of one architecture can be merged")
+        return
+    for name, model in zip(names[1:], inputs[1:], strict=True):
+        if inputs[0].structure.by_canonical.keys().isdisjoint(model.structure.by_canonical):
+            yield Finding(
+                "error",
+                f"{merge.name}: {names[0]} ({inputs[0].architecture}, {inputs[0].structure.layout} names) and {name} "
+                f"({model.architecture}, {model.structure.layout} names) have no tensor name in common; "
+                "use models of one architecture, in one layout",
+            )
+
+
+def _scaled(merge: Merge) -> Iterator[Finding]:
+    for model in merge.call.inputs:
+        if any(key.endswith(("scaled_fp8", "scale_weight")) for key in model):
+            yield Finding("error", f"{model.name}: its fp8 weights are scaled, and their scales are not understood; use an fp16 version")
+
+
+def _problems(merge: Merge) -> Iterator[Finding]:
+    """Tensors the operator has no answer for, alike ones together, with the rule that mends them all."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in merge.plan.entries.values():
+        if entry.problem:
+            groups.setdefault((entry.problem.said, entry.component), []).append(entry)
+    for (said, component), entries in groups.items():
+        whole = sum(entry.component == component for entry in merge.plan.entries.values()) == len(entries)
+        if len(entries) == 1 or not whole:
+            which, told = {"match": _pattern(entries)}, _summary(entries)
+        else:
+            which, told = {"component": component}, f"the whole {component} ({len(entries)} tensors)"
+        yield Finding("error", f"{merge.name}: {told} {said}; {entries[0].problem.mend(which)}")
+
+
+def _option_problems(merge: Merge) -> Iterator[Finding]:
+    """Options that are wrong for the blocks there are, or for the models that hold a tensor; each combination once."""
+    seen = set()
+    for key, entry in merge.plan.entries.items():
+        case = (entry.block, tuple(name is not None for name in entry.names))
+        if case in seen or entry.problem:
+            continue
+        seen.add(case)
+        try:
+            merge.check_options(key)
+        except OptionError as error:
+            yield Finding("error", str(error))
+            return
+    for name, schedule in merge.schedules.items():
+        if isinstance(schedule, ByBlock) and (unused := schedule.unused(merge.depth)):
+            blocks = ", ".join(block.name for block in merge.depth.blocks) or "none"
+            yield Finding("warning", f"{merge.name}: {name}: no block matches {', '.join(unused)}; the blocks are {blocks}")
+
+
+def _answers(merge: Merge) -> Iterator[Finding]:
+    """What the operator answers by itself: tensors that some models lack, and tensors that are left out."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in merge.plan.entries.values():
+        lacking = tuple(model for model, name in zip(merge.call.names, entry.names, strict=True) if name is None)
+        if lacking and entry.problem is None and entry.take is None:
+            groups.setdefault(lacking, []).append(entry)
+    delta = any(slot.space is Space.DELTA for slot in merge.call.operator.inputs)
+    answer = "counts as unchanged there" if delta else "is merged from the others"
+    for lacking, entries in groups.items():
+        yield Finding("note", f"{merge.name}: {_summary(entries)} is not in {' and '.join(lacking)} and {answer}")
+    reasons = Counter(merge.plan.left_out.values())
+    for reason, count in reasons.items():
+        example = next(key for key, why in merge.plan.left_out.items() if why == reason)
+        rule = reason.startswith("a rule")
+        yield Finding("note" if rule else "warning", f"{merge.name}: {example!r}{_more(count)} is not in the result: {reason}")
+
+
+def _differences(merge: Merge) -> Iterator[Finding]:
+    inputs = dict(zip(merge.call.names, merge.call.inputs, strict=True))
+    predictions = {name: model.structure.prediction for name, model in inputs.items()}
+    if len(set(predictions.values())) > 1:
+        told = ", ".join(f"{name} predicts {kind}" for name, kind in predictions.items())
+        yield Finding("warning", f"{merge.name}: {told}; the markers of the first that has them go into the result")
+    vae = [name for name, model in inputs.items() if "vae" in model.components]
+    merged = any(entry.component == "vae" and entry.take is None for entry in merge.plan.entries.values())
+    if len(vae) > 1 and merged:
+        yield Finding(
+            "note",
+            f"{merge.name}: the VAEs of {', '.join(vae)} are merged too; where they differ, the rule "
+            f"{{component: 'vae', take: {next(iter(merge.call.models))!r}}} keeps one whole",
+        )
+
+
+def _idle_rules(merge: Merge) -> Iterator[Finding]:
+    keys = {**merge.plan.entries, **merge.plan.left_out}
+    structures = [(model.structure, key) for model in merge.call.inputs for key in model]
+    for rule in merge.rules:
+        fits = any(rule.fits(key, structure.name(key).rest, structure.component(key)) for structure, key in structures)
+        if not fits and not any(rule.match and rule.fits(key, key, rule.component or "") for key in keys):
+            which = f"{{match: {rule.match!r}}}" if rule.match else f"{{component: {rule.component!r}}}"
+            yield Finding("warning", f"{merge.name}: the rule {which} fits no tensor of the inputs")
+
+
+def _summary(entries: list[Entry]) -> str:
+    """The first tensor's name, how many more there are, and in which blocks."""
+    places = Counter(entry.block.name if entry.block else entry.component for entry in entries)
+    told = ", ".join(f"{place} {count}" for place, count in places.most_common(6)) + (", ..." if len(places) > 6 else "")
+    return f"{entries[0].key!r}{_more(len(entries))}" + (f" ({told})" if len(entries) > 1 else "")
+
+
+def _more(count: int) -> str:
+    return f" and {count - 1} more" if count > 1 else ""
+
+
+def _pattern(entries: list[Entry]) -> str:
+    """The one name, or the longest pattern of whole parts that all the names share."""
+    if len(entries) == 1:
+        return entries[0].key
+    split = [entry.key.split(".") for entry in entries]
+    shared = []
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join([*shared, "*"])
