@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.errors import RenderError
+from workbench.checkpoint.writing import replacing
+from workbench.errors import RecipeError, RenderError
 from workbench.render.assembly import default_config
 from workbench.render.request import GUIDANCE, STEPS, Request
 from workbench.render.samplers import DEFAULT_SAMPLER
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
+    from workbench.recipe import Recipe
     from workbench.render.pipeline import Renderer
 
 _EDGE = 128  # pixels a small picture is enlarged to at least
@@ -35,14 +37,14 @@ class Drawn:
     """A model of a grid: its name there, its recipe or its files, and whose components it was drawn with."""
 
     name: str
-    recipe: str | None
+    recipe: Recipe | None
     files: tuple[Path, ...]
     components: Mapping[str, str]
 
     def described(self, folder: Path) -> dict[str, Any]:
         """As plain data; files are named as seen from `folder`, so that the picture can move with them."""
         files = {"files": [_relative(path, folder) for path in self.files]}
-        origin = {"recipe": self.recipe} if self.recipe else files
+        origin = {"recipe": self.recipe.relative_to(folder).to_yaml()} if self.recipe else files
         return {"name": self.name, **origin, "components": dict(self.components)}
 
 
@@ -109,14 +111,12 @@ class Grid:
             raise RenderError(f"{path}: a grid is saved as a PNG; name it {path.with_suffix('.png').name}")
         if not path.parent.is_dir():
             raise RenderError(f"{path}: the folder {path.parent} does not exist; make it first")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        content = self._png(path.parent, edge=edge, seeds=seeds)
         try:
-            temporary.write_bytes(self._png(path.parent, edge=edge, seeds=seeds))
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
         except OSError as error:
             raise RenderError(f"{path}: cannot be written ({error.strerror or error})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     def settings(self, folder: str | Path = ".") -> dict[str, Any]:
@@ -217,8 +217,11 @@ def ab_grid(
 
 
 def _drawn(name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> Drawn:
-    recipe = getattr(checkpoint, "recipe", None)
-    return Drawn(name, None if recipe is None else recipe.to_yaml(), checkpoint.sources(), components)
+    try:
+        recipe = getattr(checkpoint, "recipe", None)
+    except RecipeError:  # a merge of what lies in no file
+        recipe = None
+    return Drawn(name, recipe, checkpoint.sources(), components)
 
 
 def _relative(path: Path, folder: Path) -> str:

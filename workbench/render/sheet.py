@@ -170,9 +170,9 @@ def font(size: int) -> FreeTypeFont:
 
 
 def wrapped(text: str, face: FreeTypeFont, width: int) -> list[str]:
-    """`text` in lines of at most `width` pixels: broken at spaces, after `_-/.`, or where a longer word must be."""
+    """`text` in lines of at most `width` pixels: broken at spaces, after `_-/`, or where a longer word must be."""
     lines = [""]
-    for piece in re.findall(r"\s*[^\s_/.-]*[_/.-]*", text.strip()):
+    for piece in re.findall(r"\s*[^\s_/-]*[_/-]*", text.strip()):
         if face.getlength(lines[-1] + piece) <= width:
             lines[-1] += piece
             continue
