@@ -20,7 +20,7 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
     dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; by default as the recipe or the first input says.")
+        str | None, typer.Option(help="float32, float16 or bfloat16; by default as the recipe says.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default one for each core.")] = None,

@@ -1,0 +1,89 @@
+"""Times a weighted average of two SD 1.5-sized checkpoints against reading both and writing one, side by side.
+
+python -m benchmarks.merge [--folder out/benchmarks] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.models import sd15_tensors, write_noise
+
+_CHUNK = 4 << 20
+_RECIPE = """workbench: 1
+models: {a: a.safetensors, b: b.safetensors}
+merge: {operator: weighted_average, inputs: {models: [a, b]}, options: {weights: [0.3, 0.7]}}
+"""
+
+
+def floor(inputs: list[Path], out: Path) -> float:
+    """Seconds to read the inputs into one buffer, and to write and fsync one of them."""
+    began = time.monotonic()
+    buffer = memoryview(bytearray(_CHUNK))
+    with out.open("wb", buffering=0) as target:
+        for number, path in enumerate(inputs):
+            with path.open("rb", buffering=0) as source:
+                while count := source.readinto(buffer):
+                    if number == 0:
+                        target.write(buffer[:count])
+        os.fsync(target.fileno())
+    return time.monotonic() - began
+
+
+def merge(folder: Path, out: Path, cache: Path) -> tuple[float, float]:
+    """Seconds of the whole `workbench merge` process, and the peak of its anonymous memory in MB."""
+    command = [sys.executable, "-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out), "--overwrite"]
+    began, peak = time.monotonic(), 0
+    process = psutil.Popen(command, env={**os.environ, "XDG_CACHE_HOME": str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None:
+        peak = max(peak, _anonymous(process.pid))
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(process.stderr.read().decode())
+    return time.monotonic() - began, peak / 1e3
+
+
+def _anonymous(pid: int) -> int:
+    """The process's anonymous memory in kB, as Linux counts it; mapped files are not in it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = [folder / "a.safetensors", folder / "b.safetensors"]
+    for seed, path in enumerate(inputs):
+        if not path.exists():
+            write_noise(path, sd15_tensors(), seed)
+    (folder / "recipe.yaml").write_text(_RECIPE)
+    rows = []
+    for number in range(arguments.rounds):
+        reading = floor(inputs, folder / "floor.bin")
+        first, peak = merge(folder, folder / "merged.safetensors", folder / f"cache-{number}-{os.getpid()}")
+        again, _ = merge(folder, folder / "merged.safetensors", folder / f"cache-{number}-{os.getpid()}")
+        rows.append((reading, first, again, peak))
+        print(f"floor {reading:.2f} s, first merge {first:.2f} s ({first / reading:.2f} x), again {again:.2f} s "
+              f"({again / reading:.2f} x), peak {peak:.0f} MB", flush=True)  # fmt: skip
+    first = statistics.median(row[1] / row[0] for row in rows)
+    again = statistics.median(row[2] / row[0] for row in rows)
+    print(f"median of {len(rows)}: first {first:.2f} x the floor, again {again:.2f} x, peak {max(row[3] for row in rows):.0f} MB anonymous")
+
+
+if __name__ == "__main__":
+    main()

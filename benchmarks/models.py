@@ -1,0 +1,60 @@
+"""Writes synthetic checkpoints of real size: the tensors of SD 1.5 by name and shape, filled with seeded noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from workbench.checkpoint.layouts import to_ldm
+from workbench.checkpoint.writing import replacing, safetensors_header, write_at
+from workbench.tensors import TensorInfo
+
+_NOISE = 1 << 24  # numbers of noise
+_WIDTHS = (320, 640, 1280, 1280)
+
+
+def sd15_tensors() -> dict[str, TensorInfo]:
+    """Name, shape and dtype (fp16) of every tensor of an SD 1.5 single file, from the libraries' own models."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(block_out_channels=_WIDTHS, cross_attention_dim=768, attention_head_dim=8, norm_num_groups=32)
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        )
+        text = CLIPTextModel(
+            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768)
+        )
+    tensors = {}
+    for component, module in (("unet", unet), ("vae", vae), ("text_encoder", text)):
+        tensors |= to_ldm(component, module.state_dict())
+    infos = {name: TensorInfo(tuple(tensor.shape), "F16") for name, tensor in tensors.items()}
+    return infos | {"cond_stage_model.transformer.text_model.embeddings.position_ids": TensorInfo((1, 77), "I64")}
+
+
+def write_noise(path: Path, infos: dict[str, TensorInfo], seed: int) -> None:
+    """A safetensors file of these tensors, filled with normal noise of a trained layer's size (0.02)."""
+    header, begins = safetensors_header(infos, {"format": "pt"})
+    generator = torch.Generator().manual_seed(seed)
+    noise = (0.02 * torch.randn(_NOISE, generator=generator)).half()
+    with replacing(path) as temporary, temporary.open("r+b", buffering=0) as file:
+        write_at(file.fileno(), memoryview(header), 0)
+        for name, info in infos.items():
+            if info.code == "I64":
+                write_at(file.fileno(), _bytes(torch.arange(info.numel)), begins[name])
+                continue
+            # the noise over and over, from a place of the tensor's own
+            start, done = int(torch.randint(_NOISE, (1,), generator=generator)), 0
+            while done < info.numel:
+                piece = noise[start : start + info.numel - done]
+                write_at(file.fileno(), _bytes(piece), begins[name] + done * info.itemsize)
+                start, done = 0, done + piece.numel()
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.view(torch.uint8).numpy())

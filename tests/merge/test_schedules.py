@@ -1,0 +1,96 @@
+"""Options that differ by block: which value each block gets, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.checkpoint.blocks import flux_block, unet_block
+from workbench.errors import OptionError
+from workbench.merge import schedules
+from workbench.merge.schedules import Depth
+
+FLUX = Depth.of([flux_block(f"double_blocks.{i}.x") for i in range(3)] + [flux_block(f"single_blocks.{i}.x") for i in range(6)])
+SD = Depth.of(
+    unet_block(f"{name}.0.x", 12, 2) for name in (*(f"input_blocks.{i}" for i in range(12)), "middle_block", "output_blocks.11")
+)
+
+
+def values(given, depth, default=None):
+    at = schedules.parse(given, default).bind(depth)
+    return {block.name: at(block) for block in depth.blocks} | {None: at(None)}
+
+
+def test_a_plain_value_goes_for_every_block():
+    assert set(values(0.3, SD).values()) == {0.3}
+
+
+def test_the_first_pattern_that_matches_decides_and_default_is_for_the_rest():
+    found = values({"blocks": {"IN04": 0.1, "IN*": 0.2, "default": 0.9}}, SD)
+    assert (found["IN04"], found["IN03"], found["MID"], found[None]) == (0.1, 0.2, 0.9, 0.9)
+
+
+def test_a_block_can_be_called_by_its_ldm_name():
+    found = values({"blocks": {"input_blocks.4": 0.1, "middle_block": 0.2}}, SD, default=1.0)
+    assert (found["IN04"], found["MID"], found["OUT11"]) == (0.1, 0.2, 1.0)
+
+
+def test_a_ramp_is_linear_between_its_ends_and_holds_them_outside():
+    found = values({"ramp": {"start": 0.0, "end": 1.0, "first": 2, "last": 6, "elsewhere": 7.0}}, SD)
+    assert [found[f"IN{i:02}"] for i in (0, 2, 3, 4, 6, 7)] == [0.0, 0.0, 0.25, 0.5, 1.0, 1.0]
+    assert found[None] == 7.0
+
+
+def test_the_middle_of_sd_is_number_12_and_its_last_output_24():
+    found = values({"ramp": {"start": 0.0, "end": 24.0}}, SD)
+    assert (found["IN00"], found["MID"], found["OUT11"]) == (0.0, 12.0, 24.0)
+
+
+def test_whole_numbers_mean_a_blocks_own_number_in_both_stacks_of_flux():
+    found = values({"ramp": {"start": 0.0, "end": 5.0}}, FLUX)
+    assert found["double_blocks.2"] == found["single_blocks.2"] == 2.0
+
+
+def test_a_name_means_that_stack_and_the_other_is_before_or_after_it():
+    found = values({"ramp": {"start": 0.0, "end": 1.0, "first": "single_blocks.1"}}, FLUX)
+    assert [found[f"double_blocks.{i}"] for i in range(3)] == [0.0, 0.0, 0.0]
+    assert [found[f"single_blocks.{i}"] for i in range(6)] == [0.0, 0.0, 0.25, 0.5, 0.75, 1.0]
+    found = values({"ramp": {"start": 0.0, "end": 1.0, "first": "double_blocks.0"}}, FLUX)
+    assert (found["double_blocks.1"], found["double_blocks.2"], found["single_blocks.0"]) == (0.5, 1.0, 1.0)
+
+
+def test_a_ramp_from_one_stack_into_the_other_counts_through():
+    found = values({"ramp": {"start": 0.0, "end": 4.0, "first": "double_blocks.1", "last": "single_blocks.2"}}, FLUX)
+    assert (found["double_blocks.2"], found["single_blocks.0"], found["single_blocks.2"]) == (1.0, 2.0, 4.0)
+
+
+def test_each_model_has_a_ramp_of_its_own():
+    found = values({"ramp": {"start": [1, 0], "end": [0, 1], "first": 0, "last": 4}}, SD)
+    assert found["IN01"] == [0.75, 0.25]
+
+
+def test_a_number_beside_a_list_goes_for_every_model():
+    assert values({"ramp": {"start": 1, "end": [0, 1], "first": 0, "last": 4}}, SD)["IN02"] == [0.5, 1.0]
+
+
+def test_a_ramp_of_one_block_is_a_step():
+    found = values({"ramp": {"start": 0.0, "end": 1.0, "first": 3, "last": 3}}, SD)
+    assert (found["IN03"], found["IN04"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ramp": {"start": 0}}, "needs start and end"),
+        ({"ramp": {"start": 0, "end": 1, "frist": 2}}, "did you mean 'first'"),
+        ({"ramp": {"start": 0, "end": 1, "first": 1.5}}, "number or name, got 1.5"),
+        ({"ramp": {"start": 0, "end": 1, "first": True}}, "number or name, got True"),
+        ({"ramp": {"start": 0, "end": 1, "first": 1, "last": "MID"}}, "both be numbers or both be names"),
+        ({"ramp": {"start": 0, "end": 1, "first": 5, "last": 2}}, "not end before it begins"),
+        ({"ramp": {"start": 0, "end": 1, "first": "IN99"}}, "there is no block 'IN99'"),
+        ({"slope": 1}, "must be a value"),
+        ({"blocks": {"IN*": 1}, "ramp": {}}, "must be a value"),
+    ],
+)
+def test_a_malformed_schedule_says_what_is_wrong(given, said):
+    with pytest.raises(OptionError, match=said):
+        values(given, SD)

@@ -1,0 +1,30 @@
+"""`add_difference`: the numbers by hand, and that it undoes itself."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import workbench as wb
+
+add_difference = wb.operators.add_difference
+
+
+def test_two_by_two_by_hand():
+    base, tuned = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[2.0, 2.0], [0.0, 1.0]])
+    original = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    result = add_difference.function(base, tuned, original, strength=0.5)
+    assert torch.equal(result, torch.tensor([[1.5, 3.0], [2.5, 4.0]]))
+
+
+def test_without_a_difference_the_base_comes_back():
+    base, tuned = torch.randn(4, 3), torch.randn(4, 3)
+    assert torch.equal(add_difference.function(base, tuned, tuned, strength=2.0), base)
+
+
+@given(st.floats(-2, 2))
+def test_adding_and_taking_away_gives_the_base(strength):
+    base, tuned, original = torch.randn(3, 5, 2, dtype=torch.float64)
+    there = add_difference.function(base, tuned, original, strength=strength)
+    torch.testing.assert_close(add_difference.function(there, tuned, original, strength=-strength), base)
