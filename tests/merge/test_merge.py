@@ -139,7 +139,7 @@ def test_changes_are_added_as_they_are():
 
 def test_options_of_a_block_reach_that_block():
     names = [f"{UNET}input_blocks.{i}.0.bias" for i in range(3)]
-    a, b = (held(name, **dict.fromkeys(names, [value])) for name, value in (("a", 0.0), ("b", 1.0)))
+    a, b = (held(name, **{key: [value] for key in names}) for name, value in (("a", 0.0), ("b", 1.0)))
     merge = average([a, b], weights={"ramp": {"start": [1, 0], "end": [0, 1]}})
     assert [merge[name].item() for name in names] == [0.0, 0.5, 1.0]
 

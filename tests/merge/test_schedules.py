@@ -10,9 +10,7 @@ from workbench.merge import schedules
 from workbench.merge.schedules import Depth
 
 FLUX = Depth.of([flux_block(f"double_blocks.{i}.x") for i in range(3)] + [flux_block(f"single_blocks.{i}.x") for i in range(6)])
-SD = Depth.of(
-    unet_block(f"{name}.0.x", 12, 2) for name in (*(f"input_blocks.{i}" for i in range(12)), "middle_block", "output_blocks.11")
-)
+SD = Depth.of(unet_block(f"{name}.0.x", 12, 2) for name in (*(f"input_blocks.{i}" for i in range(12)), "middle_block", "output_blocks.11"))
 
 
 def values(given, depth, default=None):
