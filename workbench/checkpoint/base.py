@@ -50,9 +50,9 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         """What `read` gives, in the calculation's dtype and on its device; a merge gives it unrounded."""
-        tensor = self.read(key, part)
+        tensor = self.read(key, part).to(calculation.device, calculation.dtype)
         calculation.watch(self.name, key, tensor)
-        return tensor.to(calculation.device, calculation.dtype)
+        return tensor
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         """The file's checkpoint and name that a tensor comes from untouched; None when it is calculated."""
