@@ -5,15 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from workbench.checkpoint.blocks import Block, flux_block, unet_block
-
-if TYPE_CHECKING:
-    from workbench.checkpoint.base import Checkpoint
 
 
 class Architecture(enum.Enum):
@@ -145,9 +141,9 @@ class Structure:
         return "diffusers" if heads else "plain"
 
 
-def structure_of(checkpoint: Checkpoint) -> Structure:
-    """The structure of a checkpoint, from its names and (for SD 1.x or 2.x without text encoder) one tensor's rank."""
-    return Structure({key: split_name(key) for key in checkpoint}, lambda key: len(checkpoint.info(key).shape))
+def structure_of(keys: Iterable[str], rank: Callable[[str], int]) -> Structure:
+    """What names say; `rank` is the number of dimensions of a tensor, which tells SD 1.x from 2.x without text encoder."""
+    return Structure({key: split_name(key) for key in keys}, rank)
 
 
 def is_marker(key: str) -> bool:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
 from workbench.errors import MergeError, MissingTensorError, OptionError
 from workbench.merge import schedules
@@ -19,8 +20,6 @@ from workbench.tensors import Calculation, Part, TensorInfo, narrowed, widened
 
 if TYPE_CHECKING:
     import torch
-
-    from workbench.recipe import Recipe
 
 
 PRECISIONS = ("float32", "float64")
@@ -65,10 +64,8 @@ class Merge(Checkpoint):
         return schedules.Depth.of(entry.block for entry in self.plan.entries.values())
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> workbench.Recipe:
         """This merge as data: `.save(path)` writes the file that makes it again."""
-        import workbench  # recipes are a floor above; the package's own front door is the way up
-
         return workbench.Recipe.of(self)
 
     def with_dtype(self, dtype: str) -> Merge:
