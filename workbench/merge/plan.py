@@ -45,21 +45,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every tensor of the result in order, and those that are left out, with the reason."""
+    """Every tensor of the result in order, those that are left out, with the reason, and the rules that decided nothing."""
 
     entries: Mapping[str, Entry]
     left_out: Mapping[str, str]
+    idle: tuple[Rule, ...]
 
 
 def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     """Plan every tensor without reading one."""
     entries: dict[str, Entry] = {}
     left_out: dict[str, str] = {}
+    used = set()
     keys = call.operator.keys
     reference = call.inputs if keys == UNION else [call.inputs[call.slots[keys][0]]]
     for canonical, holder, own in _union(reference):
         key = _spell(call, canonical, holder, own)
-        entry = _entry(call, rules, key, holder, own)
+        structure = holder.structure
+        rule = next((rule for rule in rules if rule.fits(key, structure.name(own).rest, structure.component(own))), None)
+        used.add(rule)
+        entry = _entry(call, rule, key, holder, own)
         if isinstance(entry, str):
             left_out[key] = entry
         else:
@@ -68,7 +73,7 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
         key = _spell(call, canonical, holder, own)
         if key not in entries and key not in left_out:
             left_out[key] = f"it is only in {call.names[call.inputs.index(holder)]}, and the result has the tensors of {keys}"
-    return Plan(entries, left_out)
+    return Plan(entries, left_out, tuple(rule for rule in rules if rule not in used))
 
 
 def _union(inputs: Sequence[Checkpoint]) -> Iterator[tuple[tuple[str, str], Checkpoint, str]]:
@@ -88,11 +93,10 @@ def _spell(call: Call, canonical: tuple[str, str], holder: Checkpoint, own: str)
     return first.by_canonical.get(canonical) or first.spell(holder.structure.name(own))
 
 
-def _entry(call: Call, rules: tuple[Rule, ...], key: str, holder: Checkpoint, own: str) -> Entry | str:
+def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, own: str) -> Entry | str:
     """The plan for one tensor, or why it is left out."""
     structure = holder.structure
     names = tuple(model.structure.by_canonical.get(structure.canonical(own)) for model in call.inputs)
-    rule = next((rule for rule in rules if rule.fits(key, structure.name(own).rest, structure.component(own))), None)
     if rule and rule.skip:
         return "a rule skips it"
     take = rule.take if rule else _marker_source(call, names)

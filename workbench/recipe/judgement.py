@@ -223,13 +223,11 @@ def _differences(merge: Merge) -> Iterator[Finding]:
 
 
 def _idle_rules(merge: Merge) -> Iterator[Finding]:
-    keys = {**merge.plan.entries, **merge.plan.left_out}
-    structures = [(model.structure, key) for model in merge.call.inputs for key in model]
-    for rule in merge.rules:
-        fits = any(rule.fits(key, structure.name(key).rest, structure.component(key)) for structure, key in structures)
-        if not fits and not any(rule.match and rule.fits(key, key, rule.component or "") for key in keys):
-            which = f"{{match: {rule.match!r}}}" if rule.match else f"{{component: {rule.component!r}}}"
-            yield Finding("warning", f"{merge.name}: the rule {which} fits no tensor of the inputs")
+    for rule in merge.plan.idle:
+        which = ", ".join(f"{name}: {value!r}" for name, value in (("match", rule.match), ("component", rule.component)) if value)
+        yield Finding(
+            "warning", f"{merge.name}: the rule {{{which}}} decides nothing: no tensor of the result fits, or an earlier rule does"
+        )
 
 
 def _summary(entries: list[Entry]) -> str:
