@@ -6,6 +6,7 @@ import html
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
@@ -161,12 +162,14 @@ def _problems(merge: Merge) -> Iterator[Finding]:
         if entry.problem:
             groups.setdefault((entry.problem.said, entry.component), []).append(entry)
     for (said, component), entries in groups.items():
-        whole = sum(entry.component == component for entry in merge.plan.entries.values()) == len(entries)
-        if len(entries) == 1 or not whole:
-            which, told = {"match": _pattern(entries)}, _summary(entries)
+        fellows = [entry.component for entry in merge.plan.entries.values()].count(component)
+        if len(entries) == fellows > 1:
+            which, told, each = {"component": component}, f"the whole {component} ({fellows} tensors)", ""
         else:
-            which, told = {"component": component}, f"the whole {component} ({len(entries)} tensors)"
-        yield Finding("error", f"{merge.name}: {told} {said}; {entries[0].problem.mend(which)}")
+            pattern = _pattern(entries)
+            exact = sum(fnmatchcase(key, pattern) for key in merge.plan.entries) == len(entries)
+            which, told, each = {"match": pattern if exact else entries[0].key}, _summary(entries), "" if exact else ", for each of them"
+        yield Finding("error", f"{merge.name}: {told} {said}; {entries[0].problem.mend(which)}{each}")
 
 
 def _option_problems(merge: Merge) -> Iterator[Finding]:
@@ -225,9 +228,7 @@ def _differences(merge: Merge) -> Iterator[Finding]:
 def _idle_rules(merge: Merge) -> Iterator[Finding]:
     for rule in merge.plan.idle:
         which = ", ".join(f"{name}: {value!r}" for name, value in (("match", rule.match), ("component", rule.component)) if value)
-        yield Finding(
-            "warning", f"{merge.name}: the rule {{{which}}} decides nothing: no tensor of the result fits, or an earlier rule does"
-        )
+        yield Finding("warning", f"{merge.name}: the rule {{{which}}} decides nothing: no tensor fits it, or an earlier rule goes first")
 
 
 def _summary(entries: list[Entry]) -> str:
