@@ -61,7 +61,7 @@ def test_single_tensors_that_are_missing_are_counted_by_block():
     base = held(SD1, "base")
     (error,) = wb.preflight(add_difference(base, held(SD1, "tuned", f"{UNET}middle", f"{UNET}time"), base)).errors
     assert f"'{UNET}middle_block.0.x' and 1 more (MID 1, unet 1) is only in base" in error
-    assert f"{{match: '{UNET}*', skip: true}}" in error
+    assert error.endswith(f"{{match: '{UNET}middle_block.0.x', skip: true}}, for each of them")  # a pattern would fit healthy ones too
 
 
 def test_every_shape_that_differs_is_an_error_with_both_shapes():
@@ -102,7 +102,7 @@ def test_patterns_and_rules_that_fit_nothing_are_warnings():
     found = wb.preflight(average([a], weights={"blocks": {"IN7*": 1, "IN01": 2}}, rules=[{"match": "*guidance*", "skip": True}]))
     assert "weighted_average: weights: no block matches IN7*; the blocks are IN01, MID" in found.warnings
     assert (
-        "weighted_average: the rule {match: '*guidance*'} decides nothing: no tensor of the result fits, or an earlier rule does"
+        "weighted_average: the rule {match: '*guidance*'} decides nothing: no tensor fits it, or an earlier rule goes first"
         in found.warnings
     )
 
