@@ -10,18 +10,18 @@ from typing import Annotated
 import typer
 
 from workbench.errors import WorkbenchError
+from workbench.family.commands import app as family
+from workbench.places import NOTEBOOKS, ROOT
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
-ROOT = Path(__file__).resolve().parent.parent
+app.add_typer(family, name="family")
 
 
 @app.command()
 def merge(
     recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; by default as the recipe says.")
-    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; by default as the recipe says.")] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default one for each core.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
@@ -65,7 +65,7 @@ def lab() -> None:
     """Open JupyterLab on the quickstart notebook."""
     import subprocess
 
-    notebook = ROOT / "notebooks" / "00_quickstart.ipynb"
+    notebook = NOTEBOOKS / "00_quickstart.ipynb"
     raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)], cwd=ROOT))
 
 
