@@ -1,0 +1,34 @@
+# One bootstrap for Linux and macOS; README.md says the same for Windows.
+# `make PYTHON=python3.12 setup` takes another Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo lab test
+
+help:
+	@echo "make setup  install everything into $(VENV) (the targets below do it themselves)"
+	@echo "make demo   merge the embedded models and draw them side by side, into out/demo"
+	@echo "make lab    open JupyterLab on the quickstart notebook"
+	@echo "make test   style, imports and all tests"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; try: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/workbench demo
+
+lab: $(STAMP)
+	$(BIN)/workbench lab
+
+test: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest

@@ -1,0 +1,130 @@
+"""What the demo asks the models to draw, how a zero-shot CLIP names the pictures, and what the counts say in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.checkpoint import Checkpoint
+from workbench.family.captions import BACKGROUNDS, BASE_SHAPES, COLOURS, PLAIN, SHAPES, STYLES, Subject, subjects
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image
+
+    from workbench.render import ClipScorer, Grid, Renderer
+
+STEPS = 12
+GUIDANCE = 4.0
+ASPECTS = ("shape", "colour", "background", "style")
+# The picture: prompts whose answers the eye tells at once, and the models that are worth seeing side by side
+SHOWN = (
+    "a red heart on a white background",
+    "a yellow moon on a black background",
+    "a blue star on a pink background",
+    "a green circle on a white background, outline",
+    "a purple square on a gray background, stripes",
+)
+COLUMNS = ("heart", "moon", "average", "skills", "outline", "stripes", "ramp")
+# What a merge ought to keep: the question, and the parent that was trained for it
+HERITAGE = {
+    "average": {"hearts": "heart", "moons": "moon"},
+    "skills": {"hearts": "heart", "moons": "moon"},
+    "ramp": {"outlines": "outline", "stripes": "stripes"},
+}
+COLOURS_KEPT = "base's colours"
+
+
+class Naming:
+    """A scorer that names a picture: of all captions the family knows, the one the CLIP finds closest.
+
+    Columns `shape`, `colour`, `background`, `style`: what that caption says, and with `_right` 1.0 where the prompt says so too.
+    """
+
+    def __init__(self, clip: ClipScorer) -> None:
+        self._clip = clip
+        self._known = {subject.caption: subject for subject in subjects(SHAPES, (PLAIN, *STYLES))}
+
+    def __call__(self, images: Sequence[Image], prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        seen = [self._known[caption] for caption in self._clip.classify(images, list(self._known))]
+        columns: dict[str, np.ndarray] = {}
+        for aspect in ASPECTS:
+            named = np.array([getattr(subject, aspect) for subject in seen], object)
+            asked = np.array([getattr(self._known[prompt], aspect) for prompt in prompts], object)
+            columns |= {aspect: named, f"{aspect}_right": (named == asked).astype(float)}
+        return columns
+
+
+def questions() -> dict[tuple[str, ...], list[Subject]]:
+    """What each group of models is asked to draw, besides the grid."""
+    return {
+        ("base", "heart", "moon", "average", "skills"): [*subjects(["heart"]), *subjects(["moon"]), *_every_pair(PLAIN)],
+        ("outline", "stripes", "ramp"): [*_every_pair("outline"), *_every_pair("stripes")],
+    }
+
+
+def sit(
+    models: Mapping[str, Checkpoint], renderer: Renderer, clip: ClipScorer, seeds: Sequence[int], steps: int
+) -> tuple[Grid, pd.DataFrame]:
+    """The grid of `SHOWN` prompts, and one scored row for each picture, the grid's (`part` is "grid") and the exam's."""
+    import pandas as pd
+
+    from workbench.render import ab_grid
+
+    def draw(names: Sequence[str], prompts: Sequence[str]) -> Grid:
+        chosen = {name: models[name] for name in names}
+        return ab_grid(chosen, prompts, seeds, renderer=renderer, steps=steps, guidance=GUIDANCE)
+
+    grid = draw(COLUMNS, SHOWN)
+    sheets = [(grid, "grid"), *((draw(names, [one.caption for one in asked]), "exam") for names, asked in questions().items())]
+    return grid, pd.concat([_scored(sheet, clip).assign(part=part) for sheet, part in sheets], ignore_index=True)
+
+
+def _scored(grid: Grid, clip: ClipScorer) -> pd.DataFrame:
+    """The grid's frame with its scores, which the sheet is not to show: too few pictures for a mean."""
+    from workbench.render.scorers import score
+
+    frame = grid.frame()
+    return frame.assign(**score([clip, Naming(clip)], grid.images, list(frame["prompt"])))
+
+
+def shares(scores: pd.DataFrame) -> pd.DataFrame:
+    """By model, the share of pictures that show what was asked: hearts, moons, outline, stripes; and of base's shapes
+    the share with the right shape, colour and background. NaN where a model was not asked.
+    """
+    import pandas as pd
+
+    asked = scores[scores["part"] == "exam"]
+    prompt = asked["prompt"]
+
+    def share(rows: pd.Series, aspect: str) -> pd.Series:
+        return asked[rows].groupby("model", sort=False)[f"{aspect}_right"].mean()
+
+    based = prompt.str.contains(f" (?:{'|'.join(BASE_SHAPES)}) ")
+    columns = {f"{shape}s": share(prompt.str.contains(f" {shape} "), "shape") for shape in ("heart", "moon")}
+    columns |= {f"{style.removesuffix('s')}s": share(prompt.str.endswith(f", {style}"), "style") for style in ("outline", "stripes")}
+    columns |= {f"base's {aspect}s": share(based, aspect) for aspect in ("shape", "colour", "background")}
+    order = asked["model"].unique()
+    return pd.DataFrame(columns).reindex(order).assign(pictures=asked.groupby("model").size())
+
+
+def findings(shares: pd.DataFrame) -> list[str]:
+    """A sentence for each merge: which of its parents' skills it keeps, that is, has at least three quarters of."""
+    return [_finding(shares, name, heritage) for name, heritage in HERITAGE.items()]
+
+
+def _finding(shares: pd.DataFrame, name: str, heritage: Mapping[str, str]) -> str:
+    own, parents = shares.loc[name], {skill: shares.loc[parent, skill] for skill, parent in heritage.items()}
+    kept = [skill for skill, before in parents.items() if own[skill] >= 0.75 * before > 0]
+    verdict = "both skills" if len(kept) == len(parents) else f"only {kept[0]}" if kept else "neither skill"
+    told = " and ".join(f"{own[skill]:.0%} of the {skill} ({heritage[skill]} alone: {before:.0%})" for skill, before in parents.items())
+    return f"{name} keeps {verdict} of its parents: {told}; {own[COLOURS_KEPT]:.0%} of base's shapes have the right colour"
+
+
+def _every_pair(style: str) -> list[Subject]:
+    """Every colour on every background, the base's shapes taking turns."""
+    pairs = [(colour, background) for colour in range(len(COLOURS)) for background in range(len(BACKGROUNDS))]
+    shapes = len(BASE_SHAPES)
+    return [Subject(BASE_SHAPES[(c + b) % shapes], COLOURS[c], BACKGROUNDS[b], style) for c, b in pairs]
