@@ -1,48 +1,18 @@
-"""What the tests of `render` share: the shipped family, one renderer, and checkpoints held in memory."""
+"""What the tests of `render` share: the shipped family, one renderer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
+from held import Held
 
 import workbench as wb
 from workbench.checkpoint import Checkpoint
-from workbench.errors import MissingTensorError
 from workbench.render import Renderer
-from workbench.tensors import Part, TensorInfo, cut, dtype_code
 
 FAMILY = Path(__file__).resolve().parents[2] / "data" / "shapes-sd"
-
-
-class Held(Checkpoint):
-    """Tensors in memory; `reads` counts what is read."""
-
-    def __init__(self, tensors: Mapping[str, torch.Tensor], name: str = "held") -> None:
-        self.tensors, self.name, self.metadata, self.reads = dict(tensors), name, {}, 0
-
-    def __iter__(self):
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.tensors
-
-    def info(self, key: str) -> TensorInfo:
-        if key not in self.tensors:
-            raise MissingTensorError(key)
-        return TensorInfo(tuple(self.tensors[key].shape), dtype_code(self.tensors[key].dtype))
-
-    def read(self, key: str, part: Part = None) -> torch.Tensor:
-        self.reads += 1
-        return cut(self.tensors[key], part)
-
-    def sources(self) -> tuple[Path, ...]:
-        return ()
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def test_a_unet_alone_is_refused_until_something_supplies_the_rest(renderer, bas
     alone = held(part_of(heart, "unet"), "alone")
     with pytest.raises(RenderError, match=r"'alone' has no vae and no text_encoder.*fallback"):
         renderer.load(alone)
-    assert alone.reads == 0
+    assert not alone.reads
     renderer.load(base)
     loaded = renderer.load(alone)
     assert loaded.note == "'alone' with vae of 'base' and text_encoder of 'base'"
@@ -178,7 +178,7 @@ def test_a_misshapen_tensor_is_named_with_both_shapes_before_anything_is_read(re
     right = re.escape(str(list(base.info(key).shape)))
     with pytest.raises(RenderError, match=rf"'wrong': .*input_blocks.0.0.weight is \[8, 4, 3, 3\].*{right}"):
         renderer.load(wrong)
-    assert wrong.reads == 0
+    assert not wrong.reads
 
 
 def test_a_missing_tensor_is_named_with_its_shape(renderer, base, held):
