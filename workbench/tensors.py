@@ -100,13 +100,16 @@ Part = Rows | Flat | None
 
 
 def elements(part: Part, shape: Sequence[int]) -> tuple[int, int]:
-    """First and one-past-last flat element of `part` in a contiguous tensor of `shape`."""
+    """First and one-past-last flat element of `part` in a contiguous tensor of `shape`. Raises IndexError."""
     if part is None:
         return 0, math.prod(shape)
     if isinstance(part, Flat):
-        return part.start, part.stop
-    row = math.prod(shape[1:])
-    return part.start * row, part.stop * row
+        step, count = 1, math.prod(shape)
+    else:
+        step, count = math.prod(shape[1:]), shape[0] if shape else 0
+    if not 0 <= part.start <= part.stop <= count:
+        raise IndexError(f"{part} lies outside a tensor of shape {list(shape)}; start and stop must be in order, from 0 to {count}")
+    return part.start * step, part.stop * step
 
 
 def part_shape(part: Part, shape: Sequence[int]) -> tuple[int, ...]:
@@ -119,9 +122,10 @@ def part_shape(part: Part, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def cut(tensor: torch.Tensor, part: Part) -> torch.Tensor:
-    """`part` of a whole tensor, as a view."""
+    """`part` of a whole tensor, as a view. Raises IndexError."""
     if part is None:
         return tensor
+    elements(part, tensor.shape)
     if isinstance(part, Flat):
         return tensor.reshape(-1)[part.start : part.stop]
     return tensor[part.start : part.stop]

@@ -48,6 +48,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def sources(self) -> tuple[Path, ...]:
         """Every file this checkpoint is read from."""
 
+    def replaced(self) -> tuple[Path, ...]:
+        """Those of its sources that have changed, or have another file in their place, since they were opened."""
+        return ()
+
     def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         """What `read` gives, in the calculation's dtype and on its device; a merge gives it unrounded."""
         tensor = self.read(key, part).to(calculation.device, calculation.dtype)

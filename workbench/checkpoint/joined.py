@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.json_object import read_object
+from workbench.checkpoint.pickle_file import PickleFile
 from workbench.checkpoint.safetensors_file import SafetensorsFile
 from workbench.errors import CheckpointError, MissingTensorError
 from workbench.tensors import Part, TensorInfo
@@ -24,6 +25,7 @@ class Joined(Checkpoint):
         self.path = path
         self.name = path.parent.name if path.name.endswith(".index.json") else path.name
         self._where = where
+        self._holders = tuple(dict.fromkeys(holder for holder, _ in where.values()))
         self.metadata = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -44,36 +46,37 @@ class Joined(Checkpoint):
         return holder.read(inner, part)
 
     def sources(self) -> tuple[Path, ...]:
-        holders = dict.fromkeys(holder for holder, _ in self._where.values())
-        return tuple(path for holder in holders for path in holder.sources())
+        return tuple(path for holder in self._holders for path in holder.sources())
+
+    def replaced(self) -> tuple[Path, ...]:
+        return tuple(path for holder in self._holders for path in holder.replaced())
 
     def _find(self, key: str) -> tuple[Checkpoint, str]:
         try:
             return self._where[key]
         except KeyError:
-            raise MissingTensorError(f"{self.name}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
+            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
 
 
 def open_sharded(index: Path) -> Joined:
     """The shards that an `*.index.json` names, as one checkpoint."""
-    try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-        files = {str(file) for file in weight_map.values()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: is no index of shards ({error!r}); it needs a `weight_map` from tensor to file") from error
-    shards = {file: SafetensorsFile(_shard_path(index, file)) for file in sorted(files)}
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise CheckpointError(f"{index}: is no index of shards; it needs a `weight_map` from tensor names to file names")
+    paths = {file: inside(index, file) for file in sorted(set(weight_map.values()))}
+    for file, path in paths.items():
+        if not path.is_file():
+            raise CheckpointError(f"{index}: shard {file!r} is missing; fetch it into {index.parent}")
+    shards = {file: PickleFile(path) if path.suffix == ".bin" else SafetensorsFile(path) for file, path in paths.items()}
     for key, file in weight_map.items():
         if key not in shards[file]:
             raise CheckpointError(f"{index}: {key!r} should be in {file}, and is not; index and shards do not belong together")
     return Joined(index, {key: (shards[file], key) for key, file in weight_map.items()})
 
 
-def _shard_path(index: Path, file: str) -> Path:
-    """Where a shard lies; by name only, since download caches link their shards elsewhere."""
-    for style in (PurePosixPath(file), PureWindowsPath(file)):
-        if style.is_absolute() or style.drive or ".." in style.parts:
-            raise CheckpointError(f"{index}: shard {file!r} lies outside the folder; only files inside it are read")
-    path = index.parent / file
-    if not path.is_file():
-        raise CheckpointError(f"{index}: shard {file!r} is missing; fetch it into {index.parent}")
-    return path
+def inside(index: Path, name: str) -> Path:
+    """Where what `index` names lies; by name only, since download caches link their files elsewhere. Raises CheckpointError."""
+    for style in (PurePosixPath(name), PureWindowsPath(name)):
+        if style.anchor or ".." in style.parts:
+            raise CheckpointError(f"{index}: {name!r} lies outside the folder; only files inside it are read")
+    return index.parent / name

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.joined import Joined, open_sharded
+from workbench.checkpoint.joined import Joined, inside, open_sharded
+from workbench.checkpoint.json_object import read_object
 from workbench.checkpoint.pickle_file import PickleFile
 from workbench.checkpoint.safetensors_file import SafetensorsFile
 from workbench.errors import CheckpointError
@@ -23,7 +23,7 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
     with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component.
     Raises CheckpointError for anything else, and for a damaged file.
     """
-    path = Path(path).expanduser()
+    path = Path(path).expanduser().absolute()  # so that it still says where the file lies when the current folder changes
     if path.is_dir():
         return _open_pipeline(path) if (path / "model_index.json").is_file() else _open_component(path)
     if not path.exists():
@@ -39,29 +39,32 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _open_pipeline(folder: Path) -> Joined:
     """Every component with weights, each under its own name: `unet.conv_in.weight`."""
-    try:
-        names = [name for name in json.loads((folder / "model_index.json").read_text()) if not name.startswith("_")]
-    except ValueError as error:
-        raise CheckpointError(f"{folder / 'model_index.json'}: is not JSON: {error}") from error
-    parts = {name: _open_component(folder / name) for name in names if _weights_of(folder / name)}
+    index = folder / "model_index.json"
+    names = [name for name in read_object(index) if not name.startswith("_")]
+    folders = {name: inside(index, name) for name in names}
+    parts = {name: _open_component(part) for name, part in folders.items() if _weights_of(part)}
     if not parts:
-        raise CheckpointError(f"{folder}: is a pipeline without weights; model_index.json names {', '.join(names)}")
+        raise CheckpointError(f"{folder}: is a pipeline without weights; model_index.json names {', '.join(names) or 'no component'}")
     return Joined(folder, {f"{name}.{key}": (part, key) for name, part in parts.items() for key in part})
 
 
 def _open_component(folder: Path) -> Checkpoint:
     weights = _weights_of(folder)
     if weights is None:
-        raise CheckpointError(f"{folder}: holds no weights; expected an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors")
+        several = sorted(path.name for path in folder.glob("*.safetensors"))
+        held = f"holds {len(several)} models, name one: {', '.join(several[:5])}" if several else "holds no weights"
+        raise CheckpointError(
+            f"{folder}: {held}; of a folder, an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors is opened"
+        )
     if weights.name.endswith(".index.json"):
         return open_sharded(weights)
     return PickleFile(weights) if weights.suffix == ".bin" else SafetensorsFile(weights, folder.name)
 
 
 def _weights_of(folder: Path) -> Path | None:
-    """The file that holds a component's weights: shards before one file, safetensors before pickles."""
-    candidates = [*sorted(folder.glob("*.safetensors.index.json")), *sorted(folder.glob("*.index.json"))]
-    candidates += [folder / f"{stem}{suffix}" for suffix in (".safetensors", ".bin") for stem in _WEIGHTS]
+    """The file that holds a component's weights: shards before one file, safetensors before pickles, no variant before `fp16`."""
+    indices = sorted(folder.glob("*.index.json"), key=lambda path: (".safetensors." not in path.name, path.name.count("."), path.name))
+    candidates = [*indices, *(folder / f"{stem}{suffix}" for suffix in (".safetensors", ".bin") for stem in _WEIGHTS)]
     safetensors = sorted(folder.glob("*.safetensors"))
     # the only file there is the right one, whatever it is called (`diffusion_pytorch_model.fp16.safetensors`)
     candidates += safetensors if len(safetensors) == 1 else []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
+import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.identity import identity, lies_at
 from workbench.errors import CheckpointError, MissingTensorError
-from workbench.tensors import Part, TensorInfo, cut, dtype_code
+from workbench.tensors import DTYPE_CODES, Part, TensorInfo, cut, dtype_code
 
 if TYPE_CHECKING:
     import torch
@@ -23,50 +28,62 @@ class PickleFile(Checkpoint):
         self.path = path
         self.name = path.stem
         self.metadata: Mapping[str, str] = {}
-        self._tensors = _tensors(path, _load(path))
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
+        weakref.finalize(self, self._file.close)
+        self._identity = identity(os.fstat(self._file.fileno()))
+        self._tensors = _tensors(path, _load(path, zipped=self._file.read(4) == b"PK\x03\x04"))
+        self._infos = {key: _info(path, key, tensor) for key, tensor in self._tensors.items()}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
+        return iter(self._infos)
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return len(self._infos)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._tensors
+        return key in self._infos
 
     def info(self, key: str) -> TensorInfo:
-        tensor = self._tensor(key)
-        return TensorInfo(tuple(tensor.shape), dtype_code(tensor.dtype))
+        try:
+            return self._infos[key]
+        except KeyError:
+            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
-        return cut(self._tensor(key), part).clone()
+        import torch
+
+        self.info(key)
+        if identity(os.fstat(self._file.fileno())) != self._identity:  # what is mapped and gone would end the process
+            raise CheckpointError(f"{self.path}: the file was changed after it was opened, {key!r} cannot be read; open it again")
+        return cut(self._tensors[key], part).clone(memory_format=torch.contiguous_format)
 
     def sources(self) -> tuple[Path, ...]:
         return (self.path,)
 
-    def _tensor(self, key: str) -> torch.Tensor:
-        try:
-            return self._tensors[key]
-        except KeyError:
-            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
+    def replaced(self) -> tuple[Path, ...]:
+        return () if lies_at(self.path, self._identity) else (self.path,)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, zipped: bool) -> Any:
     import torch
 
     try:
-        with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"
-        # files of before torch 1.6 are no archives, and cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        asked = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that torch does not write itself
+            # files of before torch 1.6 are no archives, and cannot be mapped
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # a damaged pickle can fail in any way
+        if isinstance(error, pickle.UnpicklingError) and (asked := re.search(r"GLOBAL (\S+)", str(error))):
+            raise CheckpointError(
+                f"{path}: refused, since unpickling it would run code (it asks for {asked[1]}); "
+                "use a safetensors version of this model, or save its state dict alone with torch.save"
+            ) from error
+        told = "" if isinstance(error, (pickle.UnpicklingError, KeyError)) else f": {str(error).split('. ')[0][:200]}"
         raise CheckpointError(
-            f"{path}: refused, since unpickling it would run code ({asked}); "
-            "use a safetensors version of this model, or save its state dict alone with torch.save"
+            f"{path}: cannot be read as a PyTorch file of tensors, it is truncated or none ({type(error).__name__}{told})"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a PyTorch file, it is truncated or none: {str(error)[:300]}") from error
 
 
 def _tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
@@ -78,5 +95,16 @@ def _tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path}: holds a {type(found).__name__}, not a state dict of tensors")
     tensors = {str(key): value.detach() for key, value in found.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise CheckpointError(f"{path}: holds no tensors; its entries are {', '.join(map(str, list(found)[:8]))}")
+        raise CheckpointError(f"{path}: holds no tensors; its entries are {', '.join(map(str, list(found)[:8])) or 'none'}")
     return tensors
+
+
+def _info(path: Path, key: str, tensor: torch.Tensor) -> TensorInfo:
+    import torch
+
+    if tensor.layout is not torch.strided:
+        raise CheckpointError(f"{path}: {key!r} is a {tensor.layout} tensor; only ordinary ones are read")
+    try:
+        return TensorInfo(tuple(tensor.shape), dtype_code(tensor.dtype))
+    except KeyError:
+        raise CheckpointError(f"{path}: {key!r} has dtype {tensor.dtype}; known are {', '.join(DTYPE_CODES)}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import threading
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.identity import identity, lies_at
+from workbench.checkpoint.json_object import parse_object
 from workbench.errors import CheckpointError, MissingTensorError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, elements, part_shape
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _LENGTH = 8  # bytes of the header's length, little-endian
 _LARGEST_HEADER = 100_000_000  # as in the safetensors library
+_UNCOUNTABLE = 1 << 63  # torch counts and seeks in 64 bits
 
 
 @final
@@ -33,9 +35,10 @@ class SafetensorsFile(Checkpoint):
         weakref.finalize(self, self._file.close)
         header, self._start = _read_header(path, self._file)
         self.metadata: Mapping[str, str] = _metadata(path, header.pop("__metadata__", None))
-        size = os.fstat(self._file.fileno()).st_size - self._start
+        found = os.fstat(self._file.fileno())
+        self._identity = identity(found)
         self._offsets = {key: _entry(path, key, entry) for key, entry in header.items()}
-        _check_layout(path, self._offsets, size)
+        _check_layout(path, self._offsets, found.st_size - self._start)
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[str]:
@@ -61,6 +64,9 @@ class SafetensorsFile(Checkpoint):
 
     def sources(self) -> tuple[Path, ...]:
         return (self.path,)
+
+    def replaced(self) -> tuple[Path, ...]:
+        return () if lies_at(self.path, self._identity) else (self.path,)
 
     def _entry(self, key: str) -> tuple[TensorInfo, int]:
         try:
@@ -99,21 +105,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
             f"{path}: the header should have {length} bytes, but the file has {size}; "
             "it is truncated or no safetensors file, fetch it again"
         )
-    try:
-        header = json.loads(file.read(length).decode(), object_pairs_hook=_unique)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: the header is not JSON ({error}); this is no safetensors file") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the header is a JSON {type(header).__name__}, not an object; this is no safetensors file")
-    return header, _LENGTH + length
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} occurs twice")
-    return found
+    return parse_object(path, "the header", file.read(length)), _LENGTH + length
 
 
 def _metadata(path: Path, found: Any) -> dict[str, str]:
@@ -132,7 +124,7 @@ def _entry(path: Path, key: str, entry: Any) -> tuple[TensorInfo, int]:
         raise CheckpointError(f"{path}: {key!r} needs dtype, shape and data_offsets, got {str(entry)[:200]}") from None
     if code not in DTYPE_CODES:
         raise CheckpointError(f"{path}: {key!r} has dtype {code!r}; known are {', '.join(DTYPE_CODES)}")
-    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+    if not all(type(number) is int and 0 <= number < _UNCOUNTABLE for number in (*shape, begin, end)):
         raise CheckpointError(f"{path}: {key!r} has shape {list(shape)} and offsets {[begin, end]}; natural numbers are allowed")
     info = TensorInfo(shape, code)
     if end - begin != info.nbytes:

@@ -111,6 +111,9 @@ class Merge(Checkpoint):
     def sources(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.sources()))
 
+    def replaced(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.replaced()))
+
     def check_options(self, key: str) -> None:
         """Raise OptionError if the options make no sense for this tensor (weights of its holders that sum to 0)."""
         entry = self._entry(key)
