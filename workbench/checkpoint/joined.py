@@ -67,7 +67,7 @@ def open_sharded(index: Path) -> Joined:
     for file, path in paths.items():
         if not path.is_file():
             raise CheckpointError(f"{index}: shard {file!r} is missing; fetch it into {index.parent}")
-    shards = {file: PickleFile(path) if path.suffix == ".bin" else SafetensorsFile(path) for file, path in paths.items()}
+    shards = {file: (PickleFile if path.suffix == ".bin" else SafetensorsFile)(path) for file, path in paths.items()}
     for key, file in weight_map.items():
         if key not in shards[file]:
             raise CheckpointError(f"{index}: {key!r} should be in {file}, and is not; index and shards do not belong together")

@@ -58,7 +58,7 @@ def _open_component(folder: Path) -> Checkpoint:
         )
     if weights.name.endswith(".index.json"):
         return open_sharded(weights)
-    return PickleFile(weights) if weights.suffix == ".bin" else SafetensorsFile(weights, folder.name)
+    return (PickleFile if weights.suffix == ".bin" else SafetensorsFile)(weights, folder.name)
 
 
 def _weights_of(folder: Path) -> Path | None:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class PickleFile(Checkpoint):
     """The tensors of a pickled state dict; entries that are no tensors (step counts, settings) are left out."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
-        self.name = path.stem
+        self.name = name or path.stem
         self.metadata: Mapping[str, str] = {}
         try:
             self._file = path.open("rb")
