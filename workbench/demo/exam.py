@@ -79,10 +79,10 @@ def sit(
 
     grid = draw(COLUMNS, SHOWN)
     sheets = [(grid, "grid"), *((draw(names, [one.caption for one in asked]), "exam") for names, asked in questions().items())]
-    return grid, pd.concat([_scored(sheet, clip).assign(part=part) for sheet, part in sheets], ignore_index=True)
+    return grid, pd.concat([scored(sheet, clip).assign(part=part) for sheet, part in sheets], ignore_index=True)
 
 
-def _scored(grid: Grid, clip: ClipScorer) -> pd.DataFrame:
+def scored(grid: Grid, clip: ClipScorer) -> pd.DataFrame:
     """The grid's frame with its scores, which the sheet is not to show: too few pictures for a mean."""
     from workbench.render.scorers import score
 

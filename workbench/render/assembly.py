@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
+from workbench.places import DATA
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -60,8 +61,7 @@ def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
     Raises RenderError when there is neither.
     """
     folders = [folder for checkpoint in checkpoints for path in checkpoint.sources() for folder in path.parents[:2]]
-    shipped = Path(__file__).resolve().parents[2] / "data" / "shapes-sd" / "config"
-    for folder in (*folders, shipped):
+    for folder in (*folders, DATA / "shapes-sd" / "config"):
         if (folder / "model_index.json").is_file():
             return folder
     raise RenderError(

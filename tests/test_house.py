@@ -1,0 +1,87 @@
+"""Promises of the package as a whole: its floors, its names, and what an import costs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import workbench
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(module.name for module in pkgutil.walk_packages(workbench.__path__, "workbench."))
+
+
+def test_imports_go_down_only(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "0 broken" in found.stdout
+
+
+@pytest.mark.parametrize("name", ["workbench", *(name for name in MODULES if name != "workbench.__main__")])
+def test_no_module_shares_its_name_with_something_public_beside_it(name):
+    # the name would mean the function until the module is imported, and the module ever after
+    package = importlib.import_module(name)
+    if not hasattr(package, "__path__"):
+        return
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    declared = set(getattr(package, "__all__", ())) | set(getattr(package, "_HOMES", ()))
+    declared |= {key for key, value in vars(package).items() if callable(value)}
+    if name == "workbench":
+        declared -= {"operators"}  # the package is meant: wb.operators.NAME
+    if name == "workbench.operators":
+        declared |= set(package.registry())
+    assert not modules & declared
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    heavy = {"torch", "diffusers", "transformers", "pandas", "numpy", "plotly", "PIL", "pydantic", "ipywidgets"}
+    code = "import sys, workbench; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert not heavy & set(loaded)
+
+
+def test_the_command_says_what_it_can_before_it_loads_a_heavy_library():
+    code = "import sys, workbench.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert not {"torch", "diffusers", "transformers", "pandas"} & set(loaded)
+
+
+@pytest.mark.parametrize("name", workbench.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(workbench, name) is not None
+
+
+def test_a_module_begins_with_what_lives_in_it():
+    for name in MODULES:
+        if name != "workbench.__main__":  # importing it runs the command
+            assert (importlib.import_module(name).__doc__ or "").strip(), f"{name} has no first sentence"
+
+
+def test_torch_is_pinned_to_the_version_that_everything_was_measured_with():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "torch>=2.13,<2.14" in project["dependencies"]
+
+
+def test_nothing_committed_names_a_place_on_somebodys_machine():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listed.returncode:
+        pytest.skip("not a git clone")
+    places = [os.sep.join(["", *parts]).encode() for parts in (("root", ""), ("home", ""), ("work", ""), ("Users", ""))]
+    texts = {".py", ".md", ".yaml", ".yml", ".toml", ".ipynb", ".json", ".txt", ".csv", ""}
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        path = ROOT / name
+        if path.suffix in texts and path.is_file():
+            content = path.read_bytes()
+            assert not [place for place in places if b" " + place in content or b'"' + place in content], name

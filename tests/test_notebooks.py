@@ -1,0 +1,82 @@
+"""Every notebook runs, quickly, with the models that come with the project; and keeps the style that notebooks here have."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+notebooks = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(path: Path) -> list[str]:
+    return [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert PATHS
+
+
+@notebooks
+def test_a_notebook_is_short_and_its_cells_are_too(path):
+    assert 15 <= len(read(path).cells) <= 35
+    for source in code(path):
+        assert len(source.splitlines()) <= 12, source
+        assert max(map(len, source.splitlines())) <= 140, source
+
+
+@notebooks
+def test_a_notebook_defines_nothing_longer_than_a_line(path):
+    for source in code(path):
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.ClassDef | ast.AsyncFunctionDef), source
+            assert not isinstance(node, ast.FunctionDef) or node.lineno == node.end_lineno, source
+
+
+@notebooks
+def test_a_notebook_begins_with_its_question_then_with_paths_seed_and_quick(path):
+    title, *_ = read(path).cells[0].source.splitlines()
+    assert title.startswith("# ")
+    assert title.endswith("?")
+    first = code(path)[0]
+    names = {node.id for node in ast.walk(ast.parse(first)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assert {"seed", "quick"} <= names
+    assert "Path(" in first
+    assert "WORKBENCH_QUICK" in first
+
+
+@notebooks
+def test_a_notebook_stores_no_outputs(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs
+            assert cell.execution_count is None
+
+
+@notebooks
+def test_a_notebook_runs(path, tmp_path, monkeypatch):
+    from nbclient import NotebookClient
+
+    for folder in ("data", "notebooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.setenv("WORKBENCH_QUICK", "1")
+    notebook = read(path)
+    resources = {"metadata": {"path": str(tmp_path / "notebooks")}}
+    NotebookClient(notebook, kernel_name="python3", store_widget_state=False, timeout=300, resources=resources).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stderr")
+    assert "Warning" not in said
+    assert any("image/png" in output.get("data", {}) for output in outputs)
