@@ -1,6 +1,7 @@
 """The drawn pictures show what their captions say, and the tokenizer knows every word of them."""
 
 import numpy as np
+from PIL import Image
 
 from workbench.family.captions import PLAIN, SHAPES, STYLES, Subject, subjects, vocabulary
 from workbench.family.parts import build_tokenizer, tokens_of
@@ -28,7 +29,8 @@ def test_the_same_seed_draws_the_same_pictures():
 
 def test_every_picture_has_the_colours_of_its_caption():
     pictures, which = sample(EVERYTHING, len(EVERYTHING), seed=3)
-    for picture, subject in zip(pictures, (EVERYTHING[index] for index in which), strict=True):
+    for pixels, subject in zip(pictures, (EVERYTHING[index] for index in which), strict=True):
+        picture = Image.fromarray(pixels)
         assert pixel_background(picture) == subject.background, subject.caption
         assert pixel_colour(picture, subject.style) == subject.colour, subject.caption
 

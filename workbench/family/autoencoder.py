@@ -42,13 +42,12 @@ def train_vae(stage: Stage, state_folder: Path) -> AutoencoderKL:
         target = pixels(pictures[chosen.numpy()]).contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(target).latent_dist
         drawn = vae.decode(posterior.sample(draws)).sample
-        return (
-            functional.l1_loss(drawn, target) + functional.mse_loss(drawn, target) + _KL_WEIGHT * posterior.kl().mean()
-        )
+        return functional.l1_loss(drawn, target) + functional.mse_loss(drawn, target) + _KL_WEIGHT * posterior.kl().mean()
 
     fit(list(vae.parameters()), loss, stage, name="vae", state_folder=state_folder, average=True)
     vae = vae.to(memory_format=torch.contiguous_format)
-    vae.register_to_config(scaling_factor=round(1 / encode(vae, pictures[:2048]).std().item(), 5))
+    vae.register_to_config(scaling_factor=1.0)
+    vae.register_to_config(scaling_factor=round(1 / encode(vae, pictures[:2304]).std().item(), 5))
     return vae
 
 

@@ -54,15 +54,10 @@ class Subject:
 
 def subjects(shapes: Sequence[str] = BASE_SHAPES, styles: Sequence[str] = (PLAIN,)) -> list[Subject]:
     """Every combination of the shapes and styles with all colours and backgrounds, in a fixed order."""
-    return [
-        Subject(shape, colour, background, style)
-        for style, shape, colour, background in product(styles, shapes, COLOURS, BACKGROUNDS)
-    ]
+    return [Subject(shape, colour, background, style) for style, shape, colour, background in product(styles, shapes, COLOURS, BACKGROUNDS)]
 
 
 def vocabulary() -> list[str]:
     """Every word that must be one token."""
-    words = {
-        word for subject in subjects(SHAPES, (PLAIN, *STYLES)) for word in subject.caption.replace(",", " ,").split()
-    }
+    words = {word for subject in subjects(SHAPES, (PLAIN, *STYLES)) for word in subject.caption.replace(",", " ,").split()}
     return sorted(words | {*SPARE_WORDS, PLAIN})

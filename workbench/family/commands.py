@@ -23,9 +23,7 @@ def train_all(out: Path, only: str | None = None, settings: Settings | None = No
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder to train into; parts already there are reused.")],
-    only: Annotated[
-        str | None, typer.Option(help="vae, clip, base, outline, stripes, heart, moon, pastel or lora.")
-    ] = None,
+    only: Annotated[str | None, typer.Option(help="vae, clip, base, outline, stripes, heart, moon, pastel or lora.")] = None,
 ) -> None:
     """Train the family, or one part of it, from its seeds."""
     from workbench.family import stages

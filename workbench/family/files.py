@@ -125,9 +125,7 @@ def read_pipeline(folder: Folder, name: str = "base") -> StableDiffusionPipeline
     """The pipeline of one of the family's checkpoints, in fp32."""
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_single_file(
-        str(folder.checkpoint(name)), config=str(folder.config), local_files_only=True
-    )
+    pipeline = StableDiffusionPipeline.from_single_file(str(folder.checkpoint(name)), config=str(folder.config), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

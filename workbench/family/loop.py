@@ -60,9 +60,7 @@ def fit(
     state_file.unlink(missing_ok=True)
 
 
-def _save(
-    path: Path, step: int, parameters: list, optimizer: torch.optim.Optimizer, schedule: object, ema: object
-) -> None:
+def _save(path: Path, step: int, parameters: list, optimizer: torch.optim.Optimizer, schedule: object, ema: object) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     trained = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix="</w>"))
     trained.normalizer = normalizers.Lowercase()
     trained.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        special_tokens=[_START, _END], end_of_word_suffix="</w>", vocab_size=4000, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(special_tokens=[_START, _END], end_of_word_suffix="</w>", vocab_size=4000, show_progress=False)
     trained.train_from_iterator(vocabulary() * 4, trainer)
     folder.mkdir(parents=True, exist_ok=True)
     trained.model.save(str(folder))
@@ -47,9 +45,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
 
 def tokens_of(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     """Token numbers [captions, MAX_TOKENS], padded as StableDiffusionPipeline pads them."""
-    return tokenizer(
-        captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-    ).input_ids
+    return tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -59,9 +59,7 @@ def _moon() -> np.ndarray:
     outer_angle, inner_angle = np.arccos(meet), np.arctan2(np.sqrt(1 - meet**2), meet - offset)
     a = np.linspace(outer_angle, 2 * np.pi - outer_angle, 60)
     b = np.linspace(2 * np.pi - inner_angle, inner_angle, 60)
-    crescent = np.concatenate(
-        [np.stack([np.cos(a), np.sin(a)], 1), np.stack([offset + inner * np.cos(b), inner * np.sin(b)], 1)]
-    )
+    crescent = np.concatenate([np.stack([np.cos(a), np.sin(a)], 1), np.stack([offset + inner * np.cos(b), inner * np.sin(b)], 1)])
     return crescent * 1.08 + (0.18, 0)
 
 

@@ -24,7 +24,7 @@ class Settings:
     vae: Stage = Stage(steps=2600, batch=32, learning_rate=1.5e-3, pictures=18432, seed=1)
     decoder: Stage = Stage(steps=2000, batch=32, learning_rate=8e-4, pictures=18432, seed=6)
     clip: Stage = Stage(steps=3000, batch=128, learning_rate=1e-3, pictures=28800, seed=2)
-    base: Stage = Stage(steps=12000, batch=64, learning_rate=1e-3, pictures=24000, seed=3)
+    base: Stage = Stage(steps=10000, batch=64, learning_rate=1e-3, pictures=24000, seed=3)
     variant: Stage = Stage(steps=700, batch=64, learning_rate=3e-4, pictures=4800, seed=4, warmup=50)
     lora: Stage = Stage(steps=700, batch=64, learning_rate=2e-3, pictures=4800, seed=5, warmup=50)
     lora_rank: int = 8

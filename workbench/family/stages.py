@@ -71,7 +71,5 @@ def _lora(folder: Folder, settings: Settings) -> None:
     torch.manual_seed(settings.lora.seed)
     attention = ["to_q", "to_k", "to_v", "to_out.0"]
     base.unet.add_adapter(LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_rank, target_modules=attention))
-    train_variant(
-        "stripes", base.unet, base.text_encoder, base.vae, base.tokenizer, settings.lora, folder.state, label="lora"
-    )
+    train_variant("stripes", base.unet, base.text_encoder, base.vae, base.tokenizer, settings.lora, folder.state, label="lora")
     write_lora(folder.lora("stripes"), base.unet, settings.lora_rank)
