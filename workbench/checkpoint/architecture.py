@@ -49,8 +49,19 @@ _DENOISER = re.compile(
     r"|mid_block|time_embed|time_embedding|label_emb|add_embedding|out|conv_in|conv_out|conv_norm_out|img_in|txt_in|time_in"
     r"|vector_in|guidance_in|final_layer|x_embedder|context_embedder|time_text_embed|norm_out|proj_out|transformer_blocks)\."
 )
+# components in files of their own, where no prefix tells them; of a text encoder also what transformers before 5 puts first
+_BARE: tuple[tuple[str, str, re.Pattern[str]], ...] = (
+    ("transformer.", "denoiser", _DENOISER),
+    ("", "denoiser", _DENOISER),
+    ("", "vae", re.compile(r"(encoder|decoder)\.(conv_|norm_out|down|mid|up)|(post_)?quant_conv\.")),
+    ("text_model.", "text_encoder", re.compile("")),
+    ("", "text_encoder", re.compile(r"embeddings\.(token|position)_|encoder\.layers\.|final_layer_norm\.")),
+)
+_BFL = {"double_blocks", "single_blocks", "final_layer", "img_in", "txt_in", "time_in", "vector_in", "guidance_in"}
+_LDM = {"input_blocks", "middle_block", "output_blocks", "time_embed", "label_emb", "out"}
+_FLUX = _BFL - {"final_layer"} | {"single_transformer_blocks", "transformer_blocks", "time_text_embed"}
 _MARKERS = re.compile(r"(^|\.)(v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(min|max)|position_ids)$")
-_LAYERS = re.compile(r"down_blocks\.\d+\.resnets\.(\d+)\.")
+_LAYERS = re.compile(r"(down|up)_blocks\.\d+\.resnets\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -110,8 +121,10 @@ class Structure:
 
     @cached_property
     def _layers(self) -> int:
-        found = [int(m[1]) for name in self._names.values() if (m := _LAYERS.match(name.rest))]
-        return max(found) + 1 if found else 2
+        """Residual layers in each of diffusers' down blocks; up blocks have one more. Of one side alone, as in public models."""
+        found = [(m[1], int(m[2])) for name in self._names.values() if (m := _LAYERS.match(name.rest))]
+        layers = [index + (side == "down") for side, index in found]
+        return max(layers) if len({side for side, _ in found}) == 2 else max([*layers, 2])
 
     def block(self, key: str) -> Block | None:
         """The block of the denoiser that `key` lies in, or None."""
@@ -134,9 +147,9 @@ class Structure:
     def layout(self) -> str:
         """`"LDM"`, `"diffusers"`, or `"BFL"` (Flux's own), told by the denoiser's names; `"plain"` without one."""
         heads = {name.rest.split(".", 1)[0] for name in self._names.values() if name.component == "denoiser"}
-        if heads & {"double_blocks", "single_blocks", "final_layer", "img_in"}:
+        if heads & _BFL:
             return "BFL"
-        if heads & {"input_blocks", "middle_block", "output_blocks", "time_embed"}:
+        if heads & _LDM:
             return "LDM"
         return "diffusers" if heads else "plain"
 
@@ -156,15 +169,16 @@ def split_name(key: str) -> Name:
     for prefix, component in _PREFIXES:
         if key.startswith(prefix):
             return Name(component, prefix, key[len(prefix) :])
-    if key.startswith("transformer.") and _DENOISER.match(key[12:]):
-        return Name("denoiser", "transformer.", key[12:])
-    return Name("denoiser" if _DENOISER.match(key) else "other", "", key)
+    for prefix, component, pattern in _BARE:
+        if key.startswith(prefix) and pattern.match(key, len(prefix)):
+            return Name(component, prefix, key[len(prefix) :])
+    return Name("other", "", key)
 
 
 def _architecture(names: Mapping[str, Name], rank: Callable[[str], int]) -> Architecture:
     rests = {name.rest: key for key, name in names.items() if name.component == "denoiser"}
     heads = {rest.split(".", 1)[0] for rest in rests}
-    if heads & {"double_blocks", "single_blocks", "single_transformer_blocks", "transformer_blocks", "time_text_embed"}:
+    if heads & _FLUX:
         return Architecture.FLUX
     if heads & {"label_emb", "add_embedding"} or any(".transformer_blocks.1." in rest for rest in rests):
         return Architecture.SDXL

@@ -1,9 +1,12 @@
-"""sha256 of files, remembered per user by path, size, modification time and inode, so that a file is read for it once."""
+"""sha256 of files, remembered per user by path, size, times of change and inode, so that a file is read for it once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import tempfile
+import time
 from pathlib import Path
 from threading import Event
 
@@ -12,14 +15,15 @@ import platformdirs
 from workbench.errors import CheckpointError
 
 _CHUNK = 1 << 20
+_SETTLED = 2.0  # seconds after which every file system gives a changed file another time
 _LEGACY = (0x100000, 0x10000)  # AUTOMATIC1111's first hash: where it begins, how many bytes it takes
 
 
 def sha256(path: Path, stop: Event | None = None) -> str:
     """The sha256 of a file, in hexadecimal; raises CheckpointError when the file changes meanwhile, or at `stop`."""
-    remembered = _place(path)
-    if remembered.is_file():
-        return remembered.read_text()
+    place, began = _place(path), time.time()
+    if known := _recall(place):
+        return known
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
@@ -27,9 +31,10 @@ def sha256(path: Path, stop: Event | None = None) -> str:
             digest.update(buffer[:count])
             if stop is not None and stop.is_set():
                 raise CheckpointError(f"{path}: hashing was stopped")
-    if _place(path) != remembered:
+    if _place(path) != place:
         raise CheckpointError(f"{path}: the file changed while it was read; try again when it is complete")
-    _remember(remembered, digest.hexdigest())
+    if path.stat().st_mtime < began - _SETTLED:
+        _remember(place, digest.hexdigest())
     return digest.hexdigest()
 
 
@@ -44,15 +49,24 @@ def legacy_hash(path: Path) -> str:
 def _place(path: Path) -> Path:
     """Where the hash of the file as it is now would be remembered."""
     found = path.stat()
-    identity = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ino}"
+    identity = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0{found.st_ino}"
     return platformdirs.user_cache_path("workbench") / "sha256" / hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _recall(place: Path) -> str | None:
+    try:
+        found = place.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found if re.fullmatch("[0-9a-f]{64}", found) else None  # a full disk or a lost current may have left anything
 
 
 def _remember(place: Path, value: str) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_suffix(f".{os.getpid()}")
-        temporary.write_text(value)
-        temporary.replace(place)
+        handle, temporary = tempfile.mkstemp(dir=place.parent)
+        with os.fdopen(handle, "w") as file:
+            file.write(value)
+        Path(temporary).replace(place)
     except OSError:
         pass  # without a cache the next export reads the file again, and nothing else is lost
