@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo lab test
+.PHONY: help setup demo lab test notebooks
 
 help:
-	@echo "make setup  install everything into $(VENV) (the targets below do it themselves)"
-	@echo "make demo   merge the embedded models and draw them side by side, into out/demo"
-	@echo "make lab    open JupyterLab on the quickstart notebook"
-	@echo "make test   style, imports and all tests"
+	@echo "make setup      install everything into $(VENV) (the targets below do it themselves)"
+	@echo "make demo       merge the embedded models and draw them side by side, into out/demo"
+	@echo "make lab        open JupyterLab on the quickstart notebook"
+	@echo "make test       style, imports and all tests"
+	@echo "make notebooks  run every notebook in full, and write what it shows into out/notebooks"
 
 setup: $(STAMP)
 
@@ -32,3 +33,6 @@ test: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+notebooks: $(STAMP)
+	$(BIN)/jupyter nbconvert --to html --execute --output-dir out/notebooks notebooks/*.ipynb
