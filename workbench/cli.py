@@ -65,8 +65,10 @@ def lab() -> None:
     """Open JupyterLab on the quickstart notebook."""
     import subprocess
 
-    notebook = NOTEBOOKS / "00_quickstart.ipynb"
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)], cwd=ROOT))
+    notebook = (NOTEBOOKS / "00_quickstart.ipynb").relative_to(ROOT).as_posix()
+    # rooted in the clone, so that the models and what the notebooks write are in sight beside them
+    options = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{notebook}"]
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *options], cwd=ROOT))
 
 
 @app.command()
