@@ -20,7 +20,14 @@ _LEGACY = (0x100000, 0x10000)  # AUTOMATIC1111's first hash: where it begins, ho
 
 
 def sha256(path: Path, stop: Event | None = None) -> str:
-    """The sha256 of a file, in hexadecimal; raises CheckpointError when the file changes meanwhile, or at `stop`."""
+    """The sha256 of a file, in hexadecimal; raises CheckpointError when it cannot be read, changes meanwhile, or at `stop`."""
+    try:
+        return _sha256(path, stop)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _sha256(path: Path, stop: Event | None) -> str:
     place, began = _place(path), time.time()
     if known := _recall(place):
         return known

@@ -76,15 +76,20 @@ class SafetensorsFile(Checkpoint):
 
     def _read_into(self, view: memoryview, offset: int, key: str) -> None:
         while view:
-            if hasattr(os, "preadv"):
-                count = os.preadv(self._file.fileno(), [view], offset)
-            else:  # Windows has no positional read
-                with self._lock:
-                    self._file.seek(offset)
-                    count = self._file.readinto(view)  # type: ignore[attr-defined]
+            try:
+                count = self._read_some(view, offset)
+            except OSError as error:
+                raise CheckpointError(f"{self.path}: {key!r} could not be read: {error.strerror}") from error
             if not count:
                 raise CheckpointError(f"{self.path}: the file ended inside {key!r}; it was cut short after it was opened")
             view, offset = view[count:], offset + count
+
+    def _read_some(self, view: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [view], offset)
+        with self._lock:  # Windows has no positional read
+            self._file.seek(offset)
+            return self._file.readinto(view)  # type: ignore[attr-defined]
 
 
 def _open(path: Path) -> BinaryIO:

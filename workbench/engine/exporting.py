@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.writing import replacing, safetensors_header, write_at
 from workbench.engine.header import metadata
 from workbench.engine.parts import Job, jobs
@@ -78,6 +79,7 @@ def export(
     dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
     threads = _check_arguments(path, dtype, device, threads)
     _check_target(path, checkpoint, overwrite)
+    _check_sources(path, checkpoint)
     findings = preflight(checkpoint)
     findings.raise_errors()
     for text in findings.warnings:
@@ -86,7 +88,9 @@ def export(
     if isinstance(checkpoint, Merge):
         checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
         precision = checkpoint.settings.precision
-    infos = {key: checkpoint.info(key).with_dtype(dtype) if dtype else checkpoint.info(key) for key in checkpoint}
+    infos = {key: checkpoint.info(key) for key in checkpoint}
+    if dtype:
+        infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
     nonfinite = NonFinite(strict)
     _write(checkpoint, path, infos, Calculation(precision, device, nonfinite.found), threads, progress)
     for text in nonfinite.texts():
@@ -113,10 +117,11 @@ def _write(checkpoint: Checkpoint, path: Path, infos: Infos, calculation: Calcul
 
             work = jobs(checkpoint, [(key, infos[key]) for key in begins])
             hashes = stream(checkpoint, work, calculation, write, threads=threads, beside=hash_parents, progress=progress)
+            _check_sources(path, checkpoint)
             final, _ = safetensors_header(infos, metadata(checkpoint, path, hashes), len(header))
             write_at(file.fileno(), memoryview(final), 0)
     except OSError as error:
-        raise ExportError(f"{path}: could not be written: {error.strerror}; nothing was left behind") from error
+        raise ExportError(f"{path}: could not be written: {error.strerror or error}; nothing was left behind") from error
 
 
 def _check_arguments(path: Path, dtype: str | None, device: str, threads: int | None) -> int:
@@ -130,10 +135,17 @@ def _check_arguments(path: Path, dtype: str | None, device: str, threads: int | 
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ExportError(f"{path}: threads must be a whole number of 1 or more, got {threads!r}")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ExportError(f"{path}: device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return threads or cores or 1
+
+
+def _check_sources(path: Path, checkpoint: Checkpoint) -> None:
+    """The header is to name what was read: a file that has changed since has another sha256."""
+    for source in checkpoint.replaced():
+        raise ExportError(f"{path}: {source} was changed or replaced after it was opened; open it again")
 
 
 def _check_target(path: Path, checkpoint: Checkpoint, overwrite: bool) -> None:

@@ -63,19 +63,29 @@ def _modelspec(checkpoint: Merge, title: str, parents: list[str]) -> dict[str, s
     if structure.architecture not in _MODELSPEC:
         return {}
     architecture, implementation, resolution = _MODELSPEC[structure.architecture]
-    if structure.architecture is Architecture.SD2 and structure.prediction == "v":
+    prediction = structure.prediction
+    if prediction == "epsilon":  # no marker says otherwise; of SD 2.x there are both kinds, and names do not tell
+        unmarked = None if structure.architecture is Architecture.SD2 else prediction
+        prediction = _carried(checkpoint, "prediction_type") or unmarked
+    if structure.architecture is Architecture.SD2 and prediction == "v":
         architecture, resolution = "stable-diffusion-v2-768-v", "768x768"
     if structure.architecture is Architecture.FLUX and any("guidance" in key for key in checkpoint):
         architecture = "flux-1-dev"
-    known = [model.metadata.get("modelspec.resolution") for model in checkpoint.call.inputs]
     fields = {
         "sai_model_spec": "1.0.1",
         "architecture": architecture,
         "implementation": implementation,
         "title": title,
-        "resolution": next(filter(None, known), resolution),
+        "resolution": _carried(checkpoint, "resolution") or resolution,
         "merged_from": ", ".join(parents),
     }
-    if structure.prediction in ("v", "epsilon"):
-        fields["prediction_type"] = structure.prediction
+    if prediction in ("v", "epsilon"):
+        fields["prediction_type"] = prediction
     return {f"modelspec.{name}": value for name, value in fields.items()}
+
+
+def _carried(checkpoint: Checkpoint, field: str) -> str | None:
+    """What the first file that says so says of itself in a ModelSpec field."""
+    if isinstance(checkpoint, Merge):
+        return next(filter(None, (_carried(model, field) for model in checkpoint.call.inputs)), None)
+    return checkpoint.metadata.get(f"modelspec.{field}")

@@ -29,7 +29,7 @@ class NonFinite:
 
     def found(self, model: str, key: str) -> None:
         if self.strict:
-            raise NonFiniteError(f"{model}: {key!r} holds NaN or infinity; mend the file, or export without strict")
+            raise NonFiniteError(f"{model}: {key!r} {_told(model)}, or export without strict")
         self.places[model, key] = None
 
     def texts(self) -> Iterator[str]:
@@ -37,7 +37,13 @@ class NonFinite:
         for model in dict.fromkeys(model for model, _ in self.places):
             keys = [key for name, key in self.places if name == model]
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            yield f"{model}: NaN or infinity in {', '.join(map(repr, keys[:3]))}{more}"
+            yield f"{model}: {', '.join(map(repr, keys[:3]))}{more} {_told(model)}"
+
+
+def _told(model: str) -> str:
+    if model == _RESULT:
+        return "holds values that its dtype turns into NaN or infinity; choose dtype bfloat16 or float32"
+    return "holds NaN or infinity; mend the file"
 
 
 def stream(
@@ -75,20 +81,21 @@ def stream(
                 bar.set_postfix_str(job.key[-60:], refresh=False)
                 bar.update(job.nbytes)
 
-    # a short export shows no bar
-    with (
-        tqdm(total=total, unit="B", unit_scale=True, delay=1, disable=not progress, desc=checkpoint.name) as bar,
-        ThreadPoolExecutor(threads + 1) as pool,
-    ):
-        extra = pool.submit(beside, stop)
-        try:
-            for done in as_completed([extra, *(pool.submit(worker) for _ in range(threads))]):
-                done.result()
-        except BaseException:
-            stop.set()
-            raise
-        finally:
-            torch.set_num_threads(intra)
+    try:
+        # a short export shows no bar
+        with (
+            tqdm(total=total, unit="B", unit_scale=True, delay=1, disable=not progress, desc=checkpoint.name) as bar,
+            ThreadPoolExecutor(threads + 1) as pool,
+        ):
+            extra = pool.submit(beside, stop)
+            try:
+                for done in as_completed([extra, *(pool.submit(worker) for _ in range(threads))]):
+                    done.result()
+            except BaseException:
+                stop.set()
+                raise
+    finally:
+        torch.set_num_threads(intra)
     return extra.result()
 
 

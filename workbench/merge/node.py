@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.architecture import is_marker
 from workbench.errors import MergeError, MissingTensorError, OptionError
 from workbench.merge import schedules
 from workbench.merge.call import Call
@@ -83,7 +84,7 @@ class Merge(Checkpoint):
 
     def info(self, key: str) -> TensorInfo:
         info = self._entry(key).info
-        return info.with_dtype(self.settings.dtype) if self.settings.dtype else info
+        return info.with_dtype(self.settings.dtype) if self.settings.dtype and not is_marker(key) else info
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)
