@@ -18,8 +18,8 @@ import workbench as wb
 from workbench import demo
 from workbench.demo import exam
 from workbench.errors import CheckpointError, ExportError
+from workbench.family.measure import GUIDANCE, STEPS
 from workbench.places import DATA
-from workbench.render import ClipScorer
 
 CONFIG = DATA / "shapes-sd" / "config"
 MERGES = {"average": "weighted_average", "skills": "task_arithmetic", "ramp": "weighted_average"}
@@ -154,11 +154,9 @@ def test_a_skill_nobody_has_is_not_kept():
 def test_skills_draws_hearts_and_moons_and_keeps_the_base_colours():
     merge = demo.merges(demo.trained())["skills"]
     asked = next(asked for models, asked in exam.questions().items() if "skills" in models)
-    grid = wb.ab_grid(
-        {"skills": merge}, [subject.caption for subject in asked], demo.SEEDS, steps=exam.STEPS, guidance=exam.GUIDANCE, progress=False
-    )
+    grid = wb.ab_grid({"skills": merge}, [subject.caption for subject in asked], demo.SEEDS, steps=STEPS, guidance=GUIDANCE, progress=False)
     assert len(grid.images) >= 96
-    share = exam.shares(exam.scored(grid, ClipScorer(DATA / "shapes-clip")).assign(part="exam")).loc["skills"]
+    share = exam.shares(exam.scored(grid, DATA / "shapes-clip").assign(part="exam")).loc["skills"]
     assert share["hearts"] >= 0.6
     assert share["moons"] >= 0.6
     assert share[exam.COLOURS_KEPT] >= 0.85

@@ -16,6 +16,7 @@ from workbench.checkpoint.writing import replacing
 from workbench.demo import exam, report
 from workbench.engine import export
 from workbench.errors import CheckpointError, ExportError
+from workbench.family.measure import STEPS
 from workbench.merge import Merge
 from workbench.places import DATA
 from workbench.recipe import Recipe
@@ -24,18 +25,18 @@ TRAINED = ("base", "heart", "moon", "outline", "stripes")
 SEEDS = (0, 1)
 
 
-def run(out: Path, *, seeds: Sequence[int] = SEEDS, steps: int = exam.STEPS) -> None:
+def run(out: Path, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS) -> None:
     """Write the merges, the grid of pictures, the scores and the report into the folder `out`, and say so.
 
     Raises CheckpointError when the embedded models are not there, ExportError when `out` cannot be written.
     """
-    from workbench.render import ClipScorer, Renderer
+    from workbench.render import Renderer
 
     began = time.monotonic()
     models = trained()
     made = {name: _export(name, merge, _folder(out)) for name, merge in merges(models).items()}
-    renderer, clip = Renderer(DATA / "shapes-sd" / "config"), ClipScorer(DATA / "shapes-clip")
-    grid, scores = exam.sit(models | made, renderer, clip, seeds, steps)
+    renderer = Renderer(DATA / "shapes-sd" / "config")
+    grid, scores = exam.sit(models | made, renderer, DATA / "shapes-clip", seeds, steps)
     shares = exam.shares(scores)
     print(f"drawn    {len(scores)} pictures, the same prompts and the same noise for every model; {time.monotonic() - began:.0f} s so far")
     for sentence in exam.findings(shares):

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from workbench.checkpoint import Checkpoint
 from workbench.family.captions import BACKGROUNDS, BASE_SHAPES, COLOURS, PLAIN, SHAPES, STYLES, Subject, subjects
+from workbench.family.measure import GUIDANCE
+from workbench.family.quality import ASPECTS, Judge, compare
 
 if TYPE_CHECKING:
     import pandas as pd
-    from PIL.Image import Image
 
-    from workbench.render import ClipScorer, Grid, Renderer
+    from workbench.render import Grid, Renderer
 
-STEPS = 12
-GUIDANCE = 4.0
-ASPECTS = ("shape", "colour", "background", "style")
 # The picture: prompts whose answers the eye tells at once, and the models that are worth seeing side by side
 SHOWN = (
     "a red heart on a white background",
@@ -35,26 +32,7 @@ HERITAGE = {
     "ramp": {"outlines": "outline", "stripes": "stripes"},
 }
 COLOURS_KEPT = "base's colours"
-
-
-class Naming:
-    """A scorer that names a picture: of all captions the family knows, the one the CLIP finds closest.
-
-    Columns `shape`, `colour`, `background`, `style`: what that caption says, and with `_right` 1.0 where the prompt says so too.
-    """
-
-    def __init__(self, clip: ClipScorer) -> None:
-        self._clip = clip
-        self._known = {subject.caption: subject for subject in subjects(SHAPES, (PLAIN, *STYLES))}
-
-    def __call__(self, images: Sequence[Image], prompts: Sequence[str]) -> dict[str, np.ndarray]:
-        seen = [self._known[caption] for caption in self._clip.classify(images, list(self._known))]
-        columns: dict[str, np.ndarray] = {}
-        for aspect in ASPECTS:
-            named = np.array([getattr(subject, aspect) for subject in seen], object)
-            asked = np.array([getattr(self._known[prompt], aspect) for prompt in prompts], object)
-            columns |= {aspect: named, f"{aspect}_right": (named == asked).astype(float)}
-        return columns
+_SUBJECTS = {subject.caption: subject for subject in subjects(SHAPES, (PLAIN, *STYLES))}
 
 
 def questions() -> dict[tuple[str, ...], list[Subject]]:
@@ -65,9 +43,7 @@ def questions() -> dict[tuple[str, ...], list[Subject]]:
     }
 
 
-def sit(
-    models: Mapping[str, Checkpoint], renderer: Renderer, clip: ClipScorer, seeds: Sequence[int], steps: int
-) -> tuple[Grid, pd.DataFrame]:
+def sit(models: Mapping[str, Checkpoint], renderer: Renderer, clip: Path, seeds: Sequence[int], steps: int) -> tuple[Grid, pd.DataFrame]:
     """The grid of `SHOWN` prompts, and one scored row for each picture, the grid's (`part` is "grid") and the exam's."""
     import pandas as pd
 
@@ -82,12 +58,17 @@ def sit(
     return grid, pd.concat([scored(sheet, clip).assign(part=part) for sheet, part in sheets], ignore_index=True)
 
 
-def scored(grid: Grid, clip: ClipScorer) -> pd.DataFrame:
-    """The grid's frame with its scores, which the sheet is not to show: too few pictures for a mean."""
-    from workbench.render.scorers import score
+def scored(grid: Grid, clip: Path) -> pd.DataFrame:
+    """The grid's frame, with the `clip` score of each picture, what the CLIP names it, and whether the prompt says so too."""
+    from workbench.render import ClipScorer
 
     frame = grid.frame()
-    return frame.assign(**score([clip, Naming(clip)], grid.images, list(frame["prompt"])))
+    prompts = list(frame["prompt"])
+    compared = compare([_SUBJECTS[prompt] for prompt in prompts], grid.images, Judge(clip))
+    for aspect in ASPECTS:
+        frame[aspect] = compared[f"seen_{aspect}"]
+        frame[f"{aspect}_right"] = compared[f"seen_{aspect}"] == compared[aspect]
+    return frame.assign(**ClipScorer(clip)(grid.images, prompts))
 
 
 def shares(scores: pd.DataFrame) -> pd.DataFrame:
