@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,9 @@ app.add_typer(family, name="family")
 def merge(
     recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; by default as the recipe says.")] = None,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, typer.Option(help="Of the result; by default as the recipe says.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default one for each core.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
@@ -33,6 +35,7 @@ def merge(
     import workbench as wb
 
     made = wb.Recipe.load(recipe).build()
+    made = made.with_dtype(dtype) if dtype else made
     found = wb.preflight(made)
     if verbose or dry_run:
         typer.echo(str(found))
@@ -40,7 +43,7 @@ def merge(
         found.raise_errors()
         typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
         return
-    typer.echo(wb.export(made, out, dtype=dtype, device=device, threads=threads, overwrite=overwrite, strict=strict))
+    typer.echo(wb.export(made, out, device=device, threads=threads, overwrite=overwrite, strict=strict))
 
 
 @app.command()

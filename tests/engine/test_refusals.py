@@ -72,6 +72,11 @@ def test_wrong_arguments_say_what_is_allowed(merge, untouched, options, said):
         export(merge, untouched, **options)
 
 
+def test_what_is_no_checkpoint_is_refused(untouched):
+    with pytest.raises(ExportError, match=r"takes a checkpoint \(see workbench\.open\), got 'a\.safetensors'"):
+        export("a.safetensors", untouched)
+
+
 @pytest.mark.parametrize("name", ["merged", "merged.ckpt", "merged.yaml", "merged.safetensors.tmp"])
 def test_a_name_that_is_no_safetensors_files_is_refused(merge, untouched, name):
     with pytest.raises(ExportError, match=r"name ends in \.safetensors"):

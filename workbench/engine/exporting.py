@@ -74,6 +74,8 @@ def export(
     is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an error, and ExportError if
     the file cannot be written; then, as at Ctrl-C, nothing is left behind and an older file is as it was.
     """
+    if not isinstance(checkpoint, Checkpoint):
+        raise ExportError(f"export takes a checkpoint (see workbench.open), got {checkpoint!r}")
     path = Path(path).expanduser()
     began = time.monotonic()
     dtype = str(dtype).removeprefix("torch.") if dtype is not None else None

@@ -1,0 +1,280 @@
+"""The `workbench` command: what it prints, what it writes, and errors of one message."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+import workbench as wb
+from workbench import cli
+
+UNET, TEXT = "model.diffusion_model.", "cond_stage_model.transformer.text_model."
+WARNS = {"blocks": {"IN99": 0.5}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """Two small SD 1.x models and a recipe that averages them; also the current folder."""
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command sets its own
+    for number, name in enumerate("ab"):
+        tensors = {f"{UNET}input_blocks.1.1.proj_in.weight": torch.full((2, 2, 1, 1), float(number)), f"{TEXT}x": torch.ones(3)}
+        save_file({key: tensor.half() for key, tensor in tensors.items()}, tmp_path / f"{name}.safetensors")
+    recipe(tmp_path)
+    return tmp_path
+
+
+def recipe(folder: Path, **changes: object) -> Path:
+    """Writes `recipe.yaml`, with changes to its merge."""
+    merge = {"operator": "weighted_average", "inputs": {"models": ["a", "b"]}} | changes
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"workbench": 1, "models": {"a": "a.safetensors", "b": "b.safetensors"}, "merge": merge}))
+    return path
+
+
+@pytest.fixture
+def command(folder, monkeypatch, capsys):
+    """Runs the command: `code, out, err = command("merge", ...)`."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def started(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "workbench", *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_merge_writes_what_the_recipe_says(command, folder):
+    code, out, err = command("merge", "recipe.yaml", "--out", "m.safetensors")
+    assert (code, err) == (0, "")
+    assert out.startswith("m.safetensors: 0.0 MB in ")
+    made = wb.Recipe.load("recipe.yaml").build()
+    found = load_file("m.safetensors")
+    assert set(found) == set(made)
+    assert all(torch.equal(found[key], made[key]) for key in made)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_merge_writes_the_asked_dtype(command, dtype):
+    assert command("merge", "recipe.yaml", "--out", "m.safetensors", "--dtype", dtype)[0] == 0
+    assert {str(tensor.dtype) for tensor in load_file("m.safetensors").values()} == {f"torch.{dtype}"}
+    assert wb.Recipe.from_file("m.safetensors").data.output.dtype == dtype
+
+
+def test_an_existing_file_is_only_replaced_with_overwrite(command):
+    arguments = ("merge", "recipe.yaml", "--out", "m.safetensors")
+    Path("m.safetensors").write_bytes(b"older")
+    code, out, err = command(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: m.safetensors: is there already")
+    assert "--overwrite" in err
+    assert Path("m.safetensors").read_bytes() == b"older"
+    assert command(*arguments, "--overwrite")[0] == 0
+    assert len(wb.open("m.safetensors")) == 2
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(command, folder):
+    before = sorted(folder.iterdir())
+    code, out, err = command("merge", "recipe.yaml", "--out", "m.safetensors", "--dry-run", "--dtype", "float32")
+    assert (code, err) == (0, "")
+    assert "model: a, architecture: SD 1.x, layout: LDM" in out
+    assert out.endswith("would write 2 tensors, 0.0 MB, to m.safetensors\n")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_dry_run_counts_the_bytes_of_the_asked_dtype(command, folder):
+    for name in "ab":
+        save_file({"x": torch.zeros(1_000_000, dtype=torch.float16)}, folder / f"{name}.safetensors")
+    for dtype, size in (("float16", 2.0), ("float32", 4.0)):
+        assert f"1 tensors, {size} MB" in command("merge", "recipe.yaml", "--out", "m.safetensors", "--dry-run", "--dtype", dtype)[1]
+
+
+def test_a_dry_run_of_what_cannot_be_made_fails(command, folder):
+    save_file({f"{UNET}label_emb.0.0.weight": torch.ones(2)}, folder / "b.safetensors")
+    code, out, err = command("merge", "recipe.yaml", "--out", "m.safetensors", "--dry-run")
+    assert code == 1
+    assert "a is SD 1.x, b is SDXL" in err
+    assert "would write" not in out
+
+
+def test_verbose_says_the_notes_too(command, folder):
+    save_file({f"{TEXT}x": torch.ones(3).half()}, folder / "b.safetensors")
+    said = f"note: weighted_average: '{UNET}input_blocks.1.1.proj_in.weight' is not in b and is merged from the others"
+    assert said not in command("merge", "recipe.yaml", "--out", "m.safetensors")[1]
+    assert said in command("merge", "recipe.yaml", "--out", "n.safetensors", "-v")[1]
+
+
+def test_strict_refuses_nan(command, folder):
+    save_file({f"{TEXT}x": torch.full((3,), torch.nan).half()}, folder / "b.safetensors")
+    code, _, err = command("merge", "recipe.yaml", "--out", "m.safetensors", "--strict")
+    assert (code, err) == (1, f"error: b: '{TEXT}x' holds NaN or infinity; mend the file, or export without strict\n")
+    assert not Path("m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"operator": "weighted_avrage"}, "there is no operator 'weighted_avrage'; did you mean 'weighted_average'?"),
+        ({"options": {"wieghts": 1}}, "weighted_average: there is no option 'wieghts'; did you mean 'weights'?"),
+        ({"options": {"weights": [1, 2, 3]}}, "weighted_average: weights needs one value or 2, one per model, got 3"),
+        ({"options": {"weights": "much"}}, "weighted_average: weights must be a number in [-10, 10], got 'much'"),
+        ({"options": {"weights": 11}}, "weighted_average: weights must be in [-10, 10], got 11"),
+        ({"options": {"weights": [1, -1]}}, "weighted_average: weights must not sum to 0"),
+        ({"inputs": {"models": ["a", "c"]}}, "weighted_average: there is no model 'c'"),
+        ({"extra": 1}, "recipe.yaml: is no recipe: merge.extra"),
+        ({"rules": [{"component": "head", "skip": True}]}, "a rule's component must be one of unet"),
+    ],
+)
+def test_a_wrong_recipe_is_one_message(command, folder, change, said):
+    recipe(folder, **change)
+    code, out, err = command("merge", "recipe.yaml", "--out", "m.safetensors")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not Path("m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("merge", "none.yaml", "--out", "m.safetensors"), "none.yaml: cannot be read: No such file"),
+        (("merge", ".", "--out", "m.safetensors"), "cannot be read: Is a directory"),
+        (("merge", "a.safetensors", "--out", "m.safetensors"), "a.safetensors: is not YAML"),
+        (("merge", "recipe.yaml", "--out", "m.ckpt"), "m.ckpt: an exported file's name ends in .safetensors"),
+        (("merge", "recipe.yaml", "--out", "no/m.safetensors"), "there is no folder no; make it first"),
+        (("merge", "recipe.yaml", "--out", "a.safetensors", "--overwrite"), "a.safetensors: is one of the inputs"),
+        (("merge", "recipe.yaml", "--out", "m.safetensors", "--threads", "0"), "threads must be a whole number of 1 or more, got 0"),
+        (("merge", "recipe.yaml", "--out", "m.safetensors", "--device", "cuda:77"), "device 'cuda:77' is not to be had here"),
+        (("inspect", "none.safetensors"), "none.safetensors: there is no such file; the current folder is"),
+        (("inspect", "recipe.yaml"), "recipe.yaml: .yaml is not known; allowed are .safetensors"),
+        (("inspect", "."), "holds 2 models, name one: a.safetensors, b.safetensors"),
+    ],
+)
+def test_what_goes_wrong_is_one_message_on_stderr(command, arguments, said):
+    code, out, err = command(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert said in err
+    assert "Traceback" not in err
+    assert not Path("m.safetensors").exists()
+
+
+def test_a_missing_model_names_the_model_and_its_path(command, folder):
+    (folder / "b.safetensors").unlink()
+    code, _, err = command("merge", "recipe.yaml", "--out", "m.safetensors")
+    assert code == 1
+    assert err.startswith(f"error: model 'b': {folder}/b.safetensors: there is no such file")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("merge", "recipe.yaml", "--out", "m.safetensors", "--fast"),
+        ("merge", "recipe.yaml"),
+        ("merge", "recipe.yaml", "--out", "m.safetensors", "--dtype", "fp16"),
+        ("merge", "recipe.yaml", "--out", "m.safetensors", "--threads", "two"),
+        ("merge",),
+        ("inspect",),
+        ("marge",),
+    ],
+)
+def test_a_command_that_cannot_be_understood_shows_its_usage(command, arguments):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage" in err
+    assert "Traceback" not in err
+
+
+def test_inspect_says_what_a_file_is(command):
+    command("merge", "recipe.yaml", "--out", "m.safetensors")
+    code, out, err = command("inspect", "m.safetensors")
+    assert (code, err) == (0, "")
+    for line in ("model: m", "architecture: SD 1.x", "layout: LDM", "components: text_encoder, unet", "prediction: epsilon",
+                 "dtypes: float16 2", "tensors: 2", "blocks: IN01"):  # fmt: skip
+        assert f"  {line}\n" in out
+    assert "carries a recipe" in out
+    assert "carries a recipe" not in command("inspect", "a.safetensors")[1]
+
+
+def test_inspect_takes_folders_and_several_at_once(command, folder):
+    (folder / "unet").mkdir()
+    save_file({"down_blocks.1.resnets.0.conv1.weight": torch.ones(1)}, folder / "unet" / "diffusion_pytorch_model.safetensors")
+    code, out, _ = command("inspect", "a.safetensors", "unet")
+    assert code == 0
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == ["a.safetensors", "unet"]
+    assert "  layout: diffusers\n" in out
+    assert "  blocks: IN04\n" in out
+
+
+def test_without_arguments_it_shows_its_commands(command):
+    _, out, err = command()
+    assert all(name in out + err for name in ("merge", "inspect", "demo", "lab"))
+
+
+def test_it_runs_as_a_module_and_warnings_are_one_line(folder):
+    recipe(folder, options={"weights": WARNS})
+    done = started("merge", "recipe.yaml", "--out", "m.safetensors")
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: weighted_average: weights: no block matches IN99")
+    assert done.stderr.count("\n") == 1
+    failed = started("inspect", "none.safetensors")
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
+    assert failed.stderr.startswith("error: ")
+
+
+def test_help_is_quick_since_no_heavy_library_is_loaded():
+    code = "import sys, workbench.cli; print([n for n in ('torch', 'diffusers', 'transformers', 'pandas', 'plotly') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+SLOW = """
+import sys, time
+import workbench as wb
+from workbench import cli
+from workbench.merge import operator
+from workbench.tensors import Scope, Weight
+
+@operator(scope=Scope.ELEMENT, keys="base", source="none")
+def slow(base: Weight) -> Weight:
+    "Takes its time."
+    print("working", flush=True)
+    time.sleep(0.3)
+    return base
+
+wb.operators.registry()["slow"] = slow
+cli.main()
+"""
+
+
+def test_ctrl_c_says_so_in_one_line_and_leaves_nothing_behind(folder):
+    save_file({f"x{i}": torch.zeros(4) for i in range(500)}, folder / "a.safetensors")
+    recipe(folder, operator="slow", inputs={"base": "a"})
+    before = {path.name for path in folder.iterdir()}
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, "merge", "recipe.yaml", "--out", "m.safetensors"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+    ) as process:  # fmt: skip
+        assert process.stdout.read(1) == "w"  # the first word of `working`
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert {path.name for path in folder.iterdir()} - {"cache"} == before - {"cache"}
