@@ -1,4 +1,4 @@
-"""What the tests of `engine` share: small models with real names, and a hash cache of their own."""
+"""What the tests of `engine` share: models in files, and a hash cache of their own."""
 
 from __future__ import annotations
 
@@ -8,32 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_models import tensors
 
 import workbench as wb
-
-UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
-SHAPES = {
-    f"{UNET}time_embed.0.weight": (5, 7),
-    f"{UNET}input_blocks.1.1.proj_in.weight": (4, 6, 1, 1),
-    f"{UNET}input_blocks.4.0.in_layers.2.weight": (33, 3, 3, 3),
-    f"{UNET}middle_block.1.norm.weight": (19,),
-    f"{UNET}output_blocks.3.0.skip_connection.bias": (),
-    f"{UNET}out.2.weight": (2, 0, 3),
-    f"{VAE}decoder.conv_in.weight": (3, 5),
-    f"{TEXT}final_layer_norm.bias": (8,),
-}
-MARKERS = {
-    f"{TEXT}embeddings.position_ids": torch.arange(7)[None],
-    "v_pred": torch.tensor([]),
-    "edm_vpred.sigma_min": torch.tensor(0.002),
-    "flags": torch.tensor([True, False, True]),
-}
-
-
-def tensors(seed: int, dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
-    """An SD 1.x model of a few tensors: several blocks, every component, 0-d and empty tensors, markers."""
-    made = torch.Generator().manual_seed(seed)
-    return {key: torch.randn(shape, generator=made).to(dtype) for key, shape in SHAPES.items()} | MARKERS
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +36,6 @@ def model(tmp_path: Path) -> Callable[..., wb.Checkpoint]:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """A file in an empty folder; `left_behind` lists what is in the folder."""
+    """Where to write: in an empty folder."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out" / "merged.safetensors"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MARKERS, SHAPES, TEXT, UNET, tensors
 from safetensors.torch import load_file
+from small_models import MARKERS, SHAPES, TEXT, UNET, tensors
 
 import workbench as wb
 from workbench.checkpoint.safetensors_file import SafetensorsFile

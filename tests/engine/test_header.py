@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT, UNET, tensors
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_models import TEXT, UNET, tensors
 
 import workbench as wb
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import UNET, tensors
 from safetensors.torch import load_file, save_file
+from small_models import UNET, tensors
 
 import workbench as wb
 from workbench.checkpoint import hashing
