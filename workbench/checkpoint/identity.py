@@ -1,16 +1,16 @@
-"""Which file it is that lies at a path, so that another one put in its place is noticed. Nothing is read."""
+"""Whether a file is still as it was when it was opened. Nothing is read."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-Identity = tuple[int, ...]
+Identity = tuple[int, int]
 
 
 def identity(found: os.stat_result) -> Identity:
-    """What differs between a file and whatever takes its place: where it lies on disk, its size, when it was written."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    """Size and time of writing; inodes change by themselves on network drives, and say nothing alike on Windows."""
+    return found.st_size, found.st_mtime_ns
 
 
 def lies_at(path: Path, opened: Identity) -> bool:
