@@ -42,7 +42,7 @@ def run(out: Path, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS) -> None:
     for sentence in exam.findings(shares):
         print(f"found    {sentence}")
     recipes = {name: Recipe.from_file(out / f"{name}.safetensors") for name in made}
-    grid.save(out / "grid.png")
+    grid.save(out / "grid.png", **exam.LAYOUT)
     with replacing(out / "scores.csv") as temporary:
         scores.to_csv(temporary, index=False, float_format="%.4g")
     with replacing(out / "report.html") as temporary:

@@ -25,6 +25,7 @@ SHOWN = (
     "a purple square on a gray background, stripes",
 )
 COLUMNS = ("heart", "moon", "average", "skills", "outline", "stripes", "ramp")
+LAYOUT = {"seeds": "down"}
 # What a merge ought to keep: the question, and the parent that was trained for it
 HERITAGE = {
     "average": {"hearts": "heart", "moons": "moon"},
@@ -99,9 +100,10 @@ def findings(shares: pd.DataFrame) -> list[str]:
 def _finding(shares: pd.DataFrame, name: str, heritage: Mapping[str, str]) -> str:
     own, parents = shares.loc[name], {skill: shares.loc[parent, skill] for skill, parent in heritage.items()}
     kept = [skill for skill, before in parents.items() if own[skill] >= 0.75 * before > 0]
-    verdict = "both skills" if len(kept) == len(parents) else f"only {kept[0]}" if kept else "neither skill"
+    verdict = {0: "neither of its parents' skills", len(parents): "both of its parents' skills"}
     told = " and ".join(f"{own[skill]:.0%} of the {skill} ({heritage[skill]} alone: {before:.0%})" for skill, before in parents.items())
-    return f"{name} keeps {verdict} of its parents: {told}; {own[COLOURS_KEPT]:.0%} of base's shapes have the right colour"
+    keeps = verdict.get(len(kept), f"one of its parents' skills, the {''.join(kept)}")
+    return f"{name} keeps {keeps}: {told}; {own[COLOURS_KEPT]:.0%} of base's shapes have the right colour"
 
 
 def _every_pair(style: str) -> list[Subject]:

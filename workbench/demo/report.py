@@ -57,12 +57,12 @@ def as_html(grid: Grid, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Map
         "<ul>" + "".join(f"<li>{html.escape(sentence)}.</li>" for sentence in exam.findings(shares)) + "</ul>",
         "<h2>The pictures</h2>",
         f'<img alt="A row of pictures for each prompt, a column for each model" src="{_data_url(grid)}">',
-        "<p class=faint>Every model starts from the same noise: pictures in one row with one seed differ by the weights alone.</p>",
+        "<p class=faint>Every model starts from the same noise: pictures in one row differ by the weights alone.</p>",
         "<h2>How many are right</h2>",
         _share_table(shares),
         f"<p class=faint>Shares of pictures in which a zero-shot CLIP, choosing among every caption the models were trained with, "
         f"names what was asked; {len(scores) - len(shown)} pictures besides the grid. “Base's” columns are about circles, squares, "
-        "triangles and stars. Empty: not asked. One row for each picture is in <a href=scores.csv>scores.csv</a>.</p>",
+        "triangles and stars. A merge keeps a skill that it has at least three quarters as often as the parent. Empty: not asked. One row for each picture is in <a href=scores.csv>scores.csv</a>.</p>",
         f"<details><summary>The scores of the {len(shown)} pictures in the grid</summary>{_score_table(shown)}</details>",
         "<h2>The recipes</h2>",
         "<p>Each file carries its own: <code>workbench.Recipe.from_file(path)</code> reads it back, and "
@@ -76,7 +76,7 @@ def as_html(grid: Grid, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Map
 
 def _data_url(grid: Grid) -> str:
     buffer = io.BytesIO()
-    grid.plot().save(buffer, "PNG", optimize=True)
+    grid.plot(**exam.LAYOUT).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
