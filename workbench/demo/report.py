@@ -62,8 +62,8 @@ def as_html(grid: Grid, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Map
         _share_table(shares),
         f"<p class=faint>Shares of pictures in which a zero-shot CLIP, choosing among every caption the models were trained with, "
         f"names what was asked; {len(scores) - len(shown)} pictures besides the grid. “Base's” columns are about circles, squares, "
-        "triangles and stars. A merge keeps a skill that "
-        "it has at least three quarters as often as the parent. Empty: not asked. One row for each picture is in <a href=scores.csv>scores.csv</a>.</p>",
+        "triangles and stars. Empty: not asked. A merge keeps a skill that it has at least three quarters as often as the parent. "
+        "One row for each picture is in <a href=scores.csv>scores.csv</a>.</p>",
         f"<details><summary>The scores of the {len(shown)} pictures in the grid</summary>{_score_table(shown)}</details>",
         "<h2>The recipes</h2>",
         "<p>Each file carries its own: <code>workbench.Recipe.from_file(path)</code> reads it back, and "
