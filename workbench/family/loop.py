@@ -1,4 +1,4 @@
-"""The one training loop of the family: AdamW, cosine schedule, averaged weights, resuming; the losses are elsewhere."""
+"""The one training loop of the family: AdamW, averaged weights, resuming; rates are in `settings`, losses elsewhere."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ def fit(
     so that a run resumed from its state file takes the same steps.
     """
     import torch
-    from diffusers.optimization import get_cosine_schedule_with_warmup
     from diffusers.training_utils import EMAModel
 
     optimizer = torch.optim.AdamW(parameters, lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, stage.warmup, stage.steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: stage.rate_at(step))
     ema = EMAModel(parameters, decay=0.998, use_ema_warmup=True, power=0.8) if average else None
     state_file = state_folder / f"{name}.pt"
     start = _resume(state_file, parameters, optimizer, schedule, ema)

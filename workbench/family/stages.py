@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.family.denoiser import VARIANTS, train_base, train_variant
 from workbench.family.files import Folder, as_stored, read_pipeline, write_checkpoint, write_config, write_lora
 from workbench.family.settings import Settings
+from workbench.family.words import set_apart
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -50,6 +51,7 @@ def _base(folder: Folder, settings: Settings) -> None:
 
     vae, tokenizer = _read_vae(folder), build_tokenizer(folder.tokenizer)
     unet, text_encoder = train_base(vae, tokenizer, settings.base, folder.state)
+    set_apart(as_stored(text_encoder), tokenizer)
     vae = _read_vae(folder)
     write_config(folder, unet, vae, text_encoder, tokenizer)
     write_checkpoint(folder.checkpoint("base"), unet, vae, text_encoder)
