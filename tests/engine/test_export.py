@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -237,7 +238,8 @@ def test_exports_leave_the_number_of_torchs_threads_as_it_was(model, out):
     torch.set_num_threads(3)
     try:
         export(model("a"), out, threads=2)
-        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as fresh:
+            assert (torch.get_num_threads(), fresh.submit(torch.get_num_threads).result()) == (3, 3)
     finally:
         torch.set_num_threads(before)
 
