@@ -15,9 +15,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize(
-    ("widths", "layers", "attended"), [((8, 16), 1, 2), ((8, 16, 24), 2, 2), ((8, 16, 16, 16), 2, 3)]
-)
+@pytest.mark.parametrize(("widths", "layers", "attended"), [((8, 16), 1, 2), ((8, 16, 24), 2, 2), ((8, 16, 16, 16), 2, 3)])
 def test_unet_names_survive_the_way_to_ldm_and_back(widths, layers, attended):
     from diffusers import UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint

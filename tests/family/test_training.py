@@ -44,9 +44,7 @@ def test_the_checkpoint_draws_and_the_kohya_lora_changes_the_picture(trained):
 
     def picture():
         noise = torch.Generator().manual_seed(0)
-        return pipeline(
-            "a red star on a black background", num_inference_steps=2, generator=noise, output_type="pt"
-        ).images
+        return pipeline("a red star on a black background", num_inference_steps=2, generator=noise, output_type="pt").images
 
     plain = picture()
     assert plain.shape == (1, 3, 64, 64)
@@ -56,9 +54,7 @@ def test_the_checkpoint_draws_and_the_kohya_lora_changes_the_picture(trained):
 
 
 def test_nothing_of_this_machine_is_written_into_the_configuration(trained):
-    texts = [path.read_text() for path in trained.config.rglob("*.json")] + [
-        path.read_text() for path in trained.clip.rglob("*.json")
-    ]
+    texts = [path.read_text() for path in trained.config.rglob("*.json")] + [path.read_text() for path in trained.clip.rglob("*.json")]
     assert texts
     assert not [text for text in texts if str(trained.root) in text]
 

@@ -60,7 +60,9 @@ def _base(folder: Folder, settings: Settings) -> None:
 def _variant(name: str, folder: Folder, settings: Settings) -> None:
     base = read_pipeline(folder)
     base.text_encoder.requires_grad_(False)
-    train_variant(name, base.unet, base.text_encoder, base.vae, base.tokenizer, settings.variant, folder.state)
+    stages = {"outline": settings.style, "stripes": settings.style, "pastel": settings.palette}
+    stage = stages.get(name, settings.shape)
+    train_variant(name, base.unet, base.text_encoder, base.vae, base.tokenizer, stage, folder.state)
     write_checkpoint(folder.checkpoint(name), base.unet, base.vae, base.text_encoder)
 
 
