@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from workbench.checkpoint import Checkpoint
-from workbench.errors import MissingTensorError
 from workbench.tensors import Part, Space, TensorInfo, cut, dtype_code
 
 
@@ -19,23 +18,16 @@ class Held(Checkpoint):
         self.tensors, self.name, self.metadata, self.space = dict(tensors), name, {}, space
         self.reads: list[tuple[str, Part]] = []
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.tensors
+    @property
+    def entries(self) -> Mapping[str, torch.Tensor]:
+        return self.tensors
 
     def info(self, key: str) -> TensorInfo:
-        if key not in self.tensors:
-            raise MissingTensorError(key)
-        return TensorInfo(tuple(self.tensors[key].shape), dtype_code(self.tensors[key].dtype))
+        return TensorInfo(tuple(self.entry(key).shape), dtype_code(self.entry(key).dtype))
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         self.reads.append((key, part))
-        return cut(self.tensors[key], part).clone()
+        return cut(self.entry(key), part).clone()
 
     def sources(self) -> tuple[Path, ...]:
         return ()

@@ -6,9 +6,10 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.architecture import Structure, structure_of
+from workbench.errors import MissingTensorError
 from workbench.tensors import Calculation, Part, Scope, Space, TensorInfo
 
 if TYPE_CHECKING:
@@ -27,14 +28,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     space: Space = Space.WEIGHT
     scope: Scope = Scope.ELEMENT  # what a part of it costs: ELEMENT means a slice is as cheap as its size
 
+    @property
     @abstractmethod
-    def __iter__(self) -> Iterator[str]: ...
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def __contains__(self, key: object) -> bool: ...
+    def entries(self) -> Mapping[str, Any]:
+        """Every tensor's name in order, with what it takes to read it."""
 
     @abstractmethod
     def info(self, key: str) -> TensorInfo:
@@ -62,9 +59,32 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         """The file's checkpoint and name that a tensor comes from untouched; None when it is calculated."""
         return self, key
 
+    def entry(self, key: str) -> Any:
+        """What it takes to read a tensor. Raises MissingTensorError for a name that is not there."""
+        try:
+            return self.entries[key]
+        except KeyError:
+            raise MissingTensorError(self.missing(key)) from None
+
+    def missing(self, key: str) -> str:
+        """What to say of a tensor that is not there."""
+        return f"{self.path or self.name}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are"
+
     @final
     def __getitem__(self, key: str) -> torch.Tensor:
         return self.read(key)
+
+    @final
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    @final
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @final
+    def __contains__(self, key: object) -> bool:
+        return key in self.entries
 
     @cached_property
     def structure(self) -> Structure:

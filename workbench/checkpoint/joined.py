@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, final
 
@@ -10,7 +10,7 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.json_object import read_object
 from workbench.checkpoint.pickle_file import PickleFile
 from workbench.checkpoint.safetensors_file import SafetensorsFile
-from workbench.errors import CheckpointError, MissingTensorError
+from workbench.errors import CheckpointError
 from workbench.tensors import Part, TensorInfo
 
 if TYPE_CHECKING:
@@ -28,21 +28,16 @@ class Joined(Checkpoint):
         self._holders = tuple(dict.fromkeys(holder for holder, _ in where.values()))
         self.metadata = {}
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._where
+    @property
+    def entries(self) -> Mapping[str, tuple[Checkpoint, str]]:
+        return self._where
 
     def info(self, key: str) -> TensorInfo:
-        holder, inner = self._find(key)
+        holder, inner = self.entry(key)
         return holder.info(inner)
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
-        holder, inner = self._find(key)
+        holder, inner = self.entry(key)
         return holder.read(inner, part)
 
     def sources(self) -> tuple[Path, ...]:
@@ -50,12 +45,6 @@ class Joined(Checkpoint):
 
     def replaced(self) -> tuple[Path, ...]:
         return tuple(path for holder in self._holders for path in holder.replaced())
-
-    def _find(self, key: str) -> tuple[Checkpoint, str]:
-        try:
-            return self._where[key]
-        except KeyError:
-            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
 
 
 def open_sharded(index: Path) -> Joined:

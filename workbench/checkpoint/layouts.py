@@ -43,9 +43,7 @@ _VAE_MIDDLE = {
     "conv_norm_out.": "norm_out.",
 }
 _VAE_ATTENTION = {"group_norm.": "norm.", "to_q.": "q.", "to_k.": "k.", "to_v.": "v.", "to_out.0.": "proj_out."}
-_BLOCK = re.compile(
-    r"(?:(encoder|decoder)\.)?(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
-)
+_BLOCK = re.compile(r"(?:(encoder|decoder)\.)?(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _VAE_ATTENTION_WEIGHT = re.compile(r".*mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight")
 
 

@@ -53,9 +53,7 @@ def _open_component(folder: Path) -> Checkpoint:
     if weights is None:
         several = sorted(path.name for path in folder.glob("*.safetensors"))
         held = f"holds {len(several)} models, name one: {', '.join(several[:5])}" if several else "holds no weights"
-        raise CheckpointError(
-            f"{folder}: {held}; of a folder, an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors is opened"
-        )
+        raise CheckpointError(f"{folder}: {held}; of a folder, an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors is opened")
     if weights.name.endswith(".index.json"):
         return open_sharded(weights)
     return (PickleFile if weights.suffix == ".bin" else SafetensorsFile)(weights, folder.name)

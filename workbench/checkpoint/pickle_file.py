@@ -7,13 +7,13 @@ import pickle
 import re
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.identity import identity, lies_at
-from workbench.errors import CheckpointError, MissingTensorError
+from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, cut, dtype_code
 
 if TYPE_CHECKING:
@@ -37,25 +37,17 @@ class PickleFile(Checkpoint):
         self._tensors = _tensors(path, _load(path, zipped=self._file.read(4) == b"PK\x03\x04"))
         self._infos = {key: _info(path, key, tensor) for key, tensor in self._tensors.items()}
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._infos)
-
-    def __len__(self) -> int:
-        return len(self._infos)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._infos
+    @property
+    def entries(self) -> Mapping[str, TensorInfo]:
+        return self._infos
 
     def info(self, key: str) -> TensorInfo:
-        try:
-            return self._infos[key]
-        except KeyError:
-            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
+        return self.entry(key)
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         import torch
 
-        self.info(key)
+        self.entry(key)
         if identity(os.fstat(self._file.fileno())) != self._identity:  # what is mapped and gone would end the process
             raise CheckpointError(f"{self.path}: the file was changed after it was opened, {key!r} cannot be read; open it again")
         return cut(self._tensors[key], part).clone(memory_format=torch.contiguous_format)

@@ -6,14 +6,14 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.identity import identity, lies_at
 from workbench.checkpoint.json_object import parse_object
-from workbench.errors import CheckpointError, MissingTensorError
+from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, elements, part_shape
 
 if TYPE_CHECKING:
@@ -41,22 +41,17 @@ class SafetensorsFile(Checkpoint):
         _check_layout(path, self._offsets, found.st_size - self._start)
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._offsets)
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._offsets
+    @property
+    def entries(self) -> Mapping[str, tuple[TensorInfo, int]]:
+        return self._offsets
 
     def info(self, key: str) -> TensorInfo:
-        return self._entry(key)[0]
+        return self.entry(key)[0]
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         import torch
 
-        info, offset = self._entry(key)
+        info, offset = self.entry(key)
         first, last = elements(part, info.shape)
         buffer = torch.empty((last - first) * info.itemsize, dtype=torch.uint8)
         self._read_into(memoryview(buffer.numpy()), self._start + offset + first * info.itemsize, key)
@@ -67,12 +62,6 @@ class SafetensorsFile(Checkpoint):
 
     def replaced(self) -> tuple[Path, ...]:
         return () if lies_at(self.path, self._identity) else (self.path,)
-
-    def _entry(self, key: str) -> tuple[TensorInfo, int]:
-        try:
-            return self._offsets[key]
-        except KeyError:
-            raise MissingTensorError(f"{self.path}: there is no tensor {key!r}; `keys()` lists the {len(self)} there are") from None
 
     def _read_into(self, view: memoryview, offset: int, key: str) -> None:
         while view:

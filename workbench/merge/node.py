@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import is_marker
-from workbench.errors import MergeError, MissingTensorError, OptionError
+from workbench.errors import MergeError, OptionError
 from workbench.merge import schedules
 from workbench.merge.call import Call
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
@@ -73,17 +73,16 @@ class Merge(Checkpoint):
         """The same merge, rounded to another dtype."""
         return Merge(self.call, self.options, self.rules, replace(self.settings, dtype=dtype))
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.plan.entries)
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return self.plan.entries
 
-    def __len__(self) -> int:
-        return len(self.plan.entries)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.plan.entries
+    def missing(self, key: str) -> str:
+        why = self.plan.left_out.get(key)
+        return f"{self.name}: {key!r} is not in the merge: {why or 'none of the inputs has it'}"
 
     def info(self, key: str) -> TensorInfo:
-        info = self._entry(key).info
+        info = self.entry(key).info
         return info.with_dtype(self.settings.dtype) if self.settings.dtype and not is_marker(key) else info
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
@@ -94,13 +93,13 @@ class Merge(Checkpoint):
         return holder.read(name, part).to(self.info(key).dtype)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
-        entry = self._entry(key)
+        entry = self.entry(key)
         if entry.take is None:
             return None
         return self.call.inputs[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
 
     def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
-        entry = self._entry(key)
+        entry = self.entry(key)
         if entry.take is not None:
             return self.call.inputs[entry.take].values(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
         if entry.problem:
@@ -117,7 +116,7 @@ class Merge(Checkpoint):
 
     def check_options(self, key: str) -> None:
         """Raise OptionError if the options make no sense for this tensor (weights of its holders that sum to 0)."""
-        entry = self._entry(key)
+        entry = self.entry(key)
         if entry.take is None:
             resolve_options(self.call, entry, self._bound)
 
@@ -136,12 +135,3 @@ class Merge(Checkpoint):
             except OptionError as error:
                 raise OptionError(f"{self.name}: {name}: {error}") from None
         return bound
-
-    def _entry(self, key: str) -> Entry:
-        try:
-            return self.plan.entries[key]
-        except KeyError:
-            why = self.plan.left_out.get(key)
-            raise MissingTensorError(
-                f"{self.name}: {key!r} is not in the merge: {why}" if why else f"{self.name}: none of the inputs has a tensor {key!r}"
-            ) from None
