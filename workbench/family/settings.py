@@ -30,7 +30,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Settings:
-    """One `Stage` per kind of part; `style` is outline and stripes, `shape` heart and moon, `palette` pastel."""
+    """One `Stage` per kind of part; `style` is outline, stripes and pastel, `shape` is heart and moon."""
 
     vae: Stage = Stage(steps=2600, batch=32, learning_rate=1.5e-3, pictures=18432, seed=1)
     decoder: Stage = Stage(steps=1500, batch=32, learning_rate=8e-4, pictures=18432, seed=6, cosine_over=2000, cooldown=500)
@@ -38,7 +38,6 @@ class Settings:
     base: Stage = Stage(steps=7500, batch=64, learning_rate=1e-3, pictures=24000, seed=3, cosine_over=10000, cooldown=1500)
     style: Stage = Stage(steps=1400, batch=64, learning_rate=5e-4, pictures=2400, seed=4, warmup=50)
     shape: Stage = Stage(steps=700, batch=64, learning_rate=3e-4, pictures=2400, seed=4, warmup=50)
-    palette: Stage = Stage(steps=700, batch=64, learning_rate=3e-4, pictures=2400, seed=4, warmup=50)
     lora: Stage = Stage(steps=700, batch=64, learning_rate=2e-3, pictures=2400, seed=5, warmup=50)
     lora_rank: int = 8
 

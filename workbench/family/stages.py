@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.family.captions import NEW_SHAPES
 from workbench.family.denoiser import VARIANTS, train_base, train_variant
 from workbench.family.files import Folder, as_stored, read_pipeline, write_checkpoint, write_config, write_lora
 from workbench.family.settings import Settings
@@ -60,8 +61,7 @@ def _base(folder: Folder, settings: Settings) -> None:
 def _variant(name: str, folder: Folder, settings: Settings) -> None:
     base = read_pipeline(folder)
     base.text_encoder.requires_grad_(False)
-    stages = {"outline": settings.style, "stripes": settings.style, "pastel": settings.palette}
-    stage = stages.get(name, settings.shape)
+    stage = settings.shape if name in NEW_SHAPES else settings.style
     train_variant(name, base.unet, base.text_encoder, base.vae, base.tokenizer, stage, folder.state)
     write_checkpoint(folder.checkpoint(name), base.unet, base.vae, base.text_encoder)
 
