@@ -25,7 +25,7 @@ def merge(
         Literal["float32", "float16", "bfloat16"] | None, typer.Option(help="Of the result; by default as the recipe says.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="How many; by default one for each core.")] = None,
+    threads: Annotated[int | None, typer.Option(help="How many; by default the cores, at most 8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="NaN or infinity in an input is an error.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Infos = Mapping[str, TensorInfo]
 
+_THREADS = 8  # by default at most: more only wait for the disk, and each holds a tensor
 _SPARE = 1 << 20  # bytes of free disk that are left alone
 
 
@@ -69,7 +70,7 @@ def export(
     """Write a checkpoint as a safetensors file, tensor by tensor.
 
     `dtype` is float32, float16 or bfloat16 (integers and markers keep theirs); by default each tensor has the dtype that
-    `checkpoint.info` says. Memory is bounded by the largest tensor times `threads` (default: one for each core), and the
+    `checkpoint.info` says. Memory is bounded by the largest tensor times `threads` (default: the cores, at most 8), and the
     bytes do not depend on their number. The recipe and the parents' sha256 go into the header. NaN or infinity in an input
     is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an error, and ExportError if
     the file cannot be written; then, as at Ctrl-C, nothing is left behind and an older file is as it was.
@@ -141,7 +142,7 @@ def _check_arguments(path: Path, dtype: str | None, device: str, threads: int | 
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ExportError(f"{path}: device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return threads or cores or 1
+    return threads or min(cores or 1, _THREADS)
 
 
 def _check_sources(path: Path, checkpoint: Checkpoint) -> None:
