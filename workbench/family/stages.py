@@ -53,7 +53,7 @@ def _base(folder: Folder, settings: Settings) -> None:
     vae, tokenizer = _read_vae(folder), build_tokenizer(folder.tokenizer)
     unet, text_encoder = train_base(vae, tokenizer, settings.base, folder.state)
     set_apart(as_stored(text_encoder), tokenizer)
-    vae = _read_vae(folder)
+    vae = _read_vae(folder)  # again: its decoder may have been finished meanwhile, beside this training
     write_config(folder, unet, vae, text_encoder, tokenizer)
     write_checkpoint(folder.checkpoint("base"), unet, vae, text_encoder)
 
