@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _RESULT = "the result"
+_GLANCE = 0.1  # seconds between two looks at the progress
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ def stream(
     _keep_freed_memory()
     work = list(work)
     total = sum(job.nbytes for job in work)
-    stop, waiting, lock = threading.Event(), iter(work), threading.Lock()
+    stop, waiting, lock, written, latest = threading.Event(), iter(work), threading.Lock(), 0, ""
     intra = torch.get_num_threads()
 
     def worker() -> None:
+        nonlocal written, latest
         torch.set_num_threads(1)  # threads over tensors are steadier, and the same bytes on any machine
         while not stop.is_set():
             with lock:
@@ -78,8 +80,7 @@ def stream(
                 return
             write(job, _bytes(_compute(checkpoint, job, calculation)))
             with lock:
-                bar.set_postfix_str(job.key[-60:], refresh=False)
-                bar.update(job.nbytes)
+                written, latest = written + job.nbytes, job.key
 
     try:
         # a short export shows no bar
@@ -88,9 +89,16 @@ def stream(
             ThreadPoolExecutor(threads + 1) as pool,
         ):
             extra = pool.submit(beside, stop)
+            running = {extra, *(pool.submit(worker) for _ in range(threads))}
             try:
-                for done in as_completed([extra, *(pool.submit(worker) for _ in range(threads))]):
-                    done.result()
+                # only this thread touches the bar, which blocks the others for good when it cannot be shown; and only a wait
+                # that ends by itself hears of Ctrl-C on Windows
+                while running:
+                    done, running = wait(running, _GLANCE, FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                    bar.set_postfix_str(latest[-60:], refresh=False)
+                    bar.update(written - bar.n)
             except BaseException:
                 stop.set()
                 raise
