@@ -144,6 +144,11 @@ class Structure:
         return "v" if marked else "epsilon"
 
     @cached_property
+    def scaled(self) -> bool:
+        """Whether weights mean something only together with the scales beside them, as in scaled fp8."""
+        return any(name.rest.endswith(("scaled_fp8", "scale_weight")) for name in self._names.values())
+
+    @cached_property
     def layout(self) -> str:
         """`"LDM"`, `"diffusers"`, or `"BFL"` (Flux's own), told by the denoiser's names; `"plain"` without one."""
         heads = {name.rest.split(".", 1)[0] for name in self._names.values() if name.component == "denoiser"}

@@ -94,6 +94,8 @@ def export(
     infos = {key: checkpoint.info(key) for key in checkpoint}
     if dtype:
         infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
+        if checkpoint.structure.scaled:
+            raise ExportError(f"{path}: the fp8 weights are scaled, and their scales are not understood; copy them without dtype")
     nonfinite = NonFinite(strict)
     _write(checkpoint, path, infos, Calculation(precision, device, nonfinite.found), threads, progress)
     for text in nonfinite.texts():

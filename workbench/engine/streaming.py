@@ -88,9 +88,9 @@ def stream(
             tqdm(total=total, unit="B", unit_scale=True, delay=1, disable=not progress, desc=checkpoint.name) as bar,
             ThreadPoolExecutor(threads + 1) as pool,
         ):
-            extra = pool.submit(beside, stop)
-            running = {extra, *(pool.submit(worker) for _ in range(threads))}
             try:
+                extra = pool.submit(beside, stop)
+                running = {extra, *(pool.submit(worker) for _ in range(threads))}
                 # only this thread touches the bar, which blocks the others for good when it cannot be shown; and only a wait
                 # that ends by itself hears of Ctrl-C on Windows
                 while running:

@@ -151,7 +151,7 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
 
 def _scaled(merge: Merge) -> Iterator[Finding]:
     for model in merge.call.inputs:
-        if any(key.endswith(("scaled_fp8", "scale_weight")) for key in model):
+        if model.structure.scaled:
             yield Finding("error", f"{model.name}: its fp8 weights are scaled, and their scales are not understood; use an fp16 version")
 
 
