@@ -28,11 +28,12 @@ demo: $(STAMP)
 lab: $(STAMP)
 	$(BIN)/workbench lab
 
+# The models in the tests are small: more threads than one mostly wait for each other.
 test: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
 
 notebooks: $(STAMP)
 	$(BIN)/jupyter nbconvert --to html --execute --output-dir out/notebooks notebooks/*.ipynb

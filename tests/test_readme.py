@@ -82,4 +82,4 @@ def test_the_commands_it_names_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert {"demo", "test", "lab"} <= set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE)) <= targets
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert {"demo", "lab", "merge", "inspect"} <= set(re.findall(r"\bworkbench ([a-z]+)", README)) <= commands
+    assert {"demo", "lab", "merge", "inspect"} <= set(re.findall(r"(?:^|`)workbench ([a-z]+)", README, flags=re.MULTILINE)) <= commands
