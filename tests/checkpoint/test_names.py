@@ -240,7 +240,7 @@ def test_sd_2_is_told_from_sd_1_without_a_text_encoder_by_the_rank_of_its_projec
 
 @pytest.mark.parametrize(("key", "prediction"), [("v_pred", "v"), ("edm_vpred.sigma_max", "v"), ("ztsnr", "epsilon"), ("x", "epsilon")])
 def test_a_marker_says_what_a_model_predicts(key, prediction):
-    assert structure([key, "model.diffusion_model.out.0.weight"]).prediction == prediction
+    assert structure([key, "model.diffusion_model.input_blocks.0.0.bias"]).prediction == prediction
 
 
 @pytest.mark.parametrize(

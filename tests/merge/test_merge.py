@@ -1,14 +1,13 @@
 """The lazy merge: what it reads, what it computes, which tensors it has, and how options and rules are judged."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from held import Held
 
 import workbench as wb
 from workbench.errors import InputError, MergeError, MissingTensorError, OptionError, UnknownOperatorError
-from workbench.tensors import Calculation, Rows, Space
+from workbench.merge import operator
+from workbench.tensors import Calculation, Rows, Scope, Space, Weight
 
 average, task_arithmetic, add_difference = (
     getattr(wb.operators, name) for name in ("weighted_average", "task_arithmetic", "add_difference")
@@ -146,7 +145,7 @@ def test_options_of_a_block_reach_that_block():
 
 def test_a_part_is_asked_of_the_inputs_too():
     a = held("a", x=[[1.0], [2.0], [3.0]])
-    average([a, a]).values("x", Rows(1, 3), Calculation())
+    average([a, a]).calculate("x", Rows(1, 3), Calculation())
     assert a.reads == [("x", Rows(1, 3))] * 2
 
 
@@ -202,3 +201,25 @@ def test_one_value_options_take_no_list():
 def test_an_unknown_operator_names_those_there_are():
     with pytest.raises(UnknownOperatorError, match="did you mean 'weighted_average'"):
         wb.operators.weighted_avarage  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("settings", "lost"), [({"dtype": "bfloat16"}, "dtype='bfloat16'"), ({"precision": "float64"}, "precision='float64'")]
+)
+def test_an_inner_merge_may_not_ask_for_what_only_the_outermost_decides(settings, lost):
+    a = held(x=[1.0])
+    inner = average([a, a], **settings)
+    with pytest.raises(InputError, match=rf"models\[0\] is a merge with {lost}; give"):
+        average([inner, a])
+    assert average([average([a, a]), a], **settings)["x"].item() == 1.0
+
+
+def test_an_operator_of_ones_own_merges_like_the_others():
+    @operator(scope=Scope.ELEMENT, keys="base", source="a test", rules=[{"match": "y", "take": "base"}])
+    def negative(base: Weight) -> Weight:
+        """Turn the sign."""
+        return -base
+
+    merge = negative(held(x=[1.0], y=[1.0]))
+    assert (merge["x"].item(), merge["y"].item()) == (-1.0, 1.0)
+    assert negative(held(x=[1.0], y=[1.0]), rules=[])["y"].item() == -1.0

@@ -1,7 +1,5 @@
 """Recipes: Python, file and header hold the same thing, and convert without loss."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -13,6 +11,8 @@ from safetensors.torch import save_file
 import workbench as wb
 from workbench.checkpoint import hashing
 from workbench.errors import OptionError, RecipeError, UnknownOperatorError
+from workbench.merge import operator
+from workbench.tensors import Scope, Weight
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MINIMAL = """
@@ -154,3 +154,14 @@ def test_a_merge_of_tensors_in_memory_has_no_recipe():
     merge = wb.operators.weighted_average([Held({"x": torch.ones(1)})])
     with pytest.raises(RecipeError, match="held lies in no file"):
         _ = merge.recipe
+
+
+def test_a_merge_by_an_operator_of_ones_own_is_exported_and_its_recipe_says_what_is_missing(folder):
+    @operator(scope=Scope.ELEMENT, keys="base", source="a test")
+    def halved(base: Weight) -> Weight:
+        """Halve it."""
+        return base / 2
+
+    written = wb.export(halved(models(folder)[0]), folder / "out.safetensors", progress=False)
+    with pytest.raises(UnknownOperatorError, match="there is no operator 'halved'"):
+        wb.Recipe.from_file(written.path).build()

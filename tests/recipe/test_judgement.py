@@ -132,3 +132,12 @@ def test_it_shows_itself_as_words_and_as_html():
     found = wb.preflight(average([held(SD1, "a"), held(SDXL, "<b>")]))
     assert "error: weighted_average: a is SD 1.x" in str(found)
     assert "&lt;b&gt; is SDXL" in found._repr_html_()
+
+
+def test_rules_that_leave_nothing_are_an_error():
+    found = wb.preflight(average([held(SD1, "a")], rules=[{"match": "*", "skip": True}]))
+    assert found.errors[0].startswith("weighted_average: no tensor is left")
+
+
+def test_what_names_do_not_tell_is_unknown():
+    assert wb.preflight(Held({f"{VAE}a": torch.ones(1)}, "vae")).models[0]["prediction"] == "unknown"

@@ -137,11 +137,16 @@ class Structure:
 
     @cached_property
     def prediction(self) -> str:
-        """`"v"` when a marker tensor says so, else `"epsilon"`; Flux predicts a `"flow"`."""
+        """`"v"` where a marker tensor says so, `"flow"` of Flux, else `"epsilon"`.
+
+        `"unknown"` where names do not tell: without a denoiser, and of SD 2.x, of which there are both kinds.
+        """
         if self.architecture is Architecture.FLUX:
             return "flow"
-        marked = any(name.rest == "v_pred" or name.rest.startswith("edm_vpred.") for name in self._names.values())
-        return "v" if marked else "epsilon"
+        if any(name.rest == "v_pred" or name.rest.startswith("edm_vpred.") for name in self._names.values()):
+            return "v"
+        told = self.architecture in (Architecture.SD1, Architecture.SDXL) and "unet" in self.components
+        return "epsilon" if told else "unknown"
 
     @cached_property
     def scaled(self) -> bool:

@@ -49,7 +49,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         """Those of its sources that have changed, or have another file in their place, since they were opened."""
         return ()
 
-    def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
+    def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         """What `read` gives, in the calculation's dtype and on its device; a merge gives it unrounded."""
         tensor = self.read(key, part).to(calculation.device, calculation.dtype)
         calculation.watch(self.name, key, tensor)

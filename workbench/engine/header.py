@@ -64,9 +64,8 @@ def _modelspec(checkpoint: Merge, title: str, parents: list[str]) -> dict[str, s
         return {}
     architecture, implementation, resolution = _MODELSPEC[structure.architecture]
     prediction = structure.prediction
-    if prediction == "epsilon":  # no marker says otherwise; of SD 2.x there are both kinds, and names do not tell
-        unmarked = None if structure.architecture is Architecture.SD2 else prediction
-        prediction = _carried(checkpoint, "prediction_type") or unmarked
+    if prediction != "v":  # no marker says so; the files may
+        prediction = _carried(checkpoint, "prediction_type") or prediction
     if structure.architecture is Architecture.SD2 and prediction == "v":
         architecture, resolution = "stable-diffusion-v2-768-v", "768x768"
     if structure.architecture is Architecture.FLUX and any("guidance" in key for key in checkpoint):

@@ -126,7 +126,7 @@ def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> torc
         tensor = holder.read(name, job.part)
         calculation.watch(holder.name, name, tensor)
     else:
-        tensor = checkpoint.values(job.key, job.part, calculation)
+        tensor = checkpoint.calculate(job.key, job.part, calculation)
     rounded = tensor.to("cpu", job.info.dtype)
     if rounded.dtype != tensor.dtype and rounded.element_size() < 4:  # beyond float16 lies infinity
         calculation.watch(_RESULT, job.key, rounded)

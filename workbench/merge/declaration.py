@@ -116,6 +116,7 @@ class Declaration:
     inputs: tuple[Input, ...]
     options: Mapping[str, Option]
     check: Callable[..., str | None] | None
+    rules: tuple[Mapping[str, Any], ...]
 
     @property
     def many(self) -> Input | None:
@@ -151,6 +152,7 @@ def declare(
     source: str,
     missing: Missing,
     check: Callable[..., str | None] | None,
+    rules: tuple[Mapping[str, Any], ...],
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
@@ -171,7 +173,20 @@ def declare(
         raise TypeError(f"{function.__name__}: only one input may take several models")
     result = next(mark for mark in get_args(signature.return_annotation)[1:] if isinstance(mark, Slot))
     summary = inspect.getdoc(function).splitlines()[0]
-    return Declaration(function.__name__, function, summary, source, scope, keys, missing, result.space, tuple(inputs), options, check)
+    return Declaration(
+        name=function.__name__,
+        function=function,
+        summary=summary,
+        source=source,
+        scope=scope,
+        keys=keys,
+        missing=missing,
+        space=result.space,
+        inputs=tuple(inputs),
+        options=options,
+        check=check,
+        rules=rules,
+    )
 
 
 def _option(name: str, default: Any, base: Any, marks: list[Any]) -> Option:

@@ -11,7 +11,7 @@ from typing import Any, final
 from workbench.errors import InputError, OptionError
 from workbench.merge import rules as rule_parsing
 from workbench.merge import schedules
-from workbench.merge.call import bind
+from workbench.merge.call import Call, bind
 from workbench.merge.declaration import Declaration, Missing, declare, spread
 from workbench.merge.node import DTYPES, PRECISIONS, Merge, Settings
 from workbench.tensors import Scope
@@ -30,7 +30,6 @@ class Operator:
     """
 
     declaration: Declaration
-    rules: tuple[Mapping[str, Any], ...]
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -56,7 +55,8 @@ class Operator:
             raise InputError(f"{self.declaration.name} takes {', '.join(declared)}; got {len(inputs)} inputs and {list(named)}")
         call = bind(self.declaration, given)
         check_options(self.declaration, options, len(call.many))
-        parsed = rule_parsing.parse(self.rules if rules is None else rules, call)
+        _check_inner(call, settings)
+        parsed = rule_parsing.parse(self.declaration.rules if rules is None else rules, call)
         return Merge(call, options, parsed, settings)
 
 
@@ -68,6 +68,16 @@ def _settings(operator: str, given: Mapping[str, Any]) -> Settings:
         elif value not in (allowed := DTYPES if name == "dtype" else PRECISIONS):
             raise OptionError(f"{operator}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return Settings(**given)
+
+
+def _check_inner(call: Call, settings: Settings) -> None:
+    """Only the outermost merge rounds and sets the precision: what an inner one asks for would be lost in silence."""
+    for slot, model in call.models.items():
+        if isinstance(model, Merge):
+            finer = PRECISIONS.index(model.settings.precision) > PRECISIONS.index(settings.precision)
+            if lost := "dtype" if model.settings.dtype else "precision" if finer else None:
+                asked = getattr(model.settings, lost)
+                raise InputError(f"{call.operator.name}: {slot} is a merge with {lost}={asked!r}; give {lost} to the outermost merge only")
 
 
 def check_options(declaration: Declaration, options: Mapping[str, Any], models: int) -> None:
@@ -105,7 +115,6 @@ def operator(
     """
 
     def decorate(function: Callable[..., Any]) -> Operator:
-        declaration = declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check)
-        return Operator(declaration, tuple(rules))
+        return Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, rules=tuple(rules)))
 
     return decorate

@@ -27,7 +27,7 @@ def evaluate(call: Call, entry: Entry, options: Bound, part: Part, calculation: 
         for i in call.slots[slot.name]:
             name = entry.names[i]
             if name is not None:
-                tensor = call.inputs[i].values(name, part, calculation)
+                tensor = call.inputs[i].calculate(name, part, calculation)
                 base = tensor if base is None else base
                 weights_given = slot.space is Space.DELTA and call.inputs[i].space is Space.WEIGHT
                 tensors.append(tensor - base if weights_given else tensor)

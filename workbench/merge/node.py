@@ -88,7 +88,7 @@ class Merge(Checkpoint):
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)
         if origin is None:
-            return self.values(key, part, Calculation(self.settings.precision)).to(self.info(key).dtype)
+            return self.calculate(key, part, Calculation(self.settings.precision)).to(self.info(key).dtype)
         holder, name = origin
         return holder.read(name, part).to(self.info(key).dtype)
 
@@ -98,10 +98,10 @@ class Merge(Checkpoint):
             return None
         return self.call.inputs[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
 
-    def values(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
+    def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         entry = self.entry(key)
         if entry.take is not None:
-            return self.call.inputs[entry.take].values(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
+            return self.call.inputs[entry.take].calculate(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
         wide = widened(part, self.call.operator.scope, entry.info.shape)

@@ -103,7 +103,7 @@ class Recipe:
     def build(self) -> Merge:
         """Open the models and make the merge. Raises RecipeError for models that are missing or not the same any more."""
         models = {name: self._open(name, model) for name, model in self.data.models.items()}
-        return self._build(self.data.merge, models)
+        return self._build(self.data.merge, models, self.data.output.dtype)
 
     def __str__(self) -> str:
         return self.to_yaml()
@@ -131,18 +131,18 @@ class Recipe:
         checkpoint.name = name
         return checkpoint
 
-    def _build(self, node: Node, models: Mapping[str, Checkpoint]) -> Merge:
+    def _build(self, node: Node, models: Mapping[str, Checkpoint], dtype: str | None) -> Merge:
         def resolve(given: str | Node | list[str | Node]) -> Any:
             if isinstance(given, list):
                 return [resolve(one) for one in given]
             if isinstance(given, Node):
-                return self._build(given, models)
+                return self._build(given, models, None)
             if given not in models:
                 raise RecipeError(f"{node.operator}: there is no model {given!r}{near(given, models)}")
             return models[given]
 
         seed = self.data.seed if node.seed is None else node.seed
-        settings = {"seed": seed, "precision": self.data.precision, "dtype": self.data.output.dtype}
+        settings = {"seed": seed, "precision": self.data.precision, "dtype": dtype}
         inputs = {name: resolve(given) for name, given in node.inputs.items()}
         if clash := set(inputs) & set(node.options):
             raise RecipeError(f"{node.operator}: {', '.join(clash)} cannot be an input and an option")
@@ -172,12 +172,11 @@ def _describe(merge: Merge, models: dict[str, Checkpoint], seed: int) -> Node:
     named = [name_of(model) for model in call.inputs]
     inputs = {slot.name: _pick(named, call.slots[slot.name], slot.many) for slot in call.operator.inputs}
     rules = [_describe_rule(rule, list(call.models)) for rule in merge.rules]
-    defaults = operators.find(call.operator.name).rules
     return Node(
         operator=call.operator.name,
         inputs=inputs,
         options=json.loads(json.dumps(merge.options)),
-        rules=rules if rules or defaults else None,
+        rules=rules if rules or call.operator.rules else None,
         seed=None if merge.settings.seed == seed else merge.settings.seed,
     )
 

@@ -122,6 +122,9 @@ def _judge(merge: Merge) -> Iterator[Finding]:
     if strangers:
         yield from strangers
         return
+    if not merge.plan.entries:
+        yield Finding("error", f"{merge.name}: no tensor is left: its rules skip them all, or take them from models that lack them")
+        return
     yield from _scaled(merge)
     yield from _problems(merge)
     yield from _option_problems(merge)
@@ -211,7 +214,7 @@ def _answers(merge: Merge) -> Iterator[Finding]:
 
 def _differences(merge: Merge) -> Iterator[Finding]:
     inputs = dict(zip(merge.call.names, merge.call.inputs, strict=True))
-    predictions = {name: model.structure.prediction for name, model in inputs.items()}
+    predictions = {name: model.structure.prediction for name, model in inputs.items() if model.structure.prediction != "unknown"}
     if len(set(predictions.values())) > 1:
         told = ", ".join(f"{name} predicts {kind}" for name, kind in predictions.items())
         yield Finding("warning", f"{merge.name}: {told}; the markers of the first that has them go into the result")
