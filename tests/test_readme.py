@@ -44,7 +44,7 @@ def test_the_example_runs_as_written(ran):
     assert printed.endswith(wb.Recipe.from_file(folder / "skills.safetensors").to_yaml() + "\n")
 
 
-def test_the_printed_recipe_makes_the_same_file_again(ran, monkeypatch):
+def test_the_printed_recipe_makes_the_same_weights_again(ran, monkeypatch):
     folder, printed = ran
     (folder / "skills.yaml").write_text(printed[printed.index("workbench: 1") :])
     monkeypatch.chdir(folder)

@@ -67,7 +67,7 @@ def as_html(grid: Grid, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Map
         f"<details><summary>The scores of the {len(shown)} pictures in the grid</summary>{_score_table(shown)}</details>",
         "<h2>The recipes</h2>",
         "<p>Each file carries its own: <code>workbench.Recipe.from_file(path)</code> reads it back, and "
-        "<code>workbench merge recipe.yaml --out again.safetensors</code> makes the same file again.</p>",
+        "<code>workbench merge recipe.yaml --out again.safetensors</code> makes the same weights again.</p>",
         f"<div class=recipes>{''.join(_recipe(*named) for named in recipes.items())}</div>",
         f"<p class=faint>{html.escape(_made_with(grid))}</p>",
     ]
