@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,23 +54,9 @@ def sit(models: Mapping[str, Checkpoint], renderer: Renderer, clip: Path, seeds:
         chosen = {name: models[name] for name in names}
         return ab_grid(chosen, prompts, seeds, renderer=renderer, steps=steps, guidance=GUIDANCE)
 
-    with _one_thread():
-        grid = draw(COLUMNS, SHOWN)
-        sheets = [(grid, "grid"), *((draw(names, [one.caption for one in asked]), "exam") for names, asked in questions().items())]
-        return grid, pd.concat([scored(sheet, clip).assign(part=part) for sheet, part in sheets], ignore_index=True)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """More threads gain a third on pictures this small, and make them many times slower when other programs want the cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    grid = draw(COLUMNS, SHOWN)
+    sheets = [(grid, "grid"), *((draw(names, [one.caption for one in asked]), "exam") for names, asked in questions().items())]
+    return grid, pd.concat([scored(sheet, clip).assign(part=part) for sheet, part in sheets], ignore_index=True)
 
 
 def scored(grid: Grid, clip: Path) -> pd.DataFrame:
