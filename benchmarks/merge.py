@@ -25,7 +25,8 @@ merge: {operator: weighted_average, inputs: {models: [a, b]}, options: {weights:
 
 
 def floor(inputs: list[Path], out: Path) -> float:
-    """Seconds to read the inputs into one buffer, and to write and fsync one of them."""
+    """Seconds to read the inputs into one buffer, and to write one of them to a new file and fsync it."""
+    out.unlink(missing_ok=True)
     began = time.monotonic()
     buffer = memoryview(bytearray(_CHUNK))
     with out.open("wb", buffering=0) as target:
@@ -39,8 +40,9 @@ def floor(inputs: list[Path], out: Path) -> float:
 
 
 def merge(folder: Path, out: Path, cache: Path) -> tuple[float, float]:
-    """Seconds of the whole `workbench merge` process, and the peak of its anonymous memory in MB."""
-    command = [sys.executable, "-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out), "--overwrite"]
+    """Seconds of the whole `workbench merge` process to a new file, and the peak of its anonymous memory in MB."""
+    out.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out)]
     began, peak = time.monotonic(), 0
     process = psutil.Popen(command, env={**os.environ, "XDG_CACHE_HOME": str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
@@ -49,6 +51,13 @@ def merge(folder: Path, out: Path, cache: Path) -> tuple[float, float]:
     if process.returncode:
         raise SystemExit(process.stderr.read().decode())
     return time.monotonic() - began, peak / 1e3
+
+
+def starting_torch() -> float:
+    """Seconds of a process that does nothing but import torch."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    return time.monotonic() - began
 
 
 def _anonymous(pid: int) -> int:
@@ -74,15 +83,20 @@ def main() -> None:
     (folder / "recipe.yaml").write_text(_RECIPE)
     rows = []
     for number in range(arguments.rounds):
+        cache = folder / f"cache-{number}-{os.getpid()}"
         reading = floor(inputs, folder / "floor.bin")
-        first, peak = merge(folder, folder / "merged.safetensors", folder / f"cache-{number}-{os.getpid()}")
-        again, _ = merge(folder, folder / "merged.safetensors", folder / f"cache-{number}-{os.getpid()}")
-        rows.append((reading, first, again, peak))
-        print(f"floor {reading:.2f} s, first merge {first:.2f} s ({first / reading:.2f} x), again {again:.2f} s "
-              f"({again / reading:.2f} x), peak {peak:.0f} MB", flush=True)  # fmt: skip
-    first = statistics.median(row[1] / row[0] for row in rows)
-    again = statistics.median(row[2] / row[0] for row in rows)
-    print(f"median of {len(rows)}: first {first:.2f} x the floor, again {again:.2f} x, peak {max(row[3] for row in rows):.0f} MB anonymous")
+        first, peak = merge(folder, folder / "merged.safetensors", cache)
+        again, _ = merge(folder, folder / "merged.safetensors", cache)
+        torch = starting_torch()
+        rows.append([first / reading, again / reading, torch / reading, peak])
+        print(
+            f"floor {reading:.2f} s; first {first:.2f} s, again {again:.2f} s, starting torch {torch:.2f} s; peak {peak:.0f} MB", flush=True
+        )
+    first, again, torch, _ = (statistics.median(column) for column in zip(*rows, strict=True))
+    peak = max(row[3] for row in rows)
+    print(
+        f"median of {len(rows)}, over the floor: first {first:.2f}, again {again:.2f}, starting torch {torch:.2f}; peak {peak:.0f} MB anonymous"
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 Infos = Mapping[str, TensorInfo]
+Hashes = Mapping[Path, Future[str]]
 
 _THREADS = 8  # by default at most: more only wait for the disk, and each holds a tensor
 _SPARE = 1 << 20  # bytes of free disk that are left alone
@@ -80,7 +83,7 @@ def export(
     path = Path(path).expanduser()
     began = time.monotonic()
     dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
-    threads = _check_arguments(path, dtype, device, threads)
+    threads = _check_arguments(path, dtype, threads)
     _check_target(path, checkpoint, overwrite)
     _check_sources(path, checkpoint)
     findings = preflight(checkpoint)
@@ -97,16 +100,30 @@ def export(
         if checkpoint.structure.scaled:
             raise ExportError(f"{path}: the fp8 weights are scaled, and their scales are not understood; copy them without dtype")
     nonfinite = NonFinite(strict)
-    _write(checkpoint, path, infos, Calculation(precision, device, nonfinite.found), threads, progress)
+    with _hashing(checkpoint.sources() if isinstance(checkpoint, Merge) else ()) as hashes:
+        _check_device(path, device)
+        _write(checkpoint, path, infos, Calculation(precision, device, nonfinite.found), hashes, threads, progress)
     for text in nonfinite.texts():
         warnings.warn(text, NonFiniteWarning, stacklevel=2)
     return Exported(path, path.stat().st_size, time.monotonic() - began)
 
 
-def _write(checkpoint: Checkpoint, path: Path, infos: Infos, calculation: Calculation, threads: int, progress: bool) -> None:
-    parents = checkpoint.sources() if isinstance(checkpoint, Merge) else ()
+@contextmanager
+def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
+    """The parents' sha256, in the making on a thread of their own: beside the first read, and while torch is loaded."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield {parent: pool.submit(hashing.sha256, parent, stop) for parent in parents}
+        finally:
+            stop.set()
+
+
+def _write(
+    checkpoint: Checkpoint, path: Path, infos: Infos, calculation: Calculation, hashes: Hashes, threads: int, progress: bool
+) -> None:
     # every sha256 has the same length, so the size of the header is known before they are
-    header, begins = safetensors_header(infos, metadata(checkpoint, path, {file: f"{i:064}" for i, file in enumerate(parents)}))
+    header, begins = safetensors_header(infos, metadata(checkpoint, path, {file: f"{i:064}" for i, file in enumerate(hashes)}))
     size = len(header) + sum(info.nbytes for info in infos.values())
     _check_disk(path, size)
     try:
@@ -117,34 +134,35 @@ def _write(checkpoint: Checkpoint, path: Path, infos: Infos, calculation: Calcul
                 first, _ = elements(job.part, job.info.shape)
                 write_at(file.fileno(), data, begins[job.key] + first * job.info.itemsize)
 
-            def hash_parents(stop: Event) -> dict[Path, str]:
-                return {parent: hashing.sha256(parent, stop) for parent in parents}
-
             work = jobs(checkpoint, [(key, infos[key]) for key in begins])
-            hashes = stream(checkpoint, work, calculation, write, threads=threads, beside=hash_parents, progress=progress)
+            stream(checkpoint, work, calculation, write, threads=threads, progress=progress)
+            known = {file: hashed.result() for file, hashed in hashes.items()}
             _check_sources(path, checkpoint)
-            final, _ = safetensors_header(infos, metadata(checkpoint, path, hashes), len(header))
+            final, _ = safetensors_header(infos, metadata(checkpoint, path, known), len(header))
             write_at(file.fileno(), memoryview(final), 0)
     except OSError as error:
         raise ExportError(f"{path}: could not be written: {error.strerror or error}; nothing was left behind") from error
 
 
-def _check_arguments(path: Path, dtype: str | None, device: str, threads: int | None) -> int:
+def _check_arguments(path: Path, dtype: str | None, threads: int | None) -> int:
     """The number of threads; raises ExportError for an argument that cannot be."""
-    import torch
-
     if path.suffix != ".safetensors":
         raise ExportError(f"{path}: an exported file's name ends in .safetensors")
     if dtype not in DTYPES:
         raise ExportError(f"{path}: dtype must be one of {', '.join(map(repr, DTYPES[1:]))}, got {dtype!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ExportError(f"{path}: threads must be a whole number of 1 or more, got {threads!r}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return threads or min(cores or 1, _THREADS)
+
+
+def _check_device(path: Path, device: str) -> None:
+    import torch
+
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ExportError(f"{path}: device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return threads or min(cores or 1, _THREADS)
 
 
 def _check_sources(path: Path, checkpoint: Checkpoint) -> None:

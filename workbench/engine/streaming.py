@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.engine.parts import Job
@@ -16,7 +16,6 @@ from workbench.tensors import Calculation
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
 _RESULT = "the result"
 _GLANCE = 0.1  # seconds between two looks at the progress
 
@@ -54,10 +53,9 @@ def stream(
     write: Callable[[Job, memoryview], None],
     *,
     threads: int,
-    beside: Callable[[threading.Event], T],
     progress: bool,
-) -> T:
-    """Compute every job and hand its bytes to `write`, on `threads` threads; run `beside` on one more and return its result.
+) -> None:
+    """Compute every job and hand its bytes to `write`, on `threads` threads.
 
     An error in any thread, or Ctrl-C, stops all of them before it is raised.
     """
@@ -86,11 +84,10 @@ def stream(
         # a short export shows no bar
         with (
             tqdm(total=total, unit="B", unit_scale=True, delay=1, disable=not progress, desc=checkpoint.name) as bar,
-            ThreadPoolExecutor(threads + 1) as pool,
+            ThreadPoolExecutor(threads) as pool,
         ):
             try:
-                extra = pool.submit(beside, stop)
-                running = {extra, *(pool.submit(worker) for _ in range(threads))}
+                running = {pool.submit(worker) for _ in range(threads)}
                 # only this thread touches the bar, which blocks the others for good when it cannot be shown; and only a wait
                 # that ends by itself hears of Ctrl-C on Windows
                 while running:
@@ -104,7 +101,6 @@ def stream(
                 raise
     finally:
         torch.set_num_threads(intra)
-    return extra.result()
 
 
 def _keep_freed_memory() -> None:
