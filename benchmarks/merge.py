@@ -94,9 +94,8 @@ def main() -> None:
         )
     first, again, torch, _ = (statistics.median(column) for column in zip(*rows, strict=True))
     peak = max(row[3] for row in rows)
-    print(
-        f"median of {len(rows)}, over the floor: first {first:.2f}, again {again:.2f}, starting torch {torch:.2f}; peak {peak:.0f} MB anonymous"
-    )
+    print(f"median of {len(rows)}, over the floor: first {first:.2f}, again {again:.2f}, starting torch {torch:.2f}")
+    print(f"peak {peak:.0f} MB anonymous")
 
 
 if __name__ == "__main__":
