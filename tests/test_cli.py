@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from slow_operator import SLOW
 
 import workbench as wb
 from workbench import cli
@@ -245,31 +246,12 @@ def test_help_is_quick_since_no_heavy_library_is_loaded():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-SLOW = """
-import sys, time
-import workbench as wb
-from workbench import cli
-from workbench.merge import operator
-from workbench.tensors import Scope, Weight
-
-@operator(scope=Scope.ELEMENT, keys="base", source="none")
-def slow(base: Weight) -> Weight:
-    "Takes its time."
-    print("working", flush=True)
-    time.sleep(0.2)
-    return base
-
-wb.operators.registry()["slow"] = slow
-cli.main()
-"""
-
-
 def test_ctrl_c_says_so_in_one_line_and_leaves_nothing_behind(folder):
     save_file({f"x{i}": torch.zeros(4) for i in range(400)}, folder / "a.safetensors")
     recipe(folder, operator="slow", inputs={"base": "a"})
     before = {path.name for path in folder.iterdir()}
     with subprocess.Popen(
-        [sys.executable, "-c", SLOW, "merge", "recipe.yaml", "--out", "m.safetensors"],
+        [sys.executable, "-c", SLOW + "cli.main()", "merge", "recipe.yaml", "--out", "m.safetensors"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
     ) as process:  # fmt: skip
         assert process.stdout.read(1) == "w"  # the first word of `working`

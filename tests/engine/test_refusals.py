@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from slow_operator import SLOW
 from small_models import UNET, tensors
 
 import workbench as wb
@@ -372,28 +373,11 @@ def test_what_is_left_out_is_not_judged(model, out):
 
 # ---------------------------------------------------------------- Ctrl-C
 
-SLOW = """
-import sys, time, torch
-import workbench as wb
-from workbench.merge import operator
-from workbench.tensors import Scope, Weight
-
-@operator(scope=Scope.ELEMENT, keys="base", source="none")
-def slow(base: Weight) -> Weight:
-    "Takes its time."
-    print("working", flush=True)
-    time.sleep(0.2)
-    return base
-
-wb.operators.registry()["slow"] = slow
-wb.export(slow(wb.open(sys.argv[1])), sys.argv[2], overwrite=True, threads=2)
-"""
-
 
 @contextmanager
 def working(source: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
     """A process in the middle of an export."""
-    command = [sys.executable, "-c", SLOW, source, target]
+    command = [sys.executable, "-c", SLOW + "wb.export(slow(wb.open(sys.argv[1])), sys.argv[2], overwrite=True, threads=2)", source, target]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.read(1) == "w"  # the first letter of `working`
