@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 import platformdirs
+from tqdm.auto import tqdm
 
 from workbench.errors import CheckpointError
 
@@ -20,7 +21,10 @@ _LEGACY = (0x100000, 0x10000)  # AUTOMATIC1111's first hash: where it begins, ho
 
 
 def sha256(path: Path, stop: Event | None = None) -> str:
-    """The sha256 of a file, in hexadecimal; raises CheckpointError when it cannot be read, changes meanwhile, or at `stop`."""
+    """The sha256 of a file, in hexadecimal; raises CheckpointError when it cannot be read, changes meanwhile, or at `stop`.
+
+    With `stop` it runs beside something else, whose progress is shown; alone it shows its own.
+    """
     try:
         return _sha256(path, stop)
     except OSError as error:
@@ -33,9 +37,12 @@ def _sha256(path: Path, stop: Event | None) -> str:
         return known
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
+    shown = {"unit": "B", "unit_scale": True, "delay": 2, "leave": False, "desc": f"sha256 of {path.name}"}
+    bar = tqdm(total=path.stat().st_size, disable=stop is not None, **shown)
+    with path.open("rb", buffering=0) as file, bar:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
+            bar.update(count)
             if stop is not None and stop.is_set():
                 raise CheckpointError(f"{path}: hashing was stopped")
     if _place(path) != place:
