@@ -223,3 +223,9 @@ def test_an_operator_of_ones_own_merges_like_the_others():
     merge = negative(held(x=[1.0], y=[1.0]))
     assert (merge["x"].item(), merge["y"].item()) == (-1.0, 1.0)
     assert negative(held(x=[1.0], y=[1.0]), rules=[])["y"].item() == -1.0
+
+
+def test_a_tensor_that_lies_twice_in_a_file_is_not_lost():
+    twice = held("twice", **{"model.diffusion_model.out.0.bias": [1.0], "out.0.bias": [2.0]})
+    merge = average([twice, twice])
+    assert [merge[key].item() for key in merge] == [1.0, 2.0]

@@ -45,6 +45,13 @@ def test_frame_has_one_row_per_picture_with_its_scores(grid):
     assert row["bright"] == pytest.approx(np.asarray(picture).mean())
 
 
+def test_the_embedded_familys_pictures_are_scored_unless_told_otherwise(base):
+    prompts = ["a red star on a black background"]
+    frame = ab_grid({"base": base}, prompts).frame()
+    assert frame["clip"].notna().all()
+    assert "clip" not in ab_grid({"base": base}, prompts, steps=3, scorers=()).frame()
+
+
 def test_pictures_are_the_renderers(grid, renderer, models):
     renderer.load(models["half"])
     assert [p.tobytes() for p in renderer.images(PROMPTS, [0, 5], steps=3)] == [p.tobytes() for p in grid.images[4:]]

@@ -166,7 +166,15 @@ class Structure:
 
 def structure_of(keys: Iterable[str], rank: Callable[[str], int]) -> Structure:
     """What names say; `rank` is the number of dimensions of a tensor, which tells SD 1.x from 2.x without text encoder."""
-    return Structure({key: split_name(key) for key in keys}, rank)
+    names: dict[str, Name] = {}
+    taken = set()
+    for key in keys:
+        name = split_name(key)
+        if (name.component, name.rest) in taken:  # the same tensor under two prefixes: neither may hide the other
+            name = Name("other", "", key)
+        taken.add((name.component, name.rest))
+        names[key] = name
+    return Structure(names, rank)
 
 
 def is_marker(key: str) -> bool:

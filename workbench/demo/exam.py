@@ -52,7 +52,7 @@ def sit(models: Mapping[str, Checkpoint], renderer: Renderer, clip: Path, seeds:
 
     def draw(names: Sequence[str], prompts: Sequence[str]) -> Grid:
         chosen = {name: models[name] for name in names}
-        return ab_grid(chosen, prompts, seeds, renderer=renderer, steps=steps, guidance=GUIDANCE)
+        return ab_grid(chosen, prompts, seeds, renderer=renderer, steps=steps, guidance=GUIDANCE, scorers=())
 
     grid = draw(COLUMNS, SHOWN)
     sheets = [(grid, "grid"), *((draw(names, [one.caption for one in asked]), "exam") for names, asked in questions().items())]

@@ -55,13 +55,16 @@ def build_pipeline(folder: Path) -> StableDiffusionPipeline:
     return pipeline
 
 
+FAMILY = DATA / "shapes-sd" / "config"  # the pipeline of the models that come with the project
+
+
 def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
     """The pipeline folder that checkpoints lie in, or else that of the family this project ships.
 
     Raises RenderError when there is neither.
     """
     folders = [folder for checkpoint in checkpoints for path in checkpoint.sources() for folder in path.parents[:2]]
-    for folder in (*folders, DATA / "shapes-sd" / "config"):
+    for folder in (*folders, FAMILY):
         if (folder / "model_index.json").is_file():
             return folder
     raise RenderError(

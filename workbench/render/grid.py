@@ -19,7 +19,7 @@ from workbench.errors import RecipeError, RenderError
 from workbench.render.assembly import default_config
 from workbench.render.request import GUIDANCE, STEPS, Request
 from workbench.render.samplers import DEFAULT_SAMPLER
-from workbench.render.scorers import Scorer, score
+from workbench.render.scorers import Scorer, default_scorers, score
 from workbench.render.sheet import Heading, Sheet
 
 if TYPE_CHECKING:
@@ -185,13 +185,14 @@ def ab_grid(
     guidance: float = GUIDANCE,
     sampler: str = DEFAULT_SAMPLER,
     negative: str = "",
-    scorers: Scorer | Sequence[Scorer] = (),
+    scorers: Scorer | Sequence[Scorer] | None = None,
     progress: bool = True,
 ) -> Grid:
     """Every model draws every prompt with every seed, from the same noise.
 
     Without a `renderer` one is made on the CPU, of the diffusers folder that the checkpoints lie in or else of the
-    family this project ships. `scorers` add columns to the result's `frame()`.
+    family this project ships. `scorers` add columns to the result's `frame()`; without them, pictures of that family are
+    scored with its own CLIP, and others not at all.
 
     Raises RenderError, before anything is drawn, for a request that cannot be drawn or a model that does not fit.
     """
@@ -213,6 +214,7 @@ def ab_grid(
         images += renderer.draw(request, progress=progress)
         models.append(_drawn(str(name), checkpoint, loaded.components))
     asked = [prompt for prompt, _ in request.pictures] * len(models)
+    scorers = default_scorers(renderer.config) if scorers is None else scorers
     return Grid(request, tuple(models), tuple(images), score(scorers, images, asked))
 
 

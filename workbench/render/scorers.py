@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import RenderError
-from workbench.render.assembly import quiet
+from workbench.places import DATA
+from workbench.render.assembly import FAMILY, quiet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,6 +107,12 @@ class ClipChoice:
             seen[where] = [self.words[index] for index in best]
             right[where] = [float(self.words[index] == asked[0]) for index in best]
         return {self.column: seen, f"{self.column}_right": right}
+
+
+def default_scorers(config: Path) -> tuple[Scorer, ...]:
+    """The CLIP that was trained with the embedded models, for their pipeline; of other pictures it knows nothing."""
+    clip = DATA / "shapes-clip"
+    return (ClipScorer(clip),) if clip.is_dir() and config.resolve() == FAMILY.resolve() else ()
 
 
 def score(scorers: Scorer | Sequence[Scorer], images: Sequence[Image], prompts: Sequence[str]) -> dict[str, np.ndarray]:
