@@ -38,10 +38,10 @@ def _row(found: Declaration) -> str:
 
 
 def _option(option: Option) -> str:
-    per = [name for name, is_so in (("model", option.per_model), ("block", option.per_block)) if is_so]
-    default = f"{option.default:g}" if isinstance(option.default, float) else repr(option.default)
+    per = [name for name, is_so in (("model", option.per_model), ("block", option.constraint.per_block)) if is_so]
+    default = "" if option.required else f"={option.default:g}" if isinstance(option.default, float) else f"={option.default!r}"
     reach = f"; per {' and '.join(per)}" if per else ""
-    return f"`{option.name}={default}` {option.allowed}: {option.constraint.help}{reach}"
+    return f"`{option.name}{default}` {option.allowed}: {option.constraint.help}{reach}"
 
 
 if __name__ == "__main__":

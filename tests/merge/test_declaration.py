@@ -34,8 +34,8 @@ def test_inputs_and_options_are_read_off_the_signature():
     ]
     assert list(found.options) == ["density", "weights", "sign"]
     assert found.options["weights"].per_model
-    assert not found.options["density"].per_block
-    assert (found.options["sign"].choices, found.options["sign"].constraint.help) == (("total", "frequency"), "what votes")
+    assert not found.options["density"].constraint.per_block
+    assert (found.options["sign"].constraint.choices, found.options["sign"].constraint.help) == (("total", "frequency"), "what votes")
     assert (found.summary, found.space) == ("Keep some.", Space.WEIGHT)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from workbench.checkpoint.blocks import flux_block, unet_block
 from workbench.errors import OptionError
-from workbench.merge import schedules
+from workbench.merge import Range, schedules
+from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
 
 FLUX = Depth.of([flux_block(f"double_blocks.{i}.x") for i in range(3)] + [flux_block(f"single_blocks.{i}.x") for i in range(6)])
@@ -14,7 +15,7 @@ SD = Depth.of(unet_block(f"{name}.0.x", 12, 2) for name in (*(f"input_blocks.{i}
 
 
 def values(given, depth, default=None):
-    at = schedules.parse(given, default).bind(depth)
+    at = schedules.parse(given, Option("strength", default, Range(-9, 9, 1, "how much"))).bind(depth)
     return {block.name: at(block) for block in depth.blocks} | {None: at(None)}
 
 

@@ -18,7 +18,7 @@ from workbench.tensors import Flat, Rows, Scope, Space
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 every_operator = pytest.mark.parametrize("operator", registry().values(), ids=registry())
-every_shape = pytest.mark.parametrize("shape", [(), (5,), (6, 4), (6, 3, 2, 2), (0, 4)], ids=str)
+every_shape = pytest.mark.parametrize("shape", [(), (1,), (3,), (5,), (6, 4), (6, 3, 2, 2), (0, 4)], ids=str)
 
 
 def arguments(operator: Operator, shape: tuple[int, ...], seed: int = 0, models: int = 2) -> list[Any]:
@@ -28,10 +28,9 @@ def arguments(operator: Operator, shape: tuple[int, ...], seed: int = 0, models:
     return [[draw() for _ in range(models)] if slot.many else draw() for slot in operator.declaration.inputs]
 
 
-def defaults(operator: Operator, models: int = 2) -> dict[str, Any]:
-    """The default options as the function gets them."""
-    options = operator.declaration.options
-    return {name: [option.default] * models if option.per_model else option.default for name, option in options.items()}
+def required(operator: Operator) -> dict[str, Any]:
+    """A value for each option that has no default."""
+    return {name: [0.5, -0.5, 0.25] for name, option in operator.declaration.options.items() if option.required}
 
 
 def flat(inputs: list[Any]) -> list[torch.Tensor]:
@@ -57,7 +56,7 @@ def test_it_says_what_it_does_and_where_it_comes_from(operator):
 @every_operator
 def test_every_range_has_a_step_and_holds_its_default(operator):
     for option in operator.declaration.options.values():
-        option.check(operator.declaration.name, option.default, 1)
+        option.check(operator.declaration.name, required(operator).get(option.name, option.default), 1)
         if isinstance(option.constraint, Range):
             assert option.constraint.low < option.constraint.high
             assert 0 < option.constraint.step <= option.constraint.high - option.constraint.low
@@ -68,7 +67,7 @@ def test_every_range_has_a_step_and_holds_its_default(operator):
 def test_the_result_has_the_inputs_shape_and_dtype_and_the_inputs_stay_as_they_are(operator, shape):
     inputs = arguments(operator, shape)
     before = [tensor.clone() for tensor in flat(inputs)]
-    result = operator.function(*inputs, **defaults(operator))
+    result = operator.function(*inputs, **required(operator))
     assert result.shape == shape
     assert result.dtype == torch.float32
     for tensor, copy in zip(flat(inputs), before, strict=True):
@@ -79,8 +78,8 @@ def test_the_result_has_the_inputs_shape_and_dtype_and_the_inputs_stay_as_they_a
 @every_operator
 def test_it_gives_the_same_twice(operator):
     inputs = arguments(operator, (6, 4))
-    first = operator.function(*inputs, **defaults(operator))
-    assert torch.equal(first, operator.function(*inputs, **defaults(operator)))
+    first = operator.function(*inputs, **required(operator))
+    assert torch.equal(first, operator.function(*inputs, **required(operator)))
 
 
 @every_operator
@@ -89,28 +88,33 @@ def test_models_that_are_all_the_same_give_that_model(operator):
     one = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
     same = {Space.WEIGHT: one, Space.DELTA: torch.zeros_like(one)}
     inputs = [[same[slot.space]] * 2 if slot.many else same[slot.space] for slot in operator.declaration.inputs]
-    torch.testing.assert_close(operator.function(*inputs, **defaults(operator)), one)
+    torch.testing.assert_close(operator.function(*inputs, **required(operator)), one)
 
 
 @every_operator
 @given(st.integers(0, 5), st.integers(1, 6), st.integers(0, 20), st.integers(1, 24))
 def test_a_part_of_the_result_is_the_result_of_that_part(operator, first, rows, start, count):
-    whole = operator(*held(operator, (6, 4)))["x"]
+    whole = operator(*held(operator, (6, 4)), **required(operator))["x"]
     some = Rows(first, min(first + rows, 6))
-    torch.testing.assert_close(operator(*held(operator, (6, 4))).read("x", some), whole[some.start : some.stop], rtol=0, atol=0)
+    torch.testing.assert_close(
+        operator(*held(operator, (6, 4)), **required(operator)).read("x", some), whole[some.start : some.stop], rtol=0, atol=0
+    )
     piece = Flat(start, min(start + count, 24))
     torch.testing.assert_close(
-        operator(*held(operator, (6, 4))).read("x", piece), whole.reshape(-1)[piece.start : piece.stop], rtol=0, atol=0
+        operator(*held(operator, (6, 4)), **required(operator)).read("x", piece),
+        whole.reshape(-1)[piece.start : piece.stop],
+        rtol=0,
+        atol=0,
     )
 
 
 @every_operator
 def test_it_reads_no_more_than_its_scope_needs(operator):
     inputs = held(operator, (6, 4))
-    operator(*inputs).read("x", Flat(5, 7))
+    operator(*inputs, **required(operator)).read("x", Flat(5, 7))
     parts = {part for checkpoint in flat(inputs) for _, part in checkpoint.reads}
     expected = {Scope.ELEMENT: Flat(5, 7), Scope.ROW: Rows(1, 2), Scope.TENSOR: None}
-    assert parts == {expected[operator.declaration.scope]}
+    assert parts == {expected[operator.declaration.scope_for({})]}
 
 
 @every_operator

@@ -1,7 +1,21 @@
 """How a merge is declared, planned and computed, one part of one tensor at a time. No method of merging lives here."""
 
-from workbench.merge.declaration import Missing, OneOf, PerModel, Range
+from workbench.merge.asked import Random, TensorName
+from workbench.merge.constraints import Flag, OneOf, Range, Vector
+from workbench.merge.declaration import Missing, PerModel
 from workbench.merge.decorator import Operator, operator
 from workbench.merge.node import Merge
 
-__all__ = ["Merge", "Missing", "OneOf", "Operator", "PerModel", "Range", "operator"]
+__all__ = [
+    "Flag",
+    "Merge",
+    "Missing",
+    "OneOf",
+    "Operator",
+    "PerModel",
+    "Random",
+    "Range",
+    "TensorName",
+    "Vector",
+    "operator",
+]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import enum
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from workbench.errors import OptionError
+from workbench.merge.asked import ASKED
+from workbench.merge.constraints import Constraint, OneOf, Range, Vector
 from workbench.tensors import Scope, Slot, Space
 
 T = TypeVar("T")
@@ -26,24 +28,7 @@ class Missing(enum.Enum):
 
     REFUSE = "refuse"
     OMIT = "omit"  # the operator sees only the models that hold it, and only their options
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number, the step of its slider, and what it does; `per_block` lets it differ by block."""
-
-    low: float
-    high: float
-    step: float
-    help: str
-    per_block: bool = False
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """What a choice among an annotation's `Literal` values decides."""
-
-    help: str
+    CANDIDATE = "candidate"  # it comes untouched from the first input after the first that holds it, or else from the first
 
 
 @dataclass(frozen=True)
@@ -57,48 +42,38 @@ class Input:
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword-only parameter."""
+    """One keyword-only parameter. `required` says that it has no default; `optional` that None is a value of it."""
 
     name: str
     default: Any
-    constraint: Range | OneOf
-    choices: tuple[str, ...]
-    per_model: bool
+    constraint: Constraint
+    per_model: bool = False
+    optional: bool = False
 
     @property
-    def per_block(self) -> bool:
-        return isinstance(self.constraint, Range) and self.constraint.per_block
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
 
     @property
     def allowed(self) -> str:
         """The values it takes, in words: `in [0, 1]`, `one of 'total', 'frequency'`."""
-        if isinstance(self.constraint, OneOf):
-            return f"one of {', '.join(map(repr, self.choices))}"
-        return f"in [{self.constraint.low:g}, {self.constraint.high:g}]"
+        return self.constraint.allowed + (" or None" if self.optional else "")
 
-    def check_value(self, operator: str, value: Any) -> None:
-        """Raise OptionError unless `value` is one allowed value, for one model and one block."""
-        if isinstance(self.constraint, OneOf):
-            good = isinstance(value, str) and value in self.choices
-        else:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number:
-                raise OptionError(f"{operator}: {self.name} must be a number {self.allowed}, got {value!r}")
-            good = math.isfinite(value) and self.constraint.low <= value <= self.constraint.high
-        if not good:
-            raise OptionError(f"{operator}: {self.name} must be {self.allowed}, got {value!r}")
+    def is_value(self, given: Any) -> bool:
+        """Whether a mapping is a value of it, and not one that differs by block."""
+        return isinstance(self.constraint, Vector) and isinstance(given, Mapping) and set(given) not in ({"blocks"}, {"ramp"})
 
     def check(self, operator: str, value: Any, models: int) -> None:
         """Raise OptionError unless `value` is allowed for every block: a value, or a list with one per model."""
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            if not self.per_model:
-                raise OptionError(f"{operator}: {self.name} takes one value, not a list, got {value!r}")
-            if len(value) != models:
-                raise OptionError(f"{operator}: {self.name} needs one value or {models}, one per model, got {len(value)}: {list(value)}")
-            for item in value:
-                self.check_value(operator, item)
-        else:
-            self.check_value(operator, value)
+        many = isinstance(value, Sequence) and not isinstance(value, str) and not isinstance(self.constraint, Vector)
+        if many and not self.per_model:
+            raise OptionError(f"{operator}: {self.name} takes one value, not a list, got {value!r}")
+        if many and len(value) != models:
+            raise OptionError(f"{operator}: {self.name} needs one value or {models}, one per model, got {len(value)}: {list(value)}")
+        for item in value if many else [value]:
+            complaint = None if item is None and self.optional else self.constraint.complaint(item)
+            if complaint:
+                raise OptionError(f"{operator}: {self.name} {complaint}")
 
 
 @dataclass(frozen=True)
@@ -109,12 +84,13 @@ class Declaration:
     function: Callable[..., Any]
     summary: str
     source: str
-    scope: Scope
+    scope: Scope | Callable[..., Scope]
     keys: str
     missing: Missing
     space: Space
     inputs: tuple[Input, ...]
     options: Mapping[str, Option]
+    asks: Mapping[str, type]
     check: Callable[..., str | None] | None
     rules: tuple[Mapping[str, Any], ...]
 
@@ -122,6 +98,12 @@ class Declaration:
     def many(self) -> Input | None:
         """The input that takes several models, if there is one."""
         return next((slot for slot in self.inputs if slot.many), None)
+
+    def scope_for(self, options: Mapping[str, Any]) -> Scope:
+        """How much of a tensor it must see, given those options that are not default."""
+        if isinstance(self.scope, Scope):
+            return self.scope
+        return self.scope(**{name: options.get(name, option.default) for name, option in self.options.items()})
 
     def option(self, name: str) -> Option:
         try:
@@ -147,7 +129,7 @@ def near(name: str, allowed: Mapping[str, Any] | Sequence[str]) -> str:
 def declare(
     function: Callable[..., Any],
     *,
-    scope: Scope,
+    scope: Scope | Callable[..., Scope],
     keys: str,
     source: str,
     missing: Missing,
@@ -156,11 +138,13 @@ def declare(
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
-    inputs, options = [], {}
+    inputs, options, asks = [], {}, {}
     for name, parameter in signature.parameters.items():
         hint = parameter.annotation
         base, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+        if base in ASKED:
+            asks[name] = base
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             options[name] = _option(name, parameter.default, base, marks)
         else:
             slot = next((mark for mark in marks if isinstance(mark, Slot)), None)
@@ -184,16 +168,23 @@ def declare(
         space=result.space,
         inputs=tuple(inputs),
         options=options,
+        asks=asks,
         check=check,
         rules=rules,
     )
 
 
-def _option(name: str, default: Any, base: Any, marks: list[Any]) -> Option:
-    constraint = next((mark for mark in marks if isinstance(mark, (Range, OneOf))), None)
-    if constraint is None or default is inspect.Parameter.empty:
-        raise TypeError(f"option {name} must have a default and be Annotated with Range or OneOf")
-    per_model = get_origin(base) is PerModel
-    value_type = get_args(base)[0] if per_model else base
-    choices = get_args(value_type) if get_origin(value_type) is Literal else ()
-    return Option(name, default, constraint, choices, per_model)
+def _option(name: str, default: Any, hint: Any, marks: list[Any]) -> Option:
+    constraint = next((mark for mark in marks if isinstance(mark, Constraint)), None)
+    if constraint is None or (default is inspect.Parameter.empty and not isinstance(constraint, Vector)):
+        raise TypeError(f"option {name} must have a default and be Annotated with Range, OneOf, Flag or Vector (which may have none)")
+    per_model = get_origin(hint) is PerModel
+    kind = get_args(hint)[0] if per_model else hint
+    optional = type(None) in get_args(kind)
+    if optional:
+        (kind,) = (one for one in get_args(kind) if one is not type(None))
+    if isinstance(constraint, Range):
+        constraint = dataclasses.replace(constraint, whole=kind is int)
+    if isinstance(constraint, OneOf):
+        constraint = dataclasses.replace(constraint, choices=get_args(kind))
+    return Option(name, default, constraint, per_model, optional)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, wraps
 from typing import Any, final
 
 from workbench.errors import InputError, OptionError
@@ -31,9 +32,10 @@ class Operator:
 
     declaration: Declaration
 
-    @property
+    @cached_property
     def function(self) -> Callable[..., Any]:
-        return self.declaration.function
+        """The pure function; an option that is per model may be a list, or one value for all."""
+        return _for_all_models(self.declaration)
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
@@ -41,7 +43,8 @@ class Operator:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        own = [p.replace(annotation=p.empty) for p in inspect.signature(self.function).parameters.values()]
+        asked = self.declaration.asks
+        own = [p.replace(annotation=p.empty) for p in inspect.signature(self.function).parameters.values() if p.name not in asked]
         common = {"rules": None} | {field.name: field.default for field in dataclasses.fields(Settings)}
         extra = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default) for name, default in common.items()]
         return inspect.Signature([*own, *extra], return_annotation=Merge)
@@ -49,7 +52,7 @@ class Operator:
     def __call__(self, *inputs: Any, rules: Sequence[Mapping[str, Any]] | None = None, **named: Any) -> Merge:
         settings = _settings(self.declaration.name, {name: named.pop(name) for name in _SETTINGS if name in named})
         declared = [slot.name for slot in self.declaration.inputs]
-        options = {name: value for name, value in named.items() if name not in declared}
+        options = {name: _listed(value) for name, value in named.items() if name not in declared}
         given = dict(zip(declared, inputs, strict=False)) | {name: named[name] for name in declared if name in named}
         if len(inputs) > len(declared) or set(given) != set(declared) or len(given) < len(inputs) + len(named) - len(options):
             raise InputError(f"{self.declaration.name} takes {', '.join(declared)}; got {len(inputs)} inputs and {list(named)}")
@@ -58,6 +61,22 @@ class Operator:
         _check_inner(call, settings)
         parsed = rule_parsing.parse(self.declaration.rules if rules is None else rules, call)
         return Merge(call, options, parsed, settings)
+
+
+def _for_all_models(declaration: Declaration) -> Callable[..., Any]:
+    function, many = declaration.function, declaration.many
+    per_model = {name: option for name, option in declaration.options.items() if option.per_model}
+    if many is None or not per_model:
+        return function
+    position = declaration.inputs.index(many)
+
+    @wraps(function)
+    def spreading(*tensors: Any, **named: Any) -> Any:
+        models = range(len(named[many.name] if many.name in named else tensors[position]))
+        each = {name: spread(option, named.get(name, option.default), models) for name, option in per_model.items()}
+        return function(*tensors, **named | each)
+
+    return spreading
 
 
 def _settings(operator: str, given: Mapping[str, Any]) -> Settings:
@@ -80,15 +99,28 @@ def _check_inner(call: Call, settings: Settings) -> None:
                 raise InputError(f"{call.operator.name}: {slot} is a merge with {lost}={asked!r}; give {lost} to the outermost merge only")
 
 
+def _listed(value: Any) -> Any:
+    """An option's value as plain data: arrays and tensors, also inside mappings, as lists of numbers; one row as a vector."""
+    if isinstance(value, Mapping):
+        return {key: _listed(one) for key, one in value.items()}
+    if not hasattr(value, "tolist"):
+        return value
+    found = value.tolist()
+    return found[0] if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list) else found
+
+
 def check_options(declaration: Declaration, options: Mapping[str, Any], models: int) -> None:
-    """Raise OptionError unless every option is known and every value it names is allowed."""
+    """Raise OptionError unless every option is known, every value it names is allowed, and none is missing."""
+    for option in declaration.options.values():
+        if option.required and option.name not in options:
+            raise OptionError(f"{declaration.name}: {option.name} must be given: {option.allowed}")
     for name, given in options.items():
         option = declaration.option(name)
         try:
-            schedule = schedules.parse(given, option.default)
+            schedule = schedules.parse(given, option)
         except OptionError as error:
             raise OptionError(f"{declaration.name}: {name} {error}") from None
-        if not isinstance(schedule, schedules.Constant) and not option.per_block:
+        if not isinstance(schedule, schedules.Constant) and not option.constraint.per_block:
             raise OptionError(f"{declaration.name}: {name} cannot differ by block; give one value {option.allowed}")
         for value in schedules.values(schedule):
             option.check(declaration.name, value, models)
@@ -101,7 +133,7 @@ def check_options(declaration: Declaration, options: Mapping[str, Any], models: 
 
 def operator(
     *,
-    scope: Scope,
+    scope: Scope | Callable[..., Scope],
     keys: str,
     source: str,
     missing: Missing = Missing.REFUSE,
@@ -110,8 +142,9 @@ def operator(
 ) -> Callable[[Callable[..., Any]], Operator]:
     """Make a pure tensor function an operator; its signature and docstring are its declaration.
 
-    `keys` is whose tensors the result has: the name of an input, or `"union"`. `check(**options)` returns what is wrong
-    with options that are each allowed but not together, or None; it is asked before anything is read. `rules` are defaults.
+    `scope` may depend on the options: then it is a function of them. `keys` is whose tensors the result has: the name of an
+    input, or `"union"`. `check(**options)` returns what is wrong with options that are each allowed but not together, or None;
+    it is asked before anything is read. `rules` are defaults.
     """
 
     def decorate(function: Callable[..., Any]) -> Operator:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.blocks import Block
 from workbench.errors import OptionError
+from workbench.merge.asked import Random, TensorName
 from workbench.merge.call import Call
 from workbench.merge.declaration import Missing, spread
 from workbench.merge.plan import Entry
-from workbench.tensors import Calculation, Part, Space
+from workbench.tensors import Calculation, Part, Space, elements
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 Bound = Mapping[str, Callable[[Block | None], Any]]  # option -> its value for a block
 
 
-def evaluate(call: Call, entry: Entry, options: Bound, part: Part, calculation: Calculation) -> torch.Tensor:
+def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, calculation: Calculation) -> torch.Tensor:
     """`part` of one tensor of a merge, in the calculation's dtype; a part that the operator's scope allows."""
+    named = resolve_options(call, entry, options) | _answers(call, entry, seed, part)
+    return call.operator.function(*_tensors(call, entry, part, calculation), **named)
+
+
+def _tensors(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any]:
+    """What goes into the operator's inputs, deltas subtracted."""
     arguments: list[Any] = []
     base = None
     for slot in call.operator.inputs:
@@ -30,11 +37,18 @@ def evaluate(call: Call, entry: Entry, options: Bound, part: Part, calculation: 
                 tensor = call.inputs[i].calculate(name, part, calculation)
                 base = tensor if base is None else base
                 weights_given = slot.space is Space.DELTA and call.inputs[i].space is Space.WEIGHT
-                tensors.append(tensor - base if weights_given else tensor)
+                tensors.append(tensor.sub_(base) if weights_given else tensor)  # what `calculate` gives is ours
             elif slot.space is Space.DELTA:  # a model without the tensor did not change it
                 tensors.append(base.new_zeros(base.shape))
         arguments.append(tensors if slot.many else tensors[0])
-    return call.operator.function(*arguments, **resolve_options(call, entry, options))
+    return arguments
+
+
+def _answers(call: Call, entry: Entry, seed: int, part: Part) -> dict[str, Any]:
+    """What the operator asks for beside tensors and options."""
+    first, _ = elements(part, entry.info.shape)
+    known = {TensorName: TensorName(entry.key), Random: Random(seed, entry.key, first)}
+    return {name: known[asked] for name, asked in call.operator.asks.items()}
 
 
 def resolve_options(call: Call, entry: Entry, options: Bound) -> dict[str, Any]:

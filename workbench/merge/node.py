@@ -12,7 +12,7 @@ import workbench  # recipes are a floor above; the package's own front door is t
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import is_marker
 from workbench.errors import MergeError, OptionError
-from workbench.merge import schedules
+from workbench.merge import schedules, sources
 from workbench.merge.call import Call
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
 from workbench.merge.plan import Entry, Plan, plan_merge
@@ -52,7 +52,8 @@ class Merge(Checkpoint):
         self.name = call.operator.name
         self.metadata = {}
         self.space = call.operator.space
-        self.scope = max(call.operator.scope, *(model.scope for model in call.inputs))
+        self.own_scope = call.operator.scope_for(options)
+        self.scope = max(self.own_scope, *(model.scope for model in call.inputs))
 
     @cached_property
     def plan(self) -> Plan:
@@ -104,8 +105,8 @@ class Merge(Checkpoint):
             return self.call.inputs[entry.take].calculate(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
-        wide = widened(part, self.call.operator.scope, entry.info.shape)
-        tensor = evaluate(self.call, entry, self._bound, wide, calculation)
+        wide = widened(part, self.own_scope, entry.info.shape)
+        tensor = evaluate(self.call, entry, self._bound, self.settings.seed, wide, calculation)
         return tensor if wide == part else narrowed(tensor, wide, part, entry.info.shape)
 
     def sources(self) -> tuple[Path, ...]:
@@ -122,9 +123,10 @@ class Merge(Checkpoint):
 
     @cached_property
     def schedules(self) -> Mapping[str, schedules.Schedule]:
-        """Every option as a schedule over blocks, defaults included."""
+        """Every option as a schedule over blocks, defaults included; numbers that come from a source are there."""
         declared = self.call.operator.options
-        return {name: schedules.parse(self.options.get(name, option.default), option.default) for name, option in declared.items()}
+        parsed = {name: schedules.parse(self.options.get(name, option.default), option) for name, option in declared.items()}
+        return {name: schedule.mapped(sources.resolve) for name, schedule in parsed.items()}
 
     @cached_property
     def _bound(self) -> Bound:

@@ -100,6 +100,8 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, own: str
     if rule and rule.skip:
         return "a rule skips it"
     take = rule.take if rule else _marker_source(call, names)
+    if take is None and call.operator.missing is Missing.CANDIDATE and None in names:
+        take = next((i for i, name in enumerate(names) if i and name is not None), 0)
     if take is not None and names[take] is None:
         return f"a rule takes it from {call.names[take]}, which lacks it"
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
 from workbench.checkpoint.blocks import Block
 from workbench.errors import OptionError
-from workbench.merge.declaration import near
+from workbench.merge.declaration import Option, near
 
 Value = Any  # a number, or a list with one per model
 _RAMP = ("start", "end", "first", "last", "elsewhere")
@@ -54,6 +54,10 @@ class Constant:
         """The value for each block of a model with these blocks."""
         return lambda block: self.value
 
+    def mapped(self, change: Callable[[Value], Value]) -> Constant:
+        """The same schedule of changed values."""
+        return Constant(change(self.value))
+
 
 @final
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class ByBlock:
             return next((value for pattern, value in self.patterns if block.matches(pattern)), self.default)
 
         return at
+
+    def mapped(self, change: Callable[[Value], Value]) -> ByBlock:
+        """The same schedule of changed values."""
+        return ByBlock(tuple((pattern, change(value)) for pattern, value in self.patterns), change(self.default))
 
     def unused(self, depth: Depth) -> list[str]:
         """Patterns that match no block of the model."""
@@ -107,6 +115,10 @@ class Ramp:
 
         return at
 
+    def mapped(self, change: Callable[[Value], Value]) -> Ramp:
+        """The same schedule of changed values."""
+        return replace(self, start=change(self.start), end=change(self.end), elsewhere=change(self.elsewhere))
+
     def _ends(self, depth: Depth, named: list[Block], place: Callable[[Block], int]) -> tuple[int, int]:
         """Positions of both ends. Where one is named, the other is by default the end of the same stack."""
         stack = [place(block) for block in depth.blocks if not named or block.depth[0] == named[0].depth[0]] or [0]
@@ -125,15 +137,15 @@ class Ramp:
 Schedule = Constant | ByBlock | Ramp
 
 
-def parse(given: Any, default: Value) -> Schedule:
+def parse(given: Any, option: Option) -> Schedule:
     """The schedule that an option's value spells. Raises OptionError (without the option's name) for a malformed one."""
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or option.is_value(given):
         return Constant(given)
     if set(given) == {"blocks"} and isinstance(given["blocks"], Mapping):
         patterns = tuple((str(pattern), value) for pattern, value in given["blocks"].items() if pattern != "default")
-        return ByBlock(patterns, given["blocks"].get("default", default))
+        return ByBlock(patterns, _remaining(given["blocks"], "default", option))
     if set(given) == {"ramp"} and isinstance(given["ramp"], Mapping):
-        return _parse_ramp(given["ramp"], default)
+        return _parse_ramp(given["ramp"], option)
     raise OptionError(f"must be a value, {{'blocks': {{pattern: value, ...}}}} or {{'ramp': {{start, end, ...}}}}, got {given!r}")
 
 
@@ -146,7 +158,14 @@ def values(schedule: Schedule) -> list[Value]:
     return [schedule.start, schedule.end, schedule.elsewhere]
 
 
-def _parse_ramp(given: Mapping[str, Any], default: Value) -> Ramp:
+def _remaining(given: Mapping[str, Any], name: str, option: Option) -> Value:
+    """The value for tensors that a schedule does not reach: its own, or the option's default."""
+    if name not in given and option.required:
+        raise OptionError(f"needs {name!r} too, {option.allowed}, for the tensors in no block")
+    return given.get(name, option.default)
+
+
+def _parse_ramp(given: Mapping[str, Any], option: Option) -> Ramp:
     for name in given:
         if name not in _RAMP:
             raise OptionError(f"a ramp has no {name!r}{near(str(name), _RAMP)}")
@@ -158,12 +177,14 @@ def _parse_ramp(given: Mapping[str, Any], default: Value) -> Ramp:
             raise OptionError(f"a ramp's first and last must be a block's number or name, got {end!r}")
     if {type(end) for end in ends} == {int, str}:
         raise OptionError(f"a ramp's first and last must both be numbers or both be names, got {ends}")
-    return Ramp(given["start"], given["end"], given.get("elsewhere", default), *ends)
+    return Ramp(given["start"], given["end"], _remaining(given, "elsewhere", option), *ends)
 
 
 def _mix(start: Value, end: Value, share: float) -> Value:
     many = [value for value in (start, end) if isinstance(value, Sequence)]
     if not many:
         return (1 - share) * start + share * end
-    pairs = zip(*(value if isinstance(value, Sequence) else [value] * len(many[0]) for value in (start, end)), strict=True)
-    return [(1 - share) * a + share * b for a, b in pairs]
+    each = [value if isinstance(value, Sequence) else [value] * len(many[0]) for value in (start, end)]
+    if len(each[0]) != len(each[1]):
+        raise OptionError(f"a ramp must begin and end with as many numbers, got {len(each[0])} and {len(each[1])}")
+    return [_mix(*pair, share) for pair in zip(*each, strict=True)]

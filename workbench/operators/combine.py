@@ -1,25 +1,134 @@
-"""Sums of deltas: what several models learned, put together on their common base."""
+"""Sums of deltas: what several models learned, made sparse or not, put together on their common base."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from workbench.merge import PerModel, Range, operator
+import torch
+
+from workbench.merge import Flag, OneOf, PerModel, Random, Range, operator
+from workbench.operators import sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
+_PIECE = 1 << 18  # elements worked on at once: they stay in the cache, and need no memory to speak of
+_TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
+_DARE = "Yu et al. 2023, arXiv:2311.03099, section 3"
 
-@operator(scope=Scope.ELEMENT, keys="base", source="Ilharco et al. 2023, arXiv:2212.04089, section 2")
-def task_arithmetic(
+Density = Annotated[float, Range(0, 1, 0.01, "share of each delta that is kept", per_block=True)]
+Weighting = Annotated[PerModel[float], Range(-2, 2, 0.05, "how much of each delta", per_block=True)]
+Sign = Annotated[Literal["total", "frequency"], OneOf("what votes on the sign of an element: the deltas' sum, or one vote each")]
+
+
+def _scope(prune: str, **_: Any) -> Scope:
+    return Scope.TENSOR if prune == "magnitude" else Scope.ELEMENT
+
+
+@operator(scope=_scope, keys="base", source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}")
+def delta_merge(
     base: Weight,
     models: Deltas,
     *,
-    weights: Annotated[PerModel[float], Range(-2, 2, 0.05, "how much of each delta is added", per_block=True)] = 1.0,
+    prune: Annotated[
+        Literal["magnitude", "none", "random"], OneOf("which elements of a delta are kept: the largest, all, or some at random")
+    ] = "magnitude",
+    combine: Annotated[
+        Literal["disjoint", "sum", "mean"], OneOf("how deltas meet: the mean of those that agree in sign, their sum, their mean")
+    ] = "disjoint",
+    density: Density = 0.5,
+    weights: Weighting = 1.0,
+    majority_sign: Sign = "total",
+    rescale: Annotated[bool | None, Flag("divide what is kept by the density; None: if it was chosen at random")] = None,
+    random: Random = Random(),
 ) -> Weight:
+    """Prune each delta, weight it, combine them, and add the result to the base.
+
+    Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
+    A model that lacks a tensor has a delta of zeros, which counts in the mean, and in the disjoint mean has no say.
+    """
+    keeps = [_keep(prune, delta, density, random, i) for i, delta in enumerate(models)]
+    rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
+    scale = 1 / density if rescaled else 1.0
+    flat = [delta.reshape(-1) for delta in models]
+    result = base.clone(memory_format=torch.contiguous_format)
+    for start in range(0, base.numel(), _PIECE):
+        place = slice(start, start + _PIECE)
+        kept = [keep(delta[place], place) * (weight * scale) for keep, delta, weight in zip(keeps, flat, weights, strict=True)]
+        result.view(-1)[place] += _combined(combine, kept, majority_sign)
+    return result
+
+
+def _keep(prune: str, delta: torch.Tensor, density: float, random: Random, model: int) -> sparsify.Keep:
+    if prune == "magnitude":
+        return sparsify.largest(delta, density)
+    if prune == "random":
+        return sparsify.random(lambda: random.uniform(delta, model), density)
+    return sparsify.everything
+
+
+def _combined(combine: str, deltas: list[torch.Tensor], majority_sign: str) -> torch.Tensor:
+    if combine == "disjoint":
+        return _disjoint_mean(deltas, majority_sign)
+    total = sum(deltas[1:], start=deltas[0])
+    return total / len(deltas) if combine == "mean" else total
+
+
+def _disjoint_mean(deltas: list[torch.Tensor], majority_sign: str) -> torch.Tensor:
+    """The mean of the deltas whose sign is the elected one; a tied vote elects plus, as in MergeFlux and PEFT."""
+    votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
+    elected = (sum(votes[1:], start=votes[0]) >= 0) * 2.0 - 1
+    agreeing = [delta.where(delta * elected > 0, 0) for delta in deltas]
+    count = sum(delta != 0 for delta in agreeing)
+    return sum(agreeing[1:], start=agreeing[0]) / count.clamp_(min=1)
+
+
+@operator(scope=Scope.ELEMENT, keys="base", source="Ilharco et al. 2023, arXiv:2212.04089, section 2")
+def task_arithmetic(base: Weight, models: Deltas, *, weights: Weighting = 1.0) -> Weight:
     """Add what each model learned to the base: base + sum of weight * (model - base).
 
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     """
-    result = base.clone()
-    for delta, weight in zip(models, weights, strict=True):
-        result.add_(delta, alpha=weight)
-    return result
+    return delta_merge.function(base, models, prune="none", combine="sum", weights=weights)
+
+
+@operator(scope=Scope.TENSOR, keys="base", source=_TIES)
+def ties(base: Weight, models: Deltas, *, density: Density = 0.5, weights: Weighting = 1.0, majority_sign: Sign = "total") -> Weight:
+    """Keep each model's largest changes; average those that agree in sign.
+
+    Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
+    """
+    return delta_merge.function(base, models, density=density, weights=weights, majority_sign=majority_sign)
+
+
+@operator(scope=Scope.TENSOR, keys="base", source=f"{_TIES}, trimming only; PEFT's magnitude_prune")
+def magnitude_prune(base: Weight, models: Deltas, *, density: Density = 0.5, weights: Weighting = 1.0) -> Weight:
+    """Keep each model's largest changes; add them up.
+
+    Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
+    """
+    return delta_merge.function(base, models, combine="sum", density=density, weights=weights)
+
+
+@operator(scope=Scope.ELEMENT, keys="base", source=_DARE)
+def dare_linear(base: Weight, models: Deltas, *, density: Density = 0.5, weights: Weighting = 1.0, random: Random = Random()) -> Weight:
+    """Drop changes at random and scale up the rest; add them up.
+
+    Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
+    """
+    return delta_merge.function(base, models, prune="random", combine="sum", density=density, weights=weights, random=random)
+
+
+@operator(scope=Scope.ELEMENT, keys="base", source=f"{_DARE}, combined as in TIES")
+def dare_ties(
+    base: Weight,
+    models: Deltas,
+    *,
+    density: Density = 0.5,
+    weights: Weighting = 1.0,
+    majority_sign: Sign = "total",
+    random: Random = Random(),
+) -> Weight:
+    """Drop changes at random and scale up the rest; average those that agree in sign.
+
+    Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
+    """
+    return delta_merge.function(base, models, prune="random", density=density, weights=weights, majority_sign=majority_sign, random=random)

@@ -1,0 +1,91 @@
+"""Where the numbers of a vector option come from: a mapping that names its source, resolved before the first tensor is read.
+
+A source is a function decorated with `source`, called by its own name and given the mapping as its arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from workbench.errors import OptionError
+
+Numbers = Sequence[float] | Sequence[tuple[float, float]]  # by index; or points of a curve: frequency from 0 to 1, value
+registry: dict[str, Callable[..., Numbers]] = {}
+
+_LENGTH = 256  # of a random vector: the FFT merge's hypernetwork gives as many
+
+
+def source(function: Callable[..., Numbers]) -> Callable[..., Numbers]:
+    """Register a source: `{NAME: value, other: argument}` is resolved by calling `NAME(NAME=value, other=argument)`.
+
+    It raises OptionError, without the option's name, for arguments that make no sense.
+    """
+    registry[function.__name__] = function
+    return function
+
+
+def resolve(value: Any) -> Any:
+    """The numbers that a vector option's value stands for; a vector is its own. Raises OptionError."""
+    return _find(value)(**value) if isinstance(value, Mapping) else value
+
+
+def complaint(given: Mapping[str, Any]) -> str | None:
+    """What is wrong with a mapping as a source, judged by calling it; None when nothing is."""
+    try:
+        resolve(given)
+    except OptionError as error:
+        return str(error)
+    return None
+
+
+def _find(given: Mapping[str, Any]) -> Callable[..., Numbers]:
+    for name, function in registry.items():
+        if name in given:
+            try:
+                inspect.signature(function).bind(**given)
+            except TypeError:
+                continue
+            return function
+    told = ", ".join(f"{{{', '.join(inspect.signature(function).parameters)}}}" for function in registry.values())
+    raise OptionError(f"that is no known source; there are {told}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@source
+def constant(constant: float) -> Numbers:
+    """One number for all."""
+    if not _is_number(constant):
+        raise OptionError(f"constant must be a finite number, got {constant!r}")
+    return [float(constant)]
+
+
+@source
+def seed(seed: int) -> Numbers:
+    """256 random numbers, uniform from -1 to 1, the range of the hypernetwork they stand in for."""
+    import numpy as np
+
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise OptionError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
+    return np.random.Generator(np.random.Philox(key=seed)).uniform(-1, 1, _LENGTH).tolist()
+
+
+@source
+def curve(curve: Sequence[Sequence[float]]) -> Numbers:
+    """Points (frequency, value), linear between: frequency 0 is the mean, 1 the highest there is."""
+    points = [tuple(point) if isinstance(point, Sequence) and not isinstance(point, str) else point for point in _listed(curve)]
+    if not points or not all(isinstance(point, tuple) and len(point) == 2 and all(map(_is_number, point)) for point in points):
+        raise OptionError(f"curve must be a list of points [frequency, value], got {curve!r}")
+    frequencies = [frequency for frequency, _ in points]
+    if frequencies != sorted(set(frequencies)) or not 0 <= frequencies[0] <= frequencies[-1] <= 1:
+        raise OptionError(f"a curve's frequencies must rise within [0, 1], got {frequencies}")
+    return points * 2 if len(points) == 1 else points  # two numbers alone would be a vector
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []

@@ -1,0 +1,79 @@
+"""Methods that take each element, or each column, from one of the models, rather than mix all alike."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+
+from workbench.merge import Missing, Range, operator
+from workbench.tensors import Scope, Weight
+
+_LOSSLESSMIX = "recoilme/losslessmix"
+_ANCHORS_VAE = ({"component": "vae", "take": "anchor"},)
+_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+
+Alpha = Annotated[float, Range(0.01, 10, 0.01, "scale of `first` in the distance to the anchor", per_block=True)]
+Beta = Annotated[float, Range(0.01, 10, 0.01, "scale of `second` in the distance to the anchor", per_block=True)]
+
+
+@operator(scope=Scope.ELEMENT, keys="union", missing=Missing.CANDIDATE, rules=_ANCHORS_VAE, source=f"{_LOSSLESSMIX}, losslessmix.py")
+def nearest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0, beta: Beta = 1.0) -> Weight:
+    """Take, element by element, the value of `first` or `second` that lies nearer to `anchor`.
+
+    Second where |anchor - alpha * first| > |anchor - beta * second|, else first. The values are taken unscaled.
+    Shapes: all three and the result are of one shape.
+    """
+    return torch.where(_first_is_farther(anchor, first, second, alpha, beta), second, first)
+
+
+@operator(
+    scope=Scope.ELEMENT, keys="union", missing=Missing.CANDIDATE, rules=_ANCHORS_VAE, source=f"{_LOSSLESSMIX}, losslessmix.py, --maxdiff"
+)
+def farthest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0, beta: Beta = 1.0) -> Weight:
+    """Take, element by element, the value of `first` or `second` that lies farther from `anchor`.
+
+    First where |anchor - alpha * first| > |anchor - beta * second|, else second. The values are taken unscaled.
+    Shapes: all three and the result are of one shape.
+    """
+    return torch.where(_first_is_farther(anchor, first, second, alpha, beta), first, second)
+
+
+def _first_is_farther(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
+    return (anchor - alpha * first).abs_() > (anchor - beta * second).abs_()
+
+
+@operator(
+    scope=Scope.TENSOR,
+    keys="a",
+    rules=[{"component": component, "take": "a"} for component in ("vae", *_TEXT_ENCODERS)],
+    source=f"{_LOSSLESSMIX}, weightedsim.py; what differs: docs/decisions/0005",
+)
+def weighted_similarity(
+    a: Weight,
+    b: Weight,
+    *,
+    share: Annotated[float, Range(0, 1, 0.05, "how much `a` gives way: at 1 all is `b`", per_block=True)] = 0.5,
+) -> Weight:
+    """Keep `a` where the two models' columns are alike, and turn to `b` where they differ.
+
+    A column (dimension 0 at one place of the others) has the weight k = clip(s - share, 0, 1) of `a` and 1 - k of `b`; s is
+    the cosine of the two columns, on a scale from 0 to 1 between the tensor's 1st and 99th percentile. Where nothing can be
+    told apart (fewer than two dimensions, or all columns equally alike), `a` has 1 - share.
+    Shapes: both and the result are of one shape.
+    """
+    weight = 1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(a, b, share)
+    return a * weight + b * (1 - weight)
+
+
+def _likeness(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor | float:
+    """The weight of `a` for every column, or one number when the columns cannot be told apart."""
+    similarity = torch.cosine_similarity(a, b, dim=0)
+    ordered = similarity.reshape(-1).sort().values
+    # the 1st percentile of all, and the 99th of those above it: where the original cuts
+    low = math.ceil((ordered.numel() - 1) / 100)
+    high = low + 99 * (ordered.numel() - 1 - low) // 100
+    if not ordered[low] < ordered[high]:
+        return 1 - share
+    return ((similarity - ordered[low]) / (ordered[high] - ordered[low]) - share).clamp_(0, 1)

@@ -1,0 +1,46 @@
+"""Which elements of a delta are kept. Pure functions; the methods that use them are in `combine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Keep = Callable[[torch.Tensor, slice], torch.Tensor]  # a piece of a delta laid flat, and where it lies -> what is kept of it
+
+
+def everything(piece: torch.Tensor, place: slice) -> torch.Tensor:
+    """Every element."""
+    return piece
+
+
+def nothing(piece: torch.Tensor, place: slice) -> torch.Tensor:
+    """No element."""
+    return torch.zeros_like(piece)
+
+
+def largest(delta: torch.Tensor, density: float) -> Keep:
+    """The k = int(density * numel) elements of largest magnitude, and those that tie with the smallest of them."""
+    count = int(density * delta.numel())
+    if count in (0, delta.numel()):
+        return everything if count else nothing
+    smallest = _kth_largest(delta.abs(), count)
+    return lambda piece, place: piece.where(piece.abs() >= smallest, 0)
+
+
+def random(uniform: Callable[[], torch.Tensor], density: float) -> Keep:
+    """Each element with probability `density`: where its uniform number is below it."""
+    if density in (0, 1):
+        return everything if density else nothing
+    numbers = uniform().reshape(-1)
+    return lambda piece, place: piece.where(numbers[place] < density, 0)
+
+
+def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:
+    """The k-th largest of magnitudes, found without sorting; on the CPU their order is lost."""
+    place = magnitudes.numel() - k
+    if magnitudes.device.type != "cpu":
+        return magnitudes.reshape(-1).kthvalue(place + 1).values.item()
+    values = magnitudes.reshape(-1).numpy()
+    values.partition(place)
+    return float(values[place])
