@@ -8,14 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
-
 from benchmarks.models import sd15_tensors, write_noise
+from benchmarks.processes import run_python
 
 _CHUNK = 4 << 20
 _RECIPE = """workbench: 1
@@ -42,31 +39,12 @@ def floor(inputs: list[Path], out: Path) -> float:
 def merge(folder: Path, out: Path, cache: Path) -> tuple[float, float]:
     """Seconds of the whole `workbench merge` process to a new file, and the peak of its anonymous memory in MB."""
     out.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out)]
-    began, peak = time.monotonic(), 0
-    process = psutil.Popen(command, env={**os.environ, "XDG_CACHE_HOME": str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while process.poll() is None:
-        peak = max(peak, _anonymous(process.pid))
-        time.sleep(0.02)
-    if process.returncode:
-        raise SystemExit(process.stderr.read().decode())
-    return time.monotonic() - began, peak / 1e3
+    return run_python(["-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out)], XDG_CACHE_HOME=str(cache))
 
 
 def starting_torch() -> float:
     """Seconds of a process that does nothing but import torch."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import torch"], check=True)
-    return time.monotonic() - began
-
-
-def _anonymous(pid: int) -> int:
-    """The process's anonymous memory in kB, as Linux counts it; mapped files are not in it."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+    return run_python(["-c", "import torch"])[0]
 
 
 def main() -> None:

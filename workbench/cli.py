@@ -6,13 +6,14 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from workbench.errors import WorkbenchError
 from workbench.family.commands import app as family
 from workbench.places import NOTEBOOKS, ROOT
+from workbench.tensors import SavedDtype
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
 app.add_typer(family, name="family")
@@ -22,9 +23,7 @@ app.add_typer(family, name="family")
 def merge(
     recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None, typer.Option(help="Of the result; by default as the recipe says.")
-    ] = None,
+    dtype: Annotated[SavedDtype | None, typer.Option(help="Of the result; by default as the recipe says.")] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default the cores, at most 8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,

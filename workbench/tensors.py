@@ -9,7 +9,7 @@ import enum
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,9 @@ _DTYPES = {
 }
 _CODES = {name: code for code, (name, _) in _DTYPES.items()}
 DTYPE_CODES = tuple(_DTYPES)
+
+SavedDtype = Literal["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]  # what a result can be rounded to
+Precision = Literal["float32", "float64"]  # what is calculated in
 
 
 def dtype_code(dtype: torch.dtype | str) -> str:
@@ -129,6 +132,22 @@ def cut(tensor: torch.Tensor, part: Part) -> torch.Tensor:
     if isinstance(part, Flat):
         return tensor.reshape(-1)[part.start : part.stop]
     return tensor[part.start : part.stop]
+
+
+def rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Each value rounded to the nearest of `dtype`, on the CPU. In float8 what lies beyond the largest becomes the largest."""
+    limit = largest(dtype)
+    if limit is not None and tensor.dtype != dtype:
+        wide = tensor if tensor.element_size() > 1 else tensor.float()  # torch has no arithmetic in float8
+        tensor = wide.clamp(-limit, limit)
+    return tensor.to("cpu", dtype)
+
+
+def largest(dtype: torch.dtype) -> float | None:
+    """The largest value of a dtype that saturates; None for one that has infinity beyond it."""
+    import torch
+
+    return torch.finfo(dtype).max if dtype in (torch.float8_e4m3fn, torch.float8_e5m2) else None
 
 
 class Scope(enum.IntEnum):

@@ -61,7 +61,7 @@ def export(checkpoint: wb.Checkpoint, path: Path, **options: object) -> None:
         ({"threads": True}, "got True"),
         ({"threads": 2.0}, r"got 2\.0"),
         ({"threads": "2"}, "got '2'"),
-        ({"dtype": "fp16"}, "dtype must be one of 'float32', 'float16', 'bfloat16', got 'fp16'"),
+        ({"dtype": "fp16"}, "dtype must be one of 'float32', 'float16', 'bfloat16', 'float8_e4m3fn', 'float8_e5m2', got 'fp16'"),
         ({"dtype": torch.int64}, "got 'int64'"),
         ({"dtype": float}, "dtype must be one of"),
         ({"device": "banana"}, "device 'banana' is not to be had here"),

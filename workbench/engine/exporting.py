@@ -21,7 +21,7 @@ from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.writing import replacing, safetensors_header, write_at
 from workbench.engine.header import metadata
 from workbench.engine.parts import Job, jobs
-from workbench.engine.streaming import NonFinite, stream
+from workbench.engine.streaming import Findings, stream
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning
 from workbench.merge import Merge
 from workbench.merge.node import DTYPES
@@ -72,11 +72,12 @@ def export(
 ) -> Exported:
     """Write a checkpoint as a safetensors file, tensor by tensor.
 
-    `dtype` is float32, float16 or bfloat16 (integers and markers keep theirs); by default each tensor has the dtype that
-    `checkpoint.info` says. Memory is bounded by the largest tensor times `threads` (default: the cores, at most 8), and the
-    bytes do not depend on their number. The recipe and the parents' sha256 go into the header. NaN or infinity in an input
-    is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an error, and ExportError if
-    the file cannot be written; then, as at Ctrl-C, nothing is left behind and an older file is as it was.
+    `dtype` is float32, float16, bfloat16, float8_e4m3fn or float8_e5m2 (integers and markers keep theirs); by default each
+    tensor has the dtype that `checkpoint.info` says. Values are rounded to the nearest; what lies beyond the largest of float8
+    becomes that, with a warning of how many. Memory is bounded by half a gigabyte, or by the largest tensor, and the bytes do not
+    depend on `threads` (default: the cores, at most 8). The recipe and the parents' sha256 go into the header. NaN or infinity
+    in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an error, and
+    ExportError if the file cannot be written; then, as at Ctrl-C, nothing is left behind and an older file is as it was.
     """
     if not isinstance(checkpoint, Checkpoint):
         raise ExportError(f"export takes a checkpoint (see workbench.open), got {checkpoint!r}")
@@ -86,9 +87,9 @@ def export(
     threads = _check_arguments(path, dtype, threads)
     _check_target(path, checkpoint, overwrite)
     _check_sources(path, checkpoint)
-    findings = preflight(checkpoint)
-    findings.raise_errors()
-    for text in findings.warnings:
+    judged = preflight(checkpoint)
+    judged.raise_errors()
+    for text in judged.warnings:
         warnings.warn(text, MergeWarning, stacklevel=2)
     precision = "float32"
     if isinstance(checkpoint, Merge):
@@ -99,11 +100,11 @@ def export(
         infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
         if checkpoint.structure.scaled:
             raise ExportError(f"{path}: the fp8 weights are scaled, and their scales are not understood; copy them without dtype")
-    nonfinite = NonFinite(strict)
+    findings = Findings(strict)
     with _hashing(checkpoint.sources() if isinstance(checkpoint, Merge) else ()) as hashes:
         _check_device(path, device)
-        _write(checkpoint, path, infos, Calculation(precision, device, nonfinite.found), hashes, threads, progress)
-    for text in nonfinite.texts():
+        _write(checkpoint, path, infos, Calculation(precision, device, findings.nonfinite), findings, hashes, threads, progress)
+    for text in findings.texts():
         warnings.warn(text, NonFiniteWarning, stacklevel=2)
     return Exported(path, path.stat().st_size, time.monotonic() - began)
 
@@ -120,7 +121,14 @@ def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
 
 
 def _write(
-    checkpoint: Checkpoint, path: Path, infos: Infos, calculation: Calculation, hashes: Hashes, threads: int, progress: bool
+    checkpoint: Checkpoint,
+    path: Path,
+    infos: Infos,
+    calculation: Calculation,
+    findings: Findings,
+    hashes: Hashes,
+    threads: int,
+    progress: bool,
 ) -> None:
     # every sha256 has the same length, so the size of the header is known before they are
     header, begins = safetensors_header(infos, metadata(checkpoint, path, {file: f"{i:064}" for i, file in enumerate(hashes)}))
@@ -135,7 +143,7 @@ def _write(
                 write_at(file.fileno(), data, begins[job.key] + first * job.info.itemsize)
 
             work = jobs(checkpoint, [(key, infos[key]) for key in begins])
-            stream(checkpoint, work, calculation, write, threads=threads, progress=progress)
+            stream(checkpoint, work, calculation, findings, write, threads=threads, progress=progress)
             known = {file: hashed.result() for file, hashed in hashes.items()}
             _check_sources(path, checkpoint)
             final, _ = safetensors_header(infos, metadata(checkpoint, path, known), len(header))

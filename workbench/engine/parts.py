@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
+from workbench.merge import Merge
 from workbench.tensors import Flat, Part, Rows, Scope, TensorInfo, elements
 
+_ITEMSIZE = 4  # bytes of float32
 ELEMENTS = 1 << 18  # of one part, 1 MiB in float32: it stays in the cache, and its memory is used again
 
 
@@ -18,6 +20,7 @@ class Job:
     key: str
     part: Part
     info: TensorInfo
+    held: int  # bytes that computing it takes, about
 
     @property
     def nbytes(self) -> int:
@@ -27,10 +30,20 @@ class Job:
 
 def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Iterator[Job]:
     """The parts of every tensor in order; they depend on nothing but shapes and scope, and so never on threads."""
+    tensors = _at_once(checkpoint)
     for key, info in infos:
         scope = Scope.ELEMENT if checkpoint.origin(key) else checkpoint.scope
         for part in _cut(info, scope):
-            yield Job(key, part, info)
+            first, last = elements(part, info.shape)
+            yield Job(key, part, info, tensors * (last - first) * _ITEMSIZE)
+
+
+def _at_once(checkpoint: Checkpoint) -> int:
+    """How many tensors are in memory at once when one is computed: inputs, the result, and one to work with."""
+    if not isinstance(checkpoint, Merge):
+        return 1
+    inputs = checkpoint.call.inputs
+    return max(len(inputs) + 2, *(i + _at_once(model) for i, model in enumerate(inputs)))
 
 
 def _cut(info: TensorInfo, scope: Scope) -> Iterator[Part]:

@@ -3,41 +3,69 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.engine.parts import Job
 from workbench.errors import NonFiniteError
-from workbench.tensors import Calculation
+from workbench.tensors import Calculation, largest, rounded
 
 if TYPE_CHECKING:
     import torch
 
 _RESULT = "the result"
+_LIMIT = 512 << 20  # bytes of tensors that are computed at once
 _GLANCE = 0.1  # seconds between two looks at the progress
 
 
+class _Memory:
+    """Lets as many jobs run at once as a limit in bytes allows, and a larger one alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used, self._freed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def held(self, nbytes: int) -> Iterator[None]:
+        with self._freed:
+            self._freed.wait_for(lambda: not self._used or self._used + nbytes <= self._limit)
+            self._used += nbytes
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._used -= nbytes
+                self._freed.notify_all()
+
+
 @dataclass(frozen=True)
-class NonFinite:
-    """Collects where NaN and infinity were found; with `strict` the first one is an error."""
+class Findings:
+    """Collects where NaN and infinity were found (with `strict` the first is an error), and how many values saturated."""
 
     strict: bool
     places: dict[tuple[str, str], None] = field(default_factory=dict)
+    saturated: Counter[str] = field(default_factory=Counter)
 
-    def found(self, model: str, key: str) -> None:
+    def nonfinite(self, model: str, key: str) -> None:
         if self.strict:
             raise NonFiniteError(f"{model}: {key!r} {_told(model)}, or export without strict")
         self.places[model, key] = None
 
     def texts(self) -> Iterator[str]:
-        """One sentence for each model."""
+        """One sentence for each model, and one for what saturated."""
         for model in dict.fromkeys(model for model, _ in self.places):
-            keys = [key for name, key in self.places if name == model]
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            yield f"{model}: {', '.join(map(repr, keys[:3]))}{more} {_told(model)}"
+            yield f"{model}: {_listed([key for name, key in self.places if name == model])} {_told(model)}"
+        if keys := [key for key, count in self.saturated.items() if count]:
+            beyond = f"{self.saturated.total()} values of {_listed(sorted(keys))} lie beyond the largest of its dtype, and were set to it"
+            yield f"{_RESULT}: {beyond}; choose dtype float16, bfloat16 or float32 to keep them"
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(map(repr, keys[:3])) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def _told(model: str) -> str:
@@ -50,6 +78,7 @@ def stream(
     checkpoint: Checkpoint,
     work: Iterable[Job],
     calculation: Calculation,
+    findings: Findings,
     write: Callable[[Job, memoryview], None],
     *,
     threads: int,
@@ -67,6 +96,7 @@ def stream(
     total = sum(job.nbytes for job in work)
     stop, waiting, lock, written, latest = threading.Event(), iter(work), threading.Lock(), 0, ""
     intra = torch.get_num_threads()
+    memory = _Memory(_LIMIT)
 
     def worker() -> None:
         nonlocal written, latest
@@ -76,9 +106,12 @@ def stream(
                 job = next(waiting, None)
             if job is None:
                 return
-            write(job, _bytes(_compute(checkpoint, job, calculation)))
+            with memory.held(job.held):
+                result, beyond = _compute(checkpoint, job, calculation)
+                write(job, _bytes(result))
             with lock:
                 written, latest = written + job.nbytes, job.key
+                findings.saturated[job.key] += beyond
 
     try:
         # a short export shows no bar
@@ -114,8 +147,8 @@ def _keep_freed_memory() -> None:
     torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
 
 
-def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> torch.Tensor:
-    """One part of the result, as it goes into the file."""
+def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> tuple[torch.Tensor, int]:
+    """One part of the result, as it goes into the file, and how many of its values saturated."""
     origin = checkpoint.origin(job.key)
     if origin is not None:
         holder, name = origin
@@ -123,10 +156,11 @@ def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> torc
         calculation.watch(holder.name, name, tensor)
     else:
         tensor = checkpoint.calculate(job.key, job.part, calculation)
-    rounded = tensor.to("cpu", job.info.dtype)
-    if rounded.dtype != tensor.dtype and rounded.element_size() < 4:  # beyond float16 lies infinity
-        calculation.watch(_RESULT, job.key, rounded)
-    return rounded
+    result = rounded(tensor, job.info.dtype)
+    if result.dtype != tensor.dtype and result.element_size() < 4:  # beyond float16 lies infinity
+        calculation.watch(_RESULT, job.key, result)
+    limit = largest(result.dtype)
+    return result, 0 if limit is None else int((tensor.to(calculation.dtype).abs() > limit).sum())
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

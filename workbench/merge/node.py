@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
@@ -17,14 +17,14 @@ from workbench.merge.call import Call
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
 from workbench.merge.plan import Entry, Plan, plan_merge
 from workbench.merge.rules import Rule
-from workbench.tensors import Calculation, Part, TensorInfo, narrowed, widened
+from workbench.tensors import Calculation, Part, Precision, SavedDtype, TensorInfo, narrowed, rounded, widened
 
 if TYPE_CHECKING:
     import torch
 
 
-PRECISIONS = ("float32", "float64")
-DTYPES = (None, "float32", "float16", "bfloat16")
+PRECISIONS = get_args(Precision)
+DTYPES = (None, *get_args(SavedDtype))
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Merge(Checkpoint):
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)
         if origin is None:
-            return self.calculate(key, part, Calculation(self.settings.precision)).to(self.info(key).dtype)
+            return rounded(self.calculate(key, part, Calculation(self.settings.precision)), self.info(key).dtype)
         holder, name = origin
-        return holder.read(name, part).to(self.info(key).dtype)
+        return rounded(holder.read(name, part), self.info(key).dtype)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         entry = self.entry(key)

@@ -22,17 +22,21 @@ class Problem:
     holder: str
 
     def text(self, key: str) -> str:
-        return f"{key!r} {self.said}; {self.mend({'match': key})}"
+        return f"{key!r} {self.said}; {mending({'match': key}, self.holder)}"
 
-    def mend(self, which: Mapping[str, str]) -> str:
-        """The rules that would mend it for the tensors that `which` describes."""
-        spelled = ", ".join(f"{name}: {value!r}" for name, value in which.items())
-        return f"add the rule {{{spelled}, take: {self.holder!r}}}, or {{{spelled}, skip: true}}"
+
+def mending(which: Mapping[str, str], holder: str) -> str:
+    """The rules that would decide otherwise for the tensors that `which` describes; `holder` is a slot that has them."""
+    spelled = ", ".join(f"{name}: {value!r}" for name, value in which.items())
+    return f"add the rule {{{spelled}, take: {holder!r}}}, or {{{spelled}, skip: true}}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of the result. `names` has its name in each model, or None; `take` is the model it comes from untouched."""
+    """One tensor of the result. `names` has its name in each model, or None.
+
+    `take` is the model it comes from untouched, and `unasked` why, if no rule says so.
+    """
 
     key: str
     component: str
@@ -40,6 +44,7 @@ class Entry:
     info: TensorInfo
     names: tuple[str | None, ...]
     take: int | None = None
+    unasked: str | None = None
     problem: Problem | None = None
 
 
@@ -99,22 +104,24 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, own: str
     names = tuple(model.structure.by_canonical.get(structure.canonical(own)) for model in call.inputs)
     if rule and rule.skip:
         return "a rule skips it"
-    take = rule.take if rule else _marker_source(call, names)
-    if take is None and call.operator.missing is Missing.CANDIDATE and None in names:
-        take = next((i for i, name in enumerate(names) if i and name is not None), 0)
+    take, unasked = (rule.take, None) if rule else _untouched(call, names)
     if take is not None and names[take] is None:
         return f"a rule takes it from {call.names[take]}, which lacks it"
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
     info = call.inputs[source].info(names[source])  # type: ignore[arg-type]
     problem = _problem(call, names) if take is None else None
-    return Entry(key, structure.component(own), structure.block(own), info, names, take, problem)
+    return Entry(key, structure.component(own), structure.block(own), info, names, take, unasked, problem)
 
 
-def _marker_source(call: Call, names: tuple[str | None, ...]) -> int | None:
-    """The first model that holds a tensor which is no matter of arithmetic: a marker, integers, an empty tensor."""
+def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, str | None]:
+    """Which model a tensor comes from when no rule decides, and why; None when it is merged."""
     holder, held = next((i, name) for i, name in enumerate(names) if name is not None)
     info = call.inputs[holder].info(held)
-    return holder if is_marker(held) or not info.is_float or info.numel == 0 else None
+    if is_marker(held) or not info.is_float or info.numel == 0:
+        return holder, "is not a matter of arithmetic"  # a marker, integers, or empty
+    if call.operator.missing is Missing.CANDIDATE and None in names:
+        return next((i for i, name in enumerate(names) if i and name is not None), 0), "is not in every model"
+    return None, None
 
 
 def _problem(call: Call, names: tuple[str | None, ...]) -> Problem | None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, final
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import Architecture
 from workbench.errors import MergeError, OptionError
-from workbench.merge import Merge
-from workbench.merge.plan import Entry
+from workbench.merge import Merge, rules
+from workbench.merge.plan import Entry, mending
 from workbench.merge.schedules import ByBlock
 from workbench.tensors import Space
 
@@ -164,15 +164,20 @@ def _problems(merge: Merge) -> Iterator[Finding]:
     for entry in merge.plan.entries.values():
         if entry.problem:
             groups.setdefault((entry.problem.said, entry.component), []).append(entry)
-    for (said, component), entries in groups.items():
-        fellows = [entry.component for entry in merge.plan.entries.values()].count(component)
-        if len(entries) == fellows > 1:
-            which, told, each = {"component": component}, f"the whole {component} ({fellows} tensors)", ""
-        else:
-            pattern = _pattern(entries)
-            exact = sum(fnmatchcase(key, pattern) for key in merge.plan.entries) == len(entries)
-            which, told, each = {"match": pattern if exact else entries[0].key}, _summary(entries), "" if exact else ", for each of them"
-        yield Finding("error", f"{merge.name}: {told} {said}; {entries[0].problem.mend(which)}{each}")
+    for (said, _), entries in groups.items():
+        which, told, each = _which(merge, entries)
+        yield Finding("error", f"{merge.name}: {told} {said}; {mending(which, entries[0].problem.holder)}{each}")
+
+
+def _which(merge: Merge, entries: list[Entry]) -> tuple[dict[str, str], str, str]:
+    """What a rule would have to match to mean these tensors of one component, what to call them, and an addition if it is one of many."""
+    component = entries[0].component
+    fellows = [entry.component for entry in merge.plan.entries.values()].count(component)
+    if len(entries) == fellows > 1 and len({entry.component for entry in entries}) == 1:
+        return {"component": component}, f"the whole {component} ({fellows} tensors)", ""
+    pattern = _pattern(entries)
+    exact = sum(fnmatchcase(key, pattern) for key in merge.plan.entries) == len(entries)
+    return {"match": pattern if exact else entries[0].key}, _summary(entries), "" if exact else ", for each of them"
 
 
 def _option_problems(merge: Merge) -> Iterator[Finding]:
@@ -195,16 +200,25 @@ def _option_problems(merge: Merge) -> Iterator[Finding]:
 
 
 def _answers(merge: Merge) -> Iterator[Finding]:
-    """What the operator answers by itself: tensors that some models lack, and tensors that are left out."""
-    groups: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in merge.plan.entries.values():
-        lacking = tuple(model for model, name in zip(merge.call.names, entry.names, strict=True) if name is None)
-        if lacking and entry.problem is None and entry.take is None:
-            groups.setdefault(lacking, []).append(entry)
+    """What the operator answers by itself: tensors that some models lack, that are not merged, and that are left out."""
+    groups: dict[tuple[str, str, int], list[Entry]] = {}
+    names = merge.call.names
     delta = any(slot.space is Space.DELTA for slot in merge.call.operator.inputs)
-    answer = "counts as unchanged there" if delta else "is merged from the others"
-    for lacking, entries in groups.items():
-        yield Finding("note", f"{merge.name}: {_summary(entries)} is not in {' and '.join(lacking)} and {answer}")
+    for entry in merge.plan.entries.values():
+        lacking = [model for model, name in zip(names, entry.names, strict=True) if name is None]
+        if entry.unasked:
+            answer = f"{entry.unasked} and comes untouched from {names[entry.take]}"
+        elif lacking and entry.problem is None and entry.take is None:
+            answer = f"is not in {' and '.join(lacking)} and {'counts as unchanged there' if delta else 'is merged from the others'}"
+        else:
+            continue
+        holder = next(i for i, name in enumerate(entry.names) if name is not None)
+        groups.setdefault((answer, entry.component, holder), []).append(entry)
+    for (answer, _, holder), entries in groups.items():
+        which, told, each = _which(merge, entries)
+        yield Finding(
+            "note", f"{merge.name}: {told} {answer}; to decide otherwise, {mending(which, list(merge.call.models)[holder])}{each}"
+        )
     reasons = Counter(merge.plan.left_out.values())
     for reason, count in reasons.items():
         example = next(key for key, why in merge.plan.left_out.items() if why == reason)
@@ -229,7 +243,8 @@ def _differences(merge: Merge) -> Iterator[Finding]:
 
 
 def _idle_rules(merge: Merge) -> Iterator[Finding]:
-    for rule in merge.plan.idle:
+    defaults = rules.parse(merge.call.operator.rules, merge.call)  # these are for models of any kind
+    for rule in (rule for rule in merge.plan.idle if rule not in defaults):
         which = ", ".join(f"{name}: {value!r}" for name, value in (("match", rule.match), ("component", rule.component)) if value)
         yield Finding("warning", f"{merge.name}: the rule {{{which}}} decides nothing: no tensor fits it, or an earlier rule goes first")
 

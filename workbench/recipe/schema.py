@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from workbench.tensors import Precision, SavedDtype
+
 
 class Strict(BaseModel):
     """Unknown fields are errors; nothing changes after it was made."""
@@ -44,7 +46,7 @@ Input = str | Node
 class Output(Strict):
     """How the result is written; without a dtype, each tensor in that of the first input that holds it."""
 
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    dtype: SavedDtype | None = None
 
 
 class RecipeData(Strict):
@@ -54,5 +56,5 @@ class RecipeData(Strict):
     models: Mapping[str, Model]
     merge: Node
     output: Output = Output()
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Precision = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
