@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench import operators as operators
+    from workbench.analysis import compare as compare
     from workbench.checkpoint import Checkpoint as Checkpoint
     from workbench.checkpoint import open as open
     from workbench.engine import export as export
@@ -30,6 +31,7 @@ _HOMES = {
     "Recipe": "workbench.recipe",
     "preflight": "workbench.recipe",
     "export": "workbench.engine",
+    "compare": "workbench.analysis",
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
 }
