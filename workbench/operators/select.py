@@ -54,7 +54,9 @@ def weighted_similarity(
     a: Weight,
     b: Weight,
     *,
-    share: Annotated[float, Range(0, 1, 0.05, "how much `a` gives way: at 1 all is `b`", per_block=True)] = 0.5,
+    share: Annotated[
+        float, Range(0, 1, 0.05, "how much `a` gives way; at 1 only the columns most alike keep any of it", per_block=True)
+    ] = 0.5,
 ) -> Weight:
     """Keep `a` where the two models' columns are alike, and turn to `b` where they differ.
 

@@ -1,0 +1,57 @@
+"""Which elements of a delta are kept, found without sorting, on any device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.operators import sparsify
+
+
+def kept(keep: sparsify.Keep, delta: torch.Tensor) -> torch.Tensor:
+    return keep(delta.reshape(-1), slice(0, delta.numel()))
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), st.data())
+def test_the_kth_largest_is_what_sorting_would_find(values, data):
+    magnitudes = torch.tensor(values).abs()
+    k = data.draw(st.integers(1, len(values)))
+    assert sparsify._kth_largest(magnitudes.clone(), k) == magnitudes.sort(descending=True).values[k - 1]
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), st.data())
+def test_what_is_asked_of_a_gpu_finds_the_same(values, data):
+    """There torch's kthvalue is asked for place numel - k + 1 from below."""
+    magnitudes = torch.tensor(values).abs()
+    k = data.draw(st.integers(1, len(values)))
+    by_torch = magnitudes.kthvalue(magnitudes.numel() - k + 1).values.item()
+    assert sparsify._kth_largest(magnitudes.clone(), k) == by_torch
+
+
+def test_the_delta_itself_stays_in_its_order():
+    delta = torch.tensor([3.0, -1.0, 2.0, -5.0])
+    sparsify.largest(delta, 0.5)
+    assert delta.tolist() == [3.0, -1.0, 2.0, -5.0]
+
+
+def test_more_elements_than_a_quantile_can_take():
+    delta = torch.arange(1.0, (1 << 24) + 3)
+    with pytest.raises(RuntimeError, match="too large"):
+        delta.quantile(0.5)
+    assert int(kept(sparsify.largest(delta, 0.25), delta).count_nonzero()) == int(0.25 * delta.numel())
+
+
+def test_a_share_at_random_is_about_that_share():
+    numbers = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
+    assert int(kept(sparsify.random(lambda: numbers, 0.3), torch.ones(100_000)).count_nonzero()) == pytest.approx(30_000, abs=600)
+
+
+def test_numbers_are_drawn_only_where_they_decide():
+    def never() -> torch.Tensor:
+        raise AssertionError("nothing is to be drawn")
+
+    ones = torch.ones(3)
+    assert torch.equal(kept(sparsify.random(never, 1), ones), ones)
+    assert torch.equal(kept(sparsify.random(never, 0), ones), torch.zeros(3))
