@@ -102,6 +102,9 @@ class Flat:
 Part = Rows | Flat | None
 
 
+PIECE = 1 << 18  # elements that are worked on at once, 1 MiB in float32: they stay in the cache, and their memory is used again
+
+
 def elements(part: Part, shape: Sequence[int]) -> tuple[int, int]:
     """First and one-past-last flat element of `part` in a contiguous tensor of `shape`. Raises IndexError."""
     if part is None:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from workbench.analysis.matching import Matched, listed, match, places
 from workbench.checkpoint import Checkpoint
-from workbench.engine.parts import ELEMENTS
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning
 from workbench.merge.call import unique
 from workbench.recipe import preflight
-from workbench.tensors import Flat, Scope
+from workbench.tensors import PIECE, Flat, Scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,11 +146,11 @@ def _sums(tensors: Sequence[tuple[Checkpoint, str]], done: Callable[[int], objec
 def _parts(model: Checkpoint, key: str) -> Iterator[torch.Tensor]:
     """A tensor in flat parts, always the same ones; read whole where a part would cost as much."""
     count = model.info(key).numel
-    if count <= ELEMENTS or (model.scope is not Scope.ELEMENT and model.origin(key) is None):
-        yield from model.read(key).reshape(-1).split(ELEMENTS)
+    if count <= PIECE or (model.scope is not Scope.ELEMENT and model.origin(key) is None):
+        yield from model.read(key).reshape(-1).split(PIECE)
         return
-    for start in range(0, count, ELEMENTS):
-        yield model.read(key, Flat(start, min(start + ELEMENTS, count)))
+    for start in range(0, count, PIECE):
+        yield model.read(key, Flat(start, min(start + PIECE, count)))
 
 
 def _total(values: torch.Tensor) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.architecture import Structure, structure_of
 from workbench.errors import MissingTensorError
-from workbench.tensors import Calculation, Part, Scope, Space, TensorInfo
+from workbench.tensors import PIECE, Calculation, Flat, Part, Scope, Space, TensorInfo, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
@@ -50,10 +50,22 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return ()
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
-        """What `read` gives, in the calculation's dtype and on its device; a merge gives it unrounded."""
-        tensor = self.read(key, part).to(calculation.device, calculation.dtype)
-        calculation.watch(self.name, key, tensor)
-        return tensor
+        """What `read` gives, in the calculation's dtype and on its device; a merge gives it unrounded. The caller's to keep."""
+        import torch
+
+        shape = self.info(key).shape
+        first, last = elements(part, shape)
+        if last - first <= PIECE or self.scope is not Scope.ELEMENT:
+            tensor = self.read(key, part).to(calculation.device, calculation.dtype)
+            calculation.watch(self.name, key, tensor)
+            return tensor
+        # in pieces that stay in the cache: memory that is touched for the first time costs more than all arithmetic
+        tensor = torch.empty(last - first, dtype=calculation.dtype, device=calculation.device)
+        for start in range(first, last, PIECE):
+            piece = self.read(key, Flat(start, min(start + PIECE, last)))
+            calculation.watch(self.name, key, piece)
+            tensor[start - first : start - first + PIECE] = piece
+        return tensor.reshape(part_shape(part, shape))
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         """The file's checkpoint and name that a tensor comes from untouched; None when it is calculated."""

@@ -20,13 +20,13 @@ from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.writing import replacing, safetensors_header, write_at
 from workbench.engine.header import metadata
-from workbench.engine.parts import Job, jobs
+from workbench.engine.parts import jobs
 from workbench.engine.streaming import Findings, stream
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning
 from workbench.merge import Merge
 from workbench.merge.node import DTYPES
 from workbench.recipe import preflight
-from workbench.tensors import Calculation, TensorInfo, elements
+from workbench.tensors import Calculation, TensorInfo
 
 if TYPE_CHECKING:
     import torch
@@ -138,9 +138,8 @@ def _write(
         with replacing(path) as temporary, temporary.open("r+b", buffering=0) as file:
             _reserve(file.fileno(), size)
 
-            def write(job: Job, data: memoryview) -> None:
-                first, _ = elements(job.part, job.info.shape)
-                write_at(file.fileno(), data, begins[job.key] + first * job.info.itemsize)
+            def write(key: str, first: int, data: memoryview) -> None:
+                write_at(file.fileno(), data, begins[key] + first * infos[key].itemsize)
 
             work = jobs(checkpoint, [(key, infos[key]) for key in begins])
             stream(checkpoint, work, calculation, findings, write, threads=threads, progress=progress)

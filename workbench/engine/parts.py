@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
 from workbench.merge import Merge
-from workbench.tensors import Flat, Part, Rows, Scope, TensorInfo, elements
+from workbench.tensors import PIECE, Flat, Part, Rows, Scope, TensorInfo, elements
 
 _ITEMSIZE = 4  # bytes of float32
-ELEMENTS = 1 << 18  # of one part, 1 MiB in float32: it stays in the cache, and its memory is used again
 
 
 @dataclass(frozen=True)
@@ -39,21 +38,21 @@ def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Ite
 
 
 def _at_once(checkpoint: Checkpoint) -> int:
-    """How many tensors are in memory at once when one is computed: inputs, the result, and one to work with."""
+    """How many tensors are in memory at once when one is computed: the inputs, and the result or one to work with."""
     if not isinstance(checkpoint, Merge):
         return 1
     inputs = checkpoint.call.inputs
-    return max(len(inputs) + 2, *(i + _at_once(model) for i, model in enumerate(inputs)))
+    return max(len(inputs) + 1, *(i + _at_once(model) for i, model in enumerate(inputs)))
 
 
 def _cut(info: TensorInfo, scope: Scope) -> Iterator[Part]:
-    if info.numel <= ELEMENTS or scope is Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
+    if info.numel <= PIECE or scope is Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
         yield None
     elif scope is Scope.ELEMENT:
-        for start in range(0, info.numel, ELEMENTS):
-            yield Flat(start, min(start + ELEMENTS, info.numel))
+        for start in range(0, info.numel, PIECE):
+            yield Flat(start, min(start + PIECE, info.numel))
     else:
         rows = info.shape[0]
-        step = max(1, ELEMENTS * rows // info.numel)
+        step = max(1, PIECE * rows // info.numel)
         for start in range(0, rows, step):
             yield Rows(start, min(start + step, rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 from workbench.checkpoint import Checkpoint
 from workbench.engine.parts import Job
 from workbench.errors import NonFiniteError
-from workbench.tensors import Calculation, largest, rounded
+from workbench.tensors import PIECE, Calculation, elements, largest, rounded
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,8 @@ class _Memory:
         with self._freed:
             self._freed.wait_for(lambda: not self._used or self._used + nbytes <= self._limit)
             self._used += nbytes
+        if nbytes > self._limit:
+            _give_back_freed_memory()
         try:
             yield
         finally:
@@ -79,12 +83,12 @@ def stream(
     work: Iterable[Job],
     calculation: Calculation,
     findings: Findings,
-    write: Callable[[Job, memoryview], None],
+    write: Callable[[str, int, memoryview], None],
     *,
     threads: int,
     progress: bool,
 ) -> None:
-    """Compute every job and hand its bytes to `write`, on `threads` threads.
+    """Compute every job and hand it to `write` piece by piece, on `threads` threads: tensor name, flat element, bytes.
 
     An error in any thread, or Ctrl-C, stops all of them before it is raised.
     """
@@ -107,11 +111,11 @@ def stream(
             if job is None:
                 return
             with memory.held(job.held):
-                result, beyond = _compute(checkpoint, job, calculation)
-                write(job, _bytes(result))
-            with lock:
-                written, latest = written + job.nbytes, job.key
-                findings.saturated[job.key] += beyond
+                for first, result, beyond in _compute(checkpoint, job, calculation):
+                    write(job.key, first, _bytes(result))
+                    with lock:
+                        written, latest = written + result.nbytes, job.key
+                        findings.saturated[job.key] += beyond
 
     try:
         # a short export shows no bar
@@ -147,8 +151,15 @@ def _keep_freed_memory() -> None:
     torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
 
 
-def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> tuple[torch.Tensor, int]:
-    """One part of the result, as it goes into the file, and how many of its values saturated."""
+def _give_back_freed_memory() -> None:
+    """The opposite, for a job that needs it all: glibc gives the kernel what is free. Other C libraries do as they like."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> Iterator[tuple[int, torch.Tensor, int]]:
+    """A job's result as it goes into the file, in pieces: the first element, the numbers, and how many of them saturated."""
     origin = checkpoint.origin(job.key)
     if origin is not None:
         holder, name = origin
@@ -156,11 +167,14 @@ def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> tupl
         calculation.watch(holder.name, name, tensor)
     else:
         tensor = checkpoint.calculate(job.key, job.part, calculation)
-    result = rounded(tensor, job.info.dtype)
-    if result.dtype != tensor.dtype and result.element_size() < 4:  # beyond float16 lies infinity
-        calculation.watch(_RESULT, job.key, result)
-    limit = largest(result.dtype)
-    return result, 0 if limit is None else int((tensor.to(calculation.dtype).abs() > limit).sum())
+    first, _ = elements(job.part, job.info.shape)
+    for piece in tensor.reshape(-1).split(PIECE):
+        result = rounded(piece, job.info.dtype)
+        if result.dtype != piece.dtype and result.element_size() < 4:  # beyond float16 lies infinity
+            calculation.watch(_RESULT, job.key, result)
+        limit = largest(result.dtype)
+        yield first, result, 0 if limit is None else int((piece.to(calculation.dtype).abs() > limit).sum())
+        first += piece.numel()
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -10,7 +10,7 @@ from workbench.merge import Flag, OneOf, PerModel, Random, Range, operator
 from workbench.operators import sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
-_PIECE = 1 << 18  # elements worked on at once: they stay in the cache, and need no memory to speak of
+_PIECE = 1 << 15  # elements worked on at once: all that is made of them stays in the cache
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
 _DARE = "Yu et al. 2023, arXiv:2311.03099, section 3"
 
@@ -75,10 +75,10 @@ def _combined(combine: str, deltas: list[torch.Tensor], majority_sign: str) -> t
 def _disjoint_mean(deltas: list[torch.Tensor], majority_sign: str) -> torch.Tensor:
     """The mean of the deltas whose sign is the elected one; a tied vote elects plus, as in MergeFlux and PEFT."""
     votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
-    elected = (sum(votes[1:], start=votes[0]) >= 0) * 2.0 - 1
-    agreeing = [delta.where(delta * elected > 0, 0) for delta in deltas]
-    count = sum(delta != 0 for delta in agreeing)
-    return sum(agreeing[1:], start=agreeing[0]) / count.clamp_(min=1)
+    elected = torch.where(sum(votes[1:], start=votes[0]) >= 0, 1.0, -1.0).to(deltas[0].dtype)
+    agreeing = [(delta * elected).clamp_(min=0) for delta in deltas]  # their magnitudes, and 0 for the others
+    count = sum(magnitude.sign() for magnitude in agreeing)
+    return sum(agreeing[1:], start=agreeing[0]) * elected / count.clamp_(min=1)
 
 
 @operator(scope=Scope.ELEMENT, keys="base", source="Ilharco et al. 2023, arXiv:2212.04089, section 2")

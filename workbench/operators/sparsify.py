@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch.nn.functional import hardshrink
 
 Keep = Callable[[torch.Tensor, slice], torch.Tensor]  # a piece of a delta laid flat, and where it lies -> what is kept of it
 
@@ -25,7 +26,10 @@ def largest(delta: torch.Tensor, density: float) -> Keep:
     if count in (0, delta.numel()):
         return everything if count else nothing
     smallest = _kth_largest(delta.abs(), count)
-    return lambda piece, place: piece.where(piece.abs() >= smallest, 0)
+    if smallest == 0:
+        return everything
+    below = torch.tensor(smallest, dtype=delta.dtype).nextafter(torch.zeros((), dtype=delta.dtype)).item()
+    return lambda piece, place: hardshrink(piece, below)  # in one pass: what is beyond `below` stays, all else is 0
 
 
 def random(uniform: Callable[[], torch.Tensor], density: float) -> Keep:

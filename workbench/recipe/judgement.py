@@ -216,9 +216,8 @@ def _answers(merge: Merge) -> Iterator[Finding]:
         groups.setdefault((answer, entry.component, holder), []).append(entry)
     for (answer, _, holder), entries in groups.items():
         which, told, each = _which(merge, entries)
-        yield Finding(
-            "note", f"{merge.name}: {told} {answer}; to decide otherwise, {mending(which, list(merge.call.models)[holder])}{each}"
-        )
+        other = f"; to decide otherwise, {mending(which, list(merge.call.models)[holder])}{each}" if entries[0].take is None else ""
+        yield Finding("note", f"{merge.name}: {told} {answer}{other}")
     reasons = Counter(merge.plan.left_out.values())
     for reason, count in reasons.items():
         example = next(key for key, why in merge.plan.left_out.items() if why == reason)
