@@ -1,0 +1,93 @@
+"""Results in float8: rounded to the nearest, saturated beyond the largest, and counted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from held import Held
+from hypothesis import given
+from hypothesis import strategies as st
+
+import workbench as wb
+from workbench.errors import NonFiniteWarning
+from workbench.tensors import rounded
+
+FLOAT8 = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+both = pytest.mark.parametrize(("dtype", "largest"), FLOAT8.items())
+
+
+def of(values: list[float], name: str = "a") -> Held:
+    return Held({"x": torch.tensor(values)}, name)
+
+
+def filed(folder: Path, values: list[float], name: str = "a") -> wb.Checkpoint:
+    """The same in a file, which a recipe can name."""
+    return wb.export(of(values), folder / f"{name}.safetensors", progress=False).open()
+
+
+@both
+@given(value=st.floats(width=32, allow_nan=False))
+def test_every_value_becomes_one_of_the_nearest(dtype, largest, value):
+    """Every one of the 256 codes is tried, as an independent table of what there is."""
+    codes = torch.arange(256, dtype=torch.uint8).view(getattr(torch, dtype)).double()
+    there = codes[codes.isfinite()]
+    result = rounded(torch.tensor([value]), getattr(torch, dtype)).double().item()
+    wanted = max(min(value, largest), -largest)
+    assert abs(result - wanted) == float((there - wanted).abs().min())
+
+
+@both
+def test_what_lies_beyond_is_the_largest_and_nan_stays(dtype, largest):
+    values = torch.tensor([2 * largest, -2 * largest, math.inf, -math.inf, math.nan])
+    result = rounded(values, getattr(torch, dtype)).float()
+    assert result[:4].tolist() == [largest, -largest, largest, -largest]
+    assert result[4].isnan()
+
+
+@both
+def test_the_file_has_it_and_the_warning_counts_what_saturated(dtype, largest, tmp_path):
+    a = filed(tmp_path, [1.0, 2 * largest, -3 * largest, largest])
+    merge = wb.operators.weighted_average([a, a])
+    with pytest.warns(NonFiniteWarning, match="2 values of 'x' lie beyond the largest of its dtype, and were set to it"):
+        written = wb.export(merge, tmp_path / "out.safetensors", dtype=dtype, progress=False).open()
+    assert written.info("x").dtype_name == dtype
+    assert written["x"].float().tolist() == [1.0, largest, -largest, largest]
+    assert merge.with_dtype(dtype)["x"].float().tolist() == written["x"].float().tolist()
+
+
+@both
+def test_nothing_is_said_when_nothing_saturates(dtype, largest, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wb.export(of([0.5, -largest]), tmp_path / "out.safetensors", dtype=dtype, progress=False)
+
+
+def test_values_are_counted_over_every_piece_and_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.engine.parts.PIECE", 100)
+    model = Held({f"t{i}": torch.full((1000,), 1e3) for i in range(5)}, "a")
+    with pytest.warns(NonFiniteWarning, match="5000 values of 't0', 't1', 't2' and 2 more lie beyond"):
+        wb.export(model, tmp_path / "out.safetensors", dtype="float8_e4m3fn", threads=4, progress=False)
+
+
+def test_one_float8_into_the_other_saturates_too(tmp_path):
+    model = Held({"x": torch.tensor([1024.0, 2.0]).to(torch.float8_e5m2)}, "a")
+    with pytest.warns(NonFiniteWarning, match="1 values of 'x'"):
+        written = wb.export(model, tmp_path / "out.safetensors", dtype="float8_e4m3fn", progress=False).open()
+    assert written["x"].float().tolist() == [448.0, 2.0]
+
+
+def test_a_recipe_may_ask_for_it(tmp_path):
+    merge = wb.operators.weighted_average([filed(tmp_path, [1.0, 2.0])], dtype="float8_e5m2")
+    merge.recipe.save(tmp_path / "recipe.yaml")
+    assert wb.Recipe.load(tmp_path / "recipe.yaml").build()["x"].dtype == torch.float8_e5m2
+
+
+def test_float16_overflow_names_the_tensor(tmp_path):
+    base, big = filed(tmp_path, [0.0, 0.0], "base"), filed(tmp_path, [6e4, 1.0], "big")
+    merge = wb.operators.task_arithmetic(base, [big, big])
+    with pytest.warns(NonFiniteWarning, match=r"the result: 'x' holds values that its dtype turns into NaN or infinity"):
+        wb.export(merge, tmp_path / "out.safetensors", dtype="float16", progress=False)

@@ -1,0 +1,71 @@
+"""Whole-tensor jobs share a limit of memory; a job larger than it runs alone."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from held import Held
+
+import workbench as wb
+from workbench.engine import streaming
+from workbench.engine.parts import jobs
+from workbench.tensors import PIECE, Flat, TensorInfo
+
+
+def run_together(memory: streaming._Memory, sizes: list[int]) -> int:
+    """The most bytes that were held at once by threads of these sizes, each waiting a little inside."""
+    held, most, lock = 0, 0, threading.Lock()
+
+    def work(size: int) -> None:
+        nonlocal held, most
+        with memory.held(size):
+            with lock:
+                held += size
+                most = max(most, held)
+            threading.Event().wait(0.01)
+            with lock:
+                held -= size
+
+    threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in threads)
+    return most
+
+
+def test_jobs_run_together_up_to_the_limit():
+    assert 60 <= run_together(streaming._Memory(100), [60, 40, 60, 40, 30, 70]) <= 100
+
+
+def test_a_job_beyond_the_limit_runs_alone():
+    assert run_together(streaming._Memory(100), [500, 60, 40, 500]) == 500
+
+
+def test_an_error_gives_the_memory_back():
+    memory = streaming._Memory(100)
+    with pytest.raises(ZeroDivisionError), memory.held(100):
+        1 / 0  # noqa: B018
+    assert run_together(memory, [100]) == 100
+
+
+def test_a_job_holds_its_inputs_and_its_result_in_float32():
+    shape = (4, PIECE)
+    base = Held({"x": torch.zeros(shape, dtype=torch.float16)})
+    merge = wb.operators.ties(base, [base, base])
+    (job,) = jobs(merge, [("x", TensorInfo(shape, "F16"))])
+    assert job.held == 4 * 4 * 4 * PIECE
+    nested = wb.operators.ties(base, [base, merge])
+    (job,) = jobs(nested, [("x", TensorInfo(shape, "F16"))])
+    assert job.held == (2 + 4) * 4 * 4 * PIECE
+
+
+def test_a_large_tensor_is_read_in_pieces_and_is_the_same():
+    values = torch.randn(2, PIECE, generator=torch.Generator().manual_seed(0)).half()
+    base, tuned = Held({"x": values}, "base"), Held({"x": values + 1}, "tuned")
+    merge = wb.operators.ties(base, [tuned], density=1.0)
+    assert torch.equal(merge["x"], (values.float() + ((values + 1).float() - values.float())).half())
+    assert [part for _, part in base.reads] == [Flat(0, PIECE), Flat(PIECE, 2 * PIECE)]
