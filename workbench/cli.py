@@ -29,7 +29,7 @@ def merge(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="NaN or infinity in an input is an error.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say all that preflight finds, notes too.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what the inputs are, too.")] = False,
 ) -> None:
     """Make the merge that a recipe describes."""
     import workbench as wb
@@ -39,6 +39,9 @@ def merge(
     found = wb.preflight(made)
     if verbose or dry_run:
         typer.echo(str(found))
+    else:
+        for note in found.notes:
+            typer.echo(f"note: {note}", err=True)
     if dry_run:
         found.raise_errors()
         typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
