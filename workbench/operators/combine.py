@@ -75,7 +75,7 @@ def _combined(combine: str, deltas: list[torch.Tensor], majority_sign: str) -> t
 def _disjoint_mean(deltas: list[torch.Tensor], majority_sign: str) -> torch.Tensor:
     """The mean of the deltas whose sign is the elected one; a tied vote elects plus, as in MergeFlux and PEFT."""
     votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
-    elected = torch.where(sum(votes[1:], start=votes[0]) >= 0, 1.0, -1.0).to(deltas[0].dtype)
+    elected = torch.ones_like(deltas[0]).copysign_(sum(votes[1:], start=votes[0]))
     agreeing = [(delta * elected).clamp_(min=0) for delta in deltas]  # their magnitudes, and 0 for the others
     count = sum(magnitude.sign() for magnitude in agreeing)
     return sum(agreeing[1:], start=agreeing[0]) * elected / count.clamp_(min=1)

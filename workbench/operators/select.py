@@ -13,6 +13,7 @@ from workbench.tensors import Scope, Weight
 _LOSSLESSMIX = "recoilme/losslessmix"
 _ANCHORS_VAE = ({"component": "vae", "take": "anchor"},)
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+_TINY = 1e-8  # as in torch.nn.CosineSimilarity: a column of zeros is like none
 
 Alpha = Annotated[float, Range(0.01, 10, 0.01, "scale of `first` in the distance to the anchor", per_block=True)]
 Beta = Annotated[float, Range(0.01, 10, 0.01, "scale of `second` in the distance to the anchor", per_block=True)]
@@ -66,12 +67,13 @@ def weighted_similarity(
     Shapes: both and the result are of one shape.
     """
     weight = 1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(a, b, share)
-    return a * weight + b * (1 - weight)
+    return torch.lerp(b, a, weight)
 
 
 def _likeness(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor | float:
     """The weight of `a` for every column, or one number when the columns cannot be told apart."""
-    similarity = torch.cosine_similarity(a, b, dim=0)
+    lengths = torch.linalg.vector_norm(a, dim=0) * torch.linalg.vector_norm(b, dim=0)
+    similarity = torch.linalg.vecdot(a, b, dim=0) / lengths.clamp_(min=_TINY)
     ordered = similarity.reshape(-1).sort().values
     # the 1st percentile of all, and the 99th of those above it: where the original cuts
     low = math.ceil((ordered.numel() - 1) / 100)

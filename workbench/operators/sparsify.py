@@ -37,7 +37,7 @@ def random(uniform: Callable[[], torch.Tensor], density: float) -> Keep:
     if density in (0, 1):
         return everything if density else nothing
     numbers = uniform().reshape(-1)
-    return lambda piece, place: piece.where(numbers[place] < density, 0)
+    return lambda piece, place: piece * (numbers[place] < density)
 
 
 def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:

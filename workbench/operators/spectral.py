@@ -53,7 +53,8 @@ def blend(
     step = shape[0] if 0 in dims else chunk_size or _rows_at_once(pair[0])
     for start in range(0, shape[0], step):
         blended[start : start + step] = _blend_rows(*(tensor[start : start + step] for tensor in pair), dims, *weights, mix)
-    return torch.lerp(average, blended.reshape(first.shape).where(mask == 0, average), entanglement_strength)
+    unmasked = torch.lerp(blended.reshape(first.shape), average, mask.to(dtype))  # with 0 and 1 an exact choice, and a fast one
+    return torch.lerp(average, unmasked, entanglement_strength)
 
 
 def _axes(shape: Sequence[int], over: Over, dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
