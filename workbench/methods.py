@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
-from workbench.merge.declaration import Declaration, Option
+from workbench.merge.declaration import Declaration
 from workbench.operators import registry
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
@@ -32,16 +32,10 @@ def with_methods(text: str) -> str:
 
 def _row(found: Declaration) -> str:
     inputs = ", ".join(f"[{slot.name}]" if slot.many else slot.name for slot in found.inputs)
-    options = "<br>".join(map(_option, found.options.values())) or "none"
+    told = [option.told for option in found.options.values()]
+    options = "<br>".join(f"`{written}` {what}" for written, what in told) or "none"
     cells = [f"`{found.name}({inputs})`", found.summary, options, found.source]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _option(option: Option) -> str:
-    per = [name for name, is_so in (("model", option.per_model), ("block", option.constraint.per_block)) if is_so]
-    default = "" if option.required else f"={option.default:g}" if isinstance(option.default, float) else f"={option.default!r}"
-    reach = f"; per {' and '.join(per)}" if per else ""
-    return f"`{option.name}{default}` {option.allowed}: {option.constraint.help}{reach}"
 
 
 if __name__ == "__main__":

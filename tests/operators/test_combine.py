@@ -186,13 +186,19 @@ def test_every_seed_tensor_and_model_draws_its_own():
     assert set(ops.dare_linear(base, [ones, ones])["x"].tolist()) == {0.0, 2.0, 4.0}
 
 
+def test_a_file_given_as_base_and_as_model_is_noticed(tmp_path):
+    path = wb.export(Held({"x": torch.ones(2)}), tmp_path / "base.safetensors", progress=False).path
+    (note,) = wb.preflight(ops.ties(wb.open(path), [wb.open(path)])).notes
+    assert note == "ties: base-2 is the same file as base, and so changes nothing"
+
+
 def test_an_integer_tensor_is_the_bases_and_preflight_says_so_once():
     ids = torch.arange(77).reshape(1, 77)
     base = Held({"x": torch.zeros(2), "position_ids": ids}, "base")
     merge = ops.ties(base, [Held({"x": torch.ones(2), "position_ids": ids + 1}, "m")])
     assert torch.equal(merge["position_ids"], ids)
     (note,) = wb.preflight(merge).notes
-    assert note == "ties: 'position_ids' holds no weights (it is of integers, a marker, or empty) and comes untouched from base"
+    assert note == "ties: 'position_ids' holds no weights (integers, a marker, or empty) and comes untouched from base"
 
 
 def test_a_model_without_a_tensor_did_not_change_it():

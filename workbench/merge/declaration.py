@@ -59,6 +59,14 @@ class Option:
         """The values it takes, in words: `in [0, 1]`, `one of 'total', 'frequency'`."""
         return self.constraint.allowed + (" or None" if self.optional else "")
 
+    @property
+    def told(self) -> tuple[str, str]:
+        """How it is written with its default, and what it may be and does."""
+        per = [name for name, is_so in (("model", self.per_model), ("block", self.constraint.per_block)) if is_so]
+        default = "" if self.required else f"={self.default:g}" if isinstance(self.default, float) else f"={self.default!r}"
+        reach = f"; per {' and '.join(per)}" if per else ""
+        return f"{self.name}{default}", f"{self.allowed}: {self.constraint.help}{reach}"
+
     def is_value(self, given: Any) -> bool:
         """Whether a mapping is a value of it, and not one that differs by block."""
         return isinstance(self.constraint, Vector) and isinstance(given, Mapping) and set(given) not in ({"blocks"}, {"ramp"})

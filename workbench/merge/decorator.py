@@ -39,7 +39,8 @@ class Operator:
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
-        return f"{inspect.getdoc(self.function)}\n\nSource: {self.declaration.source}"
+        options = "\n".join(f"    {written}: {what}" for written, what in (one.told for one in self.declaration.options.values()))
+        return f"{inspect.getdoc(self.function)}\n\nOptions:\n{options or '    none'}\n\nSource: {self.declaration.source}"
 
     @property
     def __signature__(self) -> inspect.Signature:

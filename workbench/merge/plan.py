@@ -118,7 +118,7 @@ def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, s
     holder, held = next((i, name) for i, name in enumerate(names) if name is not None)
     info = call.inputs[holder].info(held)
     if is_marker(held) or not info.is_float or info.numel == 0:
-        return holder, "holds no weights (it is of integers, a marker, or empty)"
+        return holder, "holds no weights (integers, a marker, or empty)"
     if call.operator.missing is Missing.CANDIDATE and None in names:
         return next((i for i, name in enumerate(names) if i and name is not None), 0), "is not in every model"
     return None, None

@@ -231,6 +231,11 @@ def _differences(merge: Merge) -> Iterator[Finding]:
     if len(set(predictions.values())) > 1:
         told = ", ".join(f"{name} predicts {kind}" for name, kind in predictions.items())
         yield Finding("warning", f"{merge.name}: {told}; the markers of the first that has them go into the result")
+    for slot in merge.call.operator.inputs:
+        for i in merge.call.slots[slot.name] if slot.space is Space.DELTA else ():
+            if (path := merge.call.inputs[i].path) is not None and path == merge.call.inputs[0].path:
+                names = merge.call.names
+                yield Finding("note", f"{merge.name}: {names[i]} is the same file as {names[0]}, and so changes nothing")
     vae = [name for name, model in inputs.items() if "vae" in model.components]
     merged = any(entry.component == "vae" and entry.take is None for entry in merge.plan.entries.values())
     if len(vae) > 1 and merged:
