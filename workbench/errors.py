@@ -47,6 +47,10 @@ class RenderError(WorkbenchError):
     """A checkpoint that the pipeline cannot hold, or a picture that cannot be made."""
 
 
+class Cancelled(WorkbenchError):
+    """Work that was given up because its result is not wanted any more."""
+
+
 class NonFiniteWarning(UserWarning):
     """NaN or infinity in an input, or values beyond the output's range."""
 

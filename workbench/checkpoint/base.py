@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,6 +16,11 @@ from workbench.tensors import PIECE, Calculation, Flat, Part, Scope, Space, Tens
 
 if TYPE_CHECKING:
     import torch
+
+
+def hashed(*parts: object) -> str:
+    """A short hash of parts that are told apart by their `repr`."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 class Checkpoint(Mapping[str, "torch.Tensor"]):
@@ -70,6 +77,16 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         """The file's checkpoint and name that a tensor comes from untouched; None when it is calculated."""
         return self, key
+
+    def fingerprint(self, key: str) -> str:
+        """Where a tensor's numbers come from: in one process, equal fingerprints mean equal numbers. Nothing is read."""
+        self.entry(key)
+        return hashed(self._identifier, key)
+
+    @cached_property
+    def _identifier(self) -> str:
+        """What tells this checkpoint from every other that holds other numbers."""
+        return uuid.uuid4().hex
 
     def entry(self, key: str) -> Any:
         """What it takes to read a tensor. Raises MissingTensorError for a name that is not there."""

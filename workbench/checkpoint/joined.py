@@ -40,6 +40,10 @@ class Joined(Checkpoint):
         holder, inner = self.entry(key)
         return holder.read(inner, part)
 
+    def fingerprint(self, key: str) -> str:
+        holder, inner = self.entry(key)
+        return holder.fingerprint(inner)
+
     def sources(self) -> tuple[Path, ...]:
         return tuple(path for holder in self._holders for path in holder.sources())
 

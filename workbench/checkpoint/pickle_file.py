@@ -8,6 +8,7 @@ import re
 import warnings
 import weakref
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -51,6 +52,10 @@ class PickleFile(Checkpoint):
         if identity(os.fstat(self._file.fileno())) != self._identity:  # what is mapped and gone would end the process
             raise CheckpointError(f"{self.path}: the file was changed after it was opened, {key!r} cannot be read; open it again")
         return cut(self._tensors[key], part).clone(memory_format=torch.contiguous_format)
+
+    @cached_property
+    def _identifier(self) -> str:
+        return f"{self.path.resolve()} {self._identity}"
 
     def sources(self) -> tuple[Path, ...]:
         return (self.path,)

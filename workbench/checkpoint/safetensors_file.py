@@ -7,6 +7,7 @@ import struct
 import threading
 import weakref
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
@@ -62,6 +63,10 @@ class SafetensorsFile(Checkpoint):
 
     def replaced(self) -> tuple[Path, ...]:
         return () if lies_at(self.path, self._identity) else (self.path,)
+
+    @cached_property
+    def _identifier(self) -> str:
+        return f"{self.path.resolve()} {self._identity}"
 
     def _read_into(self, view: memoryview, offset: int, key: str) -> None:
         while view:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final, get_args
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import is_marker
+from workbench.checkpoint.base import hashed
 from workbench.errors import MergeError, OptionError
 from workbench.merge import schedules, sources
 from workbench.merge.call import Call
@@ -92,6 +93,17 @@ class Merge(Checkpoint):
             return rounded(self.calculate(key, part, Calculation(self.settings.precision)), self.info(key).dtype)
         holder, name = origin
         return rounded(holder.read(name, part), self.info(key).dtype)
+
+    def fingerprint(self, key: str) -> str:
+        entry, settings = self.entry(key), self.settings
+        inputs = [None if name is None else model.fingerprint(name) for model, name in zip(self.call.inputs, entry.names, strict=True)]
+        if entry.take is not None:
+            return hashed(inputs[entry.take], settings.dtype)
+        operator = self.call.operator
+        options = sorted(resolve_options(self.call, entry, self._bound).items())
+        asked = (entry.key, settings.seed) if operator.asks else ()
+        # the code, not the name: in a notebook an operator may be defined anew
+        return hashed(operator.function.__code__, options, asked, settings.precision, self.info(key).code, inputs)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         entry = self.entry(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.errors import NonFiniteWarning, RenderError
+from workbench.errors import Cancelled, NonFiniteWarning, RenderError
 from workbench.render.assembly import WEIGHTED, build_pipeline, has_weights, quiet
 from workbench.render.fitting import Fitting, Plan, prediction
 from workbench.render.request import GUIDANCE, STEPS, Request
@@ -22,6 +22,8 @@ from workbench.render.samplers import DEFAULT_SAMPLER, make_sampler
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Cancel = Callable[[], bool]  # whether the work is not wanted any more
 
 _BATCH_PIXELS = {"cpu": 1 << 18}  # 64 pictures of 64x64, or one of 512x512
 _BATCH_PIXELS_GPU = 1 << 21
@@ -64,6 +66,7 @@ class Renderer:
         self._fitting = Fitting(self._pipeline)
         self._given_fallback = fallback
         self._owners: dict[str, str] = {}
+        self._held: dict[str, dict[str, object]] = {}  # part -> tensor -> what was read for it
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -81,21 +84,24 @@ class Renderer:
         """Raises RenderError when the checkpoint does not fit this pipeline; reads no tensor."""
         self._fitting.plans(checkpoint)
 
-    def load(self, checkpoint: Checkpoint, *, progress: bool = True) -> Loaded:
+    def load(self, checkpoint: Checkpoint, *, progress: bool = True, cancelled: Cancel | None = None) -> Loaded:
         """Put a checkpoint (a file or a merge, in LDM or diffusers layout) into the pipeline, one tensor at a time.
+
+        What it holds already is not read again: of a merge whose option changed for one block, that block is.
 
         The renderer keeps a copy, in its own dtype, of what `checkpoint.read` gives: a merge draws as its exported file
         would. Components that the checkpoint lacks come from the fallback, or stay; the result's `note` says so.
 
         Raises RenderError for another architecture, a missing, extra or misshapen tensor, or a component that nobody
-        supplies: all before anything is read.
+        supplies: all before anything is read. `cancelled` is asked before every tensor; once it is true, Cancelled is raised,
+        and the renderer holds nothing to draw with until the next load.
         """
         plans = self._fitting.plans(checkpoint)
         sources = {part: (checkpoint, plan) for part, plan in plans.items()} | self._lent(checkpoint, plans)
         self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
         for part, (owner, plan) in sources.items():
             self._owners.pop(part, None)
-            self._assign(owner, part, plan, progress)
+            self._assign(owner, part, plan, progress, cancelled)
             self._owners[part] = owner.name
         if "unet" in sources:
             self._schedule_changes = prediction(sources["unet"][0])
@@ -115,18 +121,22 @@ class Renderer:
         negative: str = "",
         batch_size: int | None = None,
         progress: bool = True,
+        cancelled: Cancel | None = None,
     ) -> list[Image]:
         """One RGB picture per prompt and seed, in prompt-major order.
 
         A seed gives the same noise for every model, prompt and batch size. `guidance` is the scale of classifier-free
         guidance (1 is none); `batch_size` defaults to what the device holds comfortably.
 
-        Raises RenderError when nothing is loaded, or for an argument out of range.
+        Raises RenderError when nothing is loaded, or for an argument out of range; Cancelled between two steps once
+        `cancelled` is true.
         """
         request = Request.of(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
-        return self.draw(request, batch_size=batch_size, progress=progress)
+        return self.draw(request, batch_size=batch_size, progress=progress, cancelled=cancelled)
 
-    def draw(self, request: Request, *, batch_size: int | None = None, progress: bool = True) -> list[Image]:
+    def draw(
+        self, request: Request, *, batch_size: int | None = None, progress: bool = True, cancelled: Cancel | None = None
+    ) -> list[Image]:
         """`images`, of a request that is made already."""
         if self.loaded is None:
             raise RenderError("this renderer holds no checkpoint yet: call .load(checkpoint) first")
@@ -136,7 +146,7 @@ class Renderer:
         with _bar(progress, total=len(wanted), desc=self.loaded.name, unit="picture") as bar, torch.inference_mode():
             for start in range(0, len(wanted), size):
                 batch = wanted[start : start + size]
-                pictures += self._draw_batch(batch, request)
+                pictures += self._draw_batch(batch, request, cancelled)
                 bar.update(len(batch))
         return pictures
 
@@ -164,17 +174,22 @@ class Renderer:
 
         return open_checkpoint(self.config)
 
-    def _assign(self, checkpoint: Checkpoint, part: str, plan: Plan, progress: bool) -> None:
-        """Read one component and hand it to its module: copies, so that nobody else's tensor is aliased."""
+    def _assign(self, checkpoint: Checkpoint, part: str, plan: Plan, progress: bool, cancelled: Cancel | None) -> None:
+        """Read what changed of one component and hand it to its module: copies, so that nobody else's tensor is aliased."""
+        prints = {name: (checkpoint.fingerprint(origin.key), origin) for name, origin in plan.items()}
+        held = self._held.get(part, {})
+        changed = {name: plan[name] for name, known in prints.items() if held.get(name) != known}
         state = {}
-        with _bar(progress, total=len(plan), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
-            for name, origin in plan.items():
+        with _bar(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
+            for name, origin in changed.items():
+                _go_on(cancelled)
                 value = checkpoint.read(origin.key, origin.part).detach().reshape(origin.shape)
                 state[name] = value.to(self.device, self.dtype, copy=True)
                 bar.update()
         module = getattr(self._pipeline, part)
-        module.load_state_dict(state, assign=True)
+        module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module
         module.to(self.device)  # its buffers; the parameters are there already
+        self._held[part] = prints
 
     @property
     def _batch_size(self) -> int:
@@ -185,7 +200,11 @@ class Renderer:
         width, height = (edge // self._pipeline.vae_scale_factor for edge in self.size)
         return torch.randn((1, self._pipeline.unet.config.in_channels, height, width), generator=generator)
 
-    def _draw_batch(self, batch: Sequence[tuple[str, int]], request: Request) -> list[Image]:
+    def _draw_batch(self, batch: Sequence[tuple[str, int]], request: Request, cancelled: Cancel | None) -> list[Image]:
+        def after_step(pipeline: object, step: int, time: int, values: dict[str, Any]) -> dict[str, Any]:
+            _go_on(cancelled)
+            return values
+
         generators = [torch.Generator().manual_seed(seed) for _, seed in batch]
         with quiet():
             self._pipeline.scheduler = make_sampler(request.sampler, self._schedule, **self._schedule_changes)
@@ -197,6 +216,7 @@ class Renderer:
                 latents=torch.cat([self._noise(generator) for generator in generators]).to(self.dtype),
                 generator=generators,  # samplers that add noise go on drawing from each picture's own
                 output_type="np",
+                callback_on_step_end=after_step,
             ).images
         if not np.isfinite(pixels).all():
             message = f"{self.loaded.name!r} draws pictures that are no numbers (shown black): a weight is huge or NaN"
@@ -210,6 +230,11 @@ class Renderer:
             long = [prompt for prompt in prompts if len(tokenizer(prompt).input_ids) > limit]
         if long:
             warnings.warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", stacklevel=4)
+
+
+def _go_on(cancelled: Cancel | None) -> None:
+    if cancelled is not None and cancelled():
+        raise Cancelled("the work was given up")
 
 
 def _bar(shown: bool, **options: Any) -> tqdm:
