@@ -56,6 +56,13 @@ def test_a_line_for_each_value_of_the_colour_column_in_order():
     assert len({(line.line.color, line.marker.symbol) for line in figure.data}) == 2
 
 
+def test_bars_go_as_far_as_the_spread_column_says():
+    frame = pd.DataFrame({"x": [1, 2], "y": [3.0, 4.0], "sd": [0.5, math.nan]})
+    (line,) = figures.lines(frame, x="x", y="y", spread="sd", title="t").data
+    assert line.error_y.array[0] == 0.5
+    assert not figures.lines(frame, x="x", y="y", title="t").data[0].error_y.visible
+
+
 def test_words_on_an_axis_keep_their_order_and_numbers_lie_to_scale():
     words = figures.lines(TIDY, x="block", y="cosine", colour="model", title="")
     assert (words.layout.xaxis.type, words.layout.xaxis.categoryarray) == ("category", ("IN01", "MID", "IN00"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.recipe import preflight as preflight
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
+    from workbench.render import open_grid as open_grid
     from workbench.tensors import Flat as Flat
     from workbench.tensors import Rows as Rows
 
@@ -34,6 +35,7 @@ _HOMES = {
     "compare": "workbench.analysis",
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
+    "open_grid": "workbench.render",
 }
 __all__ = ["operators", *_HOMES]
 

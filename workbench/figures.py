@@ -33,11 +33,12 @@ def lines(
     x: str,
     y: str,
     colour: str | None = None,
+    spread: str | None = None,
     title: str,
     x_title: str | None = None,
     y_title: str | None = None,
 ) -> go.Figure:
-    """A line of column `y` over column `x`, one for each value of column `colour`.
+    """A line of column `y` over column `x`, one for each value of column `colour`; `spread` is how far bars go up and down from it.
 
     Lines come in the order in which their values first appear, and so do words on the axis, such as names of blocks;
     numbers and dates lie to scale. Axes are titled with the columns' names unless told otherwise. Raises ValueError for a
@@ -45,11 +46,12 @@ def lines(
     """
     import plotly.graph_objects as go
 
-    _check_columns(frame, x, y, *([colour] if colour else []))
+    _check_columns(frame, x, y, *filter(None, [colour, spread]))
     figure = go.Figure()
     groups = frame.groupby(colour, sort=False, observed=True, dropna=False) if colour else [("", frame)]
     for index, (name, group) in enumerate(groups):
-        figure.add_scatter(x=_places(group[x]), y=group[y].to_numpy(), name=str(name), mode="lines+markers", **_stroke(index))
+        bars = {"array": group[spread].to_numpy(), "thickness": 1.2, "width": 4} if spread else {"visible": False}
+        figure.add_scatter(x=_places(group[x]), y=group[y].to_numpy(), error_y=bars, name=str(name), mode="lines+markers", **_stroke(index))
     room = _LINE * _legend_rows([line.name for line in figure.data], colour or "")
     figure.update_layout(template=_template(), title_text=title, hovermode="x unified", height=420 + room, margin_t=50 + room)
     figure.update_layout(showlegend=len(figure.data) > 1, legend_title_text=colour)

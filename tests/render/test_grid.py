@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from PIL import Image
 
 import workbench as wb
 from workbench.errors import RenderError
+from workbench.render import ParentDistance
+from workbench.render.axes import arrange
 from workbench.render.grid import Grid, ab_grid
 from workbench.render.sheet import font, wrapped
 
@@ -58,7 +63,7 @@ def test_pictures_are_the_renderers(grid, renderer, models):
 
 
 def test_an_unknown_picture_is_answered_with_what_there_is(grid):
-    with pytest.raises(RenderError, match=r"no picture of 'moon'.*models \['base', 'half'\]"):
+    with pytest.raises(RenderError, match=r"no picture of model 'moon'.*models \['base', 'half'\]"):
         grid.image("moon", PROMPTS[0], 0)
 
 
@@ -83,8 +88,8 @@ def test_shows_itself_as_png(grid):
         assert picture.size == grid.plot().size
 
 
-def test_a_grid_is_saved_only_as_png_into_a_folder_that_exists(grid, tmp_path):
-    with pytest.raises(RenderError, match=r"saved as a PNG; name it grid.png"):
+def test_a_grid_is_saved_only_as_png_or_page_into_a_folder_that_exists(grid, tmp_path):
+    with pytest.raises(RenderError, match=r"saved as a PNG or an HTML page; name it grid.png"):
         grid.save(tmp_path / "grid.jpg")
     with pytest.raises(RenderError, match=r"folder .*missing does not exist"):
         grid.save(tmp_path / "missing" / "grid.png")
@@ -94,7 +99,7 @@ def test_a_grid_is_saved_only_as_png_into_a_folder_that_exists(grid, tmp_path):
 def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_else(grid, tmp_path, monkeypatch):
     path = tmp_path / "grid.png"
     path.write_bytes(b"old")
-    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("os.fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(RenderError, match=r"grid.png: cannot be written \(No space left on device\)"):
         grid.save(path)
     assert path.read_bytes() == b"old"
@@ -140,6 +145,99 @@ def test_labels_wrap_at_spaces_and_underscores_and_never_overflow():
     assert lines[0] == "a_very_long_"
     assert lines[-1].endswith("0.5")
     assert wrapped("", face, 90) == []
+
+
+def test_steps_and_guidance_are_axes_of_a_grid(base, renderer):
+    grid = ab_grid({"base": base}, PROMPTS[:1], steps=[2, 3], guidance=[1.0, 4.0], renderer=renderer, scorers=bright)
+    frame = grid.frame()
+    assert list(zip(frame["steps"], frame["guidance"], strict=True)) == [(2, 1.0), (2, 4.0), (3, 1.0), (3, 4.0)]
+    renderer.load(base)
+    assert (
+        grid.image("base", PROMPTS[0], 0, steps=3, guidance=1.0).tobytes()
+        == renderer.images(PROMPTS[:1], steps=3, guidance=1.0)[0].tobytes()
+    )
+    sheet = np.asarray(grid.plot(x="steps", y="guidance", edge=64))
+    places = [find(sheet, np.asarray(image)) for image in grid.images]
+    assert places[0][0] == places[1][0] < places[2][0] == places[3][0]
+    assert places[0][1] == places[2][1] < places[1][1] == places[3][1]
+    assert (grid.settings()["steps"], grid.settings()["guidance"]) == ([2, 3], [1.0, 4.0])
+
+
+def test_what_is_on_no_axis_is_shown_in_panels_of_its_own(grid):
+    sheet = np.asarray(grid.plot(x="seed", y="prompt", edge=64))
+    places = [find(sheet, np.asarray(image)) for image in grid.images]
+    assert len(set(places)) == 8
+    assert max(top for _, top in places[:4]) < min(top for _, top in places[4:])
+
+
+def test_every_cell_tells_its_scores_and_their_spread_over_seeds(grid):
+    values = grid.scores["bright"][:2]
+    assert grid.note([0, 1]) == f"bright {values.mean():.2f} ± {values.std(ddof=1):.2f}".replace(" ", "\xa0")
+    assert "±" not in grid.note([0])
+
+
+def test_distance_is_taken_to_the_picture_of_the_same_prompt_and_seed(base, heart, renderer):
+    models = {"base": base, "heart": heart}
+    found = ab_grid(models, PROMPTS[:1], [0, 1], steps=2, renderer=renderer, scorers=ParentDistance("base")).frame()["from_base"]
+    assert list(found[:2]) == [0, 0]
+    assert (found[2:] > 0).all()
+    with pytest.raises(RenderError, match="no pictures of 'moon' to compare with; there are those of 'base', 'heart'"):
+        ab_grid(models, PROMPTS[:1], steps=1, renderer=renderer, scorers=ParentDistance("moon"))
+
+
+def test_labels_of_small_pictures_do_not_touch(grid):
+    sheet = grid._sheet(arrange(grid.pictures, grid.layout)[0], grid.layout, 16, "")
+    lefts = sheet._lefts
+    assert min(right - left for left, right in pairwise(lefts)) > sheet._small.getlength("seed 0")
+
+
+def test_the_page_holds_every_picture_and_asks_for_nothing_else(grid, tmp_path):
+    text = grid.save(tmp_path / "grid.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=.?(https?:)?//|@import|url\(", text)
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    shown = {Image.open(io.BytesIO(base64.b64decode(data))).tobytes() for data in found}
+    assert shown == {image.tobytes() for image in grid.images}
+    assert "bright\xa0" in text
+    (carried,) = re.findall(r"id=workbench>(.*?)</script>", text)
+    assert json.loads(carried) == json.loads(json.dumps(grid.settings(tmp_path)))
+
+
+def test_no_prompt_can_end_the_page_s_script(renderer, base, tmp_path):
+    grid = ab_grid({"base": base}, ["</script><b>x"], steps=1, renderer=renderer, scorers=())
+    text = grid.save(tmp_path / "grid.html").read_text(encoding="utf-8")
+    assert "</script><b>" not in text
+    assert "<b>x" not in text
+
+
+def test_open_grid_gives_back_recipes_and_settings(grid, models, tmp_path):
+    opened = wb.open_grid(grid.save(tmp_path / "grid.png"))
+    again = opened.recipes["half"].build()
+    key = next(iter(again))
+    assert again[key].equal(models["half"][key])
+    assert [path.resolve() for path in opened.files["base"]] == list(models["base"].sources())
+    assert opened.settings == grid.request.settings
+    assert "weighted_average" in opened._repr_html_()
+
+
+def test_open_grid_says_what_is_no_grid(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    (tmp_path / "text.png").write_text("no picture")
+    for name, message in (("plain", "carries no grid"), ("text", "it is no picture"), ("none", "No such file")):
+        with pytest.raises(RenderError, match=rf"{name}.png: .*{message}"):
+            wb.open_grid(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"x": "density"}, "no axis 'density'; these pictures have model, prompt, seed"),
+        ({"x": "seed", "y": "seed"}, "one axis only"),
+        ({"w": "seed"}, "x, y, z"),
+    ],
+)
+def test_an_axis_that_there_is_not_is_refused(grid, layout, message):
+    with pytest.raises(RenderError, match=message):
+        grid.plot(**layout)
 
 
 def find(sheet: np.ndarray, picture: np.ndarray) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from workbench.render.grid import Grid, ab_grid
 from workbench.render.pipeline import Renderer
-from workbench.render.scorers import ClipChoice, ClipScorer
+from workbench.render.saved import SavedGrid, open_grid
+from workbench.render.scorers import ClipChoice, ClipScorer, ParentDistance
 
-__all__ = ["ClipChoice", "ClipScorer", "Grid", "Renderer", "ab_grid"]
+__all__ = ["ClipChoice", "ClipScorer", "Grid", "ParentDistance", "Renderer", "SavedGrid", "ab_grid", "open_grid"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # The architectures that a pipeline class can draw, told as `Checkpoint.architecture` tells them
 PIPELINES: dict[str, tuple[str, ...]] = {"StableDiffusionPipeline": ("SD 1.x", "SD 2.x")}
+BUILDING = threading.Lock()  # while shapes are built, every module of every thread would be without weights
 WEIGHTED = ("unet", "vae", "text_encoder")
 _PARTS = (*WEIGHTED, "tokenizer", "scheduler")
 
@@ -46,7 +48,7 @@ def build_pipeline(folder: Path) -> StableDiffusionPipeline:
     import diffusers
 
     index = read_index(folder)
-    with quiet():
+    with BUILDING, quiet():
         parts = {part: _build_part(folder, part, index) for part in _PARTS}
         pipeline = getattr(diffusers, index["_class_name"])(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False

@@ -1,12 +1,14 @@
-"""`ab_grid`: several checkpoints draw the same prompts with the same seeds, side by side, with labels and scores."""
+"""`Grid`, pictures of several models with labels and scores; and `ab_grid`, which draws one of checkpoints.
+
+What lies where is in `axes`; the sheet and the page are drawn in `sheet` and `page`.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,115 +19,137 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.writing import replacing
 from workbench.errors import RecipeError, RenderError
 from workbench.render.assembly import default_config
-from workbench.render.request import GUIDANCE, STEPS, Request
+from workbench.render.axes import Layout, Panel, arrange
+from workbench.render.drawn import Drawn
+from workbench.render.page import page
+from workbench.render.request import GUIDANCE, STEPS, Request, requests
 from workbench.render.samplers import DEFAULT_SAMPLER
-from workbench.render.scorers import Scorer, default_scorers, score
-from workbench.render.sheet import Heading, Sheet
+from workbench.render.scorers import ParentDistance, Scorer, default_scorers, in_words, score, spread
+from workbench.render.sheet import Heading, Sheet, stacked
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
-    from workbench.recipe import Recipe
     from workbench.render.pipeline import Renderer
 
 _EDGE = 128  # pixels a small picture is enlarged to at least
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A model of a grid: its name there, its recipe or its files, and whose components it was drawn with."""
-
-    name: str
-    recipe: Recipe | None
-    files: tuple[Path, ...]
-    components: Mapping[str, str]
-
-    def described(self, folder: Path) -> dict[str, Any]:
-        """As plain data; files are named as seen from `folder`, so that the picture can move with them."""
-        files = {"files": [_relative(path, folder) for path in self.files]}
-        origin = {"recipe": self.recipe.relative_to(folder).to_yaml()} if self.recipe else files
-        return {"name": self.name, **origin, "components": dict(self.components)}
+_LEAST_EDGE, _MOST_ACROSS = 32, 8000  # pixels of a picture, and of all pictures across
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Pictures of several models: `images` and score columns count through models, then prompts, then seeds."""
+    """Pictures of several models: `images` and score columns count through models, then requests, then prompts, then seeds.
 
-    request: Request
+    `requests` differ by steps and guidance. `images` may be read when they are asked for; None is a picture that could not be
+    drawn.
+    """
+
+    requests: tuple[Request, ...]
     models: tuple[Drawn, ...]
-    images: tuple[Image, ...]
+    images: Sequence[Image | None]
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
 
     def __repr__(self) -> str:
-        counts = f"{len(self.models)} models x {len(self.request.prompts)} prompts x {len(self.request.seeds)} seeds"
-        return f"<Grid of {len(self.images)} pictures: {counts}>"
+        each = [f"{len(self.requests)} settings"] if len(self.requests) > 1 else []
+        each += [f"{len(self.request.prompts)} prompts", f"{len(self.request.seeds)} seeds"]
+        return f"<Grid of {len(self.images)} pictures: {' x '.join([f'{len(self.models)} models', *each])}>"
+
+    @property
+    def request(self) -> Request:
+        """The first request; the others have its prompts and seeds."""
+        return self.requests[0]
+
+    @cached_property
+    def pictures(self) -> list[dict[str, Any]]:
+        """The coordinates of each picture: `model` and its options, `steps` and `guidance` where they differ, `prompt`, `seed`."""
+        several = [name for name in ("steps", "guidance") if len({getattr(request, name) for request in self.requests}) > 1]
+        return [
+            model.coordinates | {name: getattr(request, name) for name in several} | {"prompt": prompt, "seed": seed}
+            for model in self.models
+            for request in self.requests
+            for prompt, seed in request.pictures
+        ]
 
     def frame(self) -> pd.DataFrame:
-        """One row per picture: `model`, `prompt`, `seed`, and the score columns."""
+        """One row per picture: its coordinates (`model`, `prompt`, `seed` and others), and the score columns."""
         import pandas as pd
 
-        rows = [(model.name, *picture) for model in self.models for picture in self.request.pictures]
-        return pd.DataFrame(rows, columns=["model", "prompt", "seed"]).assign(**self.scores)
+        return pd.DataFrame(self.pictures).assign(**self.scores)
 
-    def image(self, model: str, prompt: str, seed: int) -> Image:
-        """One picture. Raises RenderError when it is not in the grid."""
-        names = [drawn.name for drawn in self.models]
-        try:
-            return self.images[self._index(names.index(model), self.request.pictures.index((prompt, seed)))]
-        except ValueError as error:
-            raise RenderError(
-                f"the grid has no picture of {model!r}, {prompt!r}, seed {seed!r}; it has the models {names}, "
-                f"prompts {list(self.request.prompts)} and seeds {list(self.request.seeds)}"
-            ) from error
+    def image(self, model: str, prompt: str, seed: int, **others: Any) -> Image | None:
+        """One picture; `others` are steps and guidance where they differ. Raises RenderError when it is not in the grid."""
+        asked = {"model": model, "prompt": prompt, "seed": seed, **others}
+        for number, picture in enumerate(self.pictures):
+            if all(picture.get(name) == value for name, value in asked.items()):
+                return self.images[number]
+        raise RenderError(
+            f"the grid has no picture of {', '.join(f'{name} {value!r}' for name, value in asked.items())}; it has the models "
+            f"{[drawn.name for drawn in self.models]}, prompts {list(self.request.prompts)} and seeds {list(self.request.seeds)}"
+        )
 
-    def plot(self, *, edge: int | None = None, seeds: str = "across") -> Image:
-        """The labelled sheet as a Pillow picture: a row for each prompt, a column for each model.
+    def plot(self, *, edge: int | None = None, **layout: str) -> Image:
+        """The labelled sheet as a Pillow picture: by default a row for each prompt, a column for each model.
 
-        `edge` is the width of a picture in pixels (small ones are enlarged to 128); `seeds` lie `"across"`, beside one
-        another in each model's column, or `"down"`, below one another in each prompt's row.
+        `edge` is the width of a picture in pixels (small ones are enlarged to 128). `layout`: `x`, `y` and `z` name the axes
+        (model, prompt, seed, and steps, guidance or a model's options where they differ); `seeds` that are no axis lie
+        `"across"`, beside one another in each cell, or `"down"`.
         """
-        if seeds not in ("across", "down"):
-            raise RenderError(f"seeds must be 'across' or 'down', got {seeds!r}")
         if edge is not None and not 16 <= edge <= 4096:
             raise RenderError(f"edge must be in [16, 4096] pixels, got {edge!r}")
-        down = seeds == "down"
-        labels = [f"seed {seed}" for seed in self.request.seeds] if len(self.request.seeds) > 1 else [""]
-        return Sheet(
-            self._rows(down),
-            [Heading(prompt) for prompt in self.request.prompts],
-            [Heading(model.name, self._summary(index)) for index, model in enumerate(self.models)],
-            labels if down else [""],
-            [""] if down else labels,
-            self._caption,
-            edge or self._edge,
-        ).draw()
+        arranged = self._arranged(layout)
+        *first, last = arrange(self.pictures, arranged)
+        edge = edge or self.edge(last)
+        sheets = [self._sheet(panel, arranged, edge, "") for panel in first]
+        drawn = [sheet.draw() for sheet in [*sheets, self._sheet(last, arranged, edge, self.caption(arranged))]]
+        return stacked(drawn) if len(drawn) > 1 else drawn[0]
 
-    def save(self, path: str | Path, *, edge: int | None = None, seeds: str = "across") -> Path:
-        """Write the sheet as a PNG whose text chunk `workbench` holds recipes and settings as JSON; returns the path.
+    def save(self, path: str | Path, *, edge: int | None = None, **layout: str) -> Path:
+        """Write the sheet as a PNG, or as an HTML page with zoom and scores; `open_grid` reads recipes and settings back from a PNG.
 
-        The file appears whole or not at all. Raises RenderError when it cannot be written.
+        Both carry them as JSON (the PNG in its text chunk `workbench`), and the page needs nothing else beside it. The file
+        appears whole or not at all. Raises RenderError when it cannot be written.
         """
         path = Path(path)
-        if path.suffix.lower() != ".png":
-            raise RenderError(f"{path}: a grid is saved as a PNG; name it {path.with_suffix('.png').name}")
+        if path.suffix.lower() not in (".png", ".html"):
+            raise RenderError(f"{path}: a grid is saved as a PNG or an HTML page; name it {path.with_suffix('.png').name}")
         if not path.parent.is_dir():
             raise RenderError(f"{path}: the folder {path.parent} does not exist; make it first")
-        content = self._png(path.parent, edge=edge, seeds=seeds)
+        if path.suffix.lower() == ".html":
+            content = page(self, self._arranged(layout), edge, path.parent)
+        else:
+            content = iter([self._png(path.parent, edge=edge, **layout)])
         try:
-            with replacing(path) as temporary:
-                temporary.write_bytes(content)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                file.writelines(content)
         except OSError as error:
             raise RenderError(f"{path}: cannot be written ({error.strerror or error})") from error
         return path
 
     def settings(self, folder: str | Path = ".") -> dict[str, Any]:
-        """What the PNG carries: the models (recipe, or files as seen from `folder`) and everything asked of them."""
-        return {
-            "workbench": 1,
-            "models": [model.described(Path(folder)) for model in self.models],
-            **self.request.settings,
-        }
+        """What a saved grid carries: the models (recipe, or files as seen from `folder`) and everything asked of them."""
+        asked = self.request.settings
+        for name in ("steps", "guidance"):
+            values = list(dict.fromkeys(getattr(request, name) for request in self.requests))
+            asked[name] = values if len(values) > 1 else values[0]
+        return {"workbench": 1, "models": [model.described(Path(folder)) for model in self.models], **asked}
+
+    def summary(self, pictures: Sequence[int | None]) -> str:
+        """The numeric scores of some pictures, given by number: their mean, and how it differs from seed to seed."""
+        there = [number for number in pictures if number is not None]
+        seeds = [self.pictures[number]["seed"] for number in there]
+        numeric = {name: values[there] for name, values in self.scores.items() if np.issubdtype(values.dtype, np.number)}
+        return " · ".join(in_words(name, *spread(values, seeds)) for name, values in numeric.items() if np.isfinite(values).any())
+
+    def note(self, pictures: Sequence[int | None]) -> str:
+        """What stands below a cell: why it is empty, or its scores."""
+        problems = [self.problem(number) for number in pictures if number is not None]
+        return next(filter(None, problems), "") or self.summary(pictures)
+
+    def problem(self, picture: int) -> str:
+        """Why the model of a picture has none; empty when it has."""
+        return self.models[picture // (len(self.images) // len(self.models))].problem
 
     def _repr_png_(self) -> bytes:
         return self._shown
@@ -143,36 +167,56 @@ class Grid:
         self.plot(**layout).save(buffer, "PNG", pnginfo=chunks, optimize=True)
         return buffer.getvalue()
 
-    def _index(self, model: int, picture: int) -> int:
-        return model * len(self.request.pictures) + picture
+    def _arranged(self, layout: Mapping[str, str]) -> Layout:
+        if wrong := set(layout) - {"x", "y", "z", "seeds"}:
+            raise RenderError(f"a layout is x, y, z and seeds; got {', '.join(sorted(wrong))}")
+        return replace(self.layout, **layout)
 
-    def _rows(self, down: bool) -> list[list[Image]]:
-        prompts, seeds, models = (range(len(group)) for group in (self.request.prompts, self.request.seeds, self.models))
-
-        def at(model: int, prompt: int, seed: int) -> Image:
-            return self.images[self._index(model, prompt * len(seeds) + seed)]
-
+    def _sheet(self, panel: Panel, layout: Layout, edge: int, caption: str) -> Sheet:
+        down = layout.seeds == "down"
+        cells = [[number for cell in row for number in cell] for row in panel.cells]
         if down:
-            return [[at(model, prompt, seed) for model in models] for prompt in prompts for seed in seeds]
-        return [[at(model, prompt, seed) for model in models for seed in seeds] for prompt in prompts]
+            cells = [[cell[seed] for cell in row] for row in panel.cells for seed in range(len(panel.seeds))]
+        columns = [Heading(text, self.heading(panel, index)) for index, text in enumerate(panel.columns)]
+        return Sheet(
+            images=self.images,
+            pictures=cells,
+            shape=self.size,
+            rows=[Heading(text) for text in panel.rows],
+            columns=columns,
+            row_details=panel.seeds if down else [""],
+            column_details=[""] if down else panel.seeds,
+            notes=[[self.note(cell) for cell in row] for row in panel.cells],
+            edge=edge,
+            title=panel.title,
+            caption=caption,
+        )
 
-    def _summary(self, model: int) -> str:
-        """The means of a model's numeric scores, under its name."""
-        part = slice(self._index(model, 0), self._index(model + 1, 0))
-        means = {name: values[part] for name, values in self.scores.items() if np.issubdtype(values.dtype, np.number)}
-        return " · ".join(_mean(name, values) for name, values in means.items() if np.isfinite(values).any())
+    def heading(self, panel: Panel, column: int) -> str:
+        """The scores of a whole column, which one row has already."""
+        return self.summary(panel.column(column)) if len(panel.rows) > 1 else ""
 
-    @property
-    def _edge(self) -> int:
-        width = self.images[0].width
-        return width * max(1, -(-_EDGE // width)) if width < _EDGE else min(width, 2 * _EDGE)
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a picture in pixels."""
+        return next((image.size for image in self.images if image is not None), (_EDGE, _EDGE))
 
-    @property
-    def _caption(self) -> str:
-        request = self.request
-        parts = [f"{request.steps} steps", f"guidance {request.guidance:g}", request.sampler]
-        parts += [f"seed {request.seeds[0]}"] if len(request.seeds) == 1 else []
-        return " · ".join(parts + ([f"negative: {request.negative}"] if request.negative else []))
+    def edge(self, panel: Panel) -> int:
+        """Small pictures are enlarged, large ones made smaller, the more so the more there are."""
+        width = self.size[0]
+        edge = width * max(1, -(-_EDGE // width)) if width < _EDGE else min(width, 2 * _EDGE)
+        return max(_LEAST_EDGE, min(edge, _MOST_ACROSS // (len(panel.columns) * len(panel.seeds))))
+
+    def caption(self, layout: Layout) -> str:
+        """What all pictures share, and how scores are to be read."""
+        axes, request = self.pictures[0], self.request
+        parts = [] if "steps" in axes else [f"{request.steps} steps"]
+        parts += [] if "guidance" in axes else [f"guidance {request.guidance:g}"]
+        parts += [request.sampler]
+        parts += [f"seed {request.seeds[0]}"] if len(request.seeds) == 1 and "seed" not in (layout.x, layout.y, layout.z) else []
+        parts += [request.prompts[0]] if len(request.prompts) == 1 and "prompt" not in (layout.x, layout.y, layout.z) else []
+        parts += [f"negative: {request.negative}"] if request.negative else []
+        return " · ".join(parts + (["scores: mean ± deviation between seeds"] if self.scores and len(request.seeds) > 1 else []))
 
 
 def ab_grid(
@@ -181,14 +225,14 @@ def ab_grid(
     seeds: Sequence[int] = (0,),
     *,
     renderer: Renderer | None = None,
-    steps: int = STEPS,
-    guidance: float = GUIDANCE,
+    steps: int | Sequence[int] = STEPS,
+    guidance: float | Sequence[float] = GUIDANCE,
     sampler: str = DEFAULT_SAMPLER,
     negative: str = "",
-    scorers: Scorer | Sequence[Scorer] | None = None,
+    scorers: Scorer | ParentDistance | Sequence[Scorer | ParentDistance] | None = None,
     progress: bool = True,
 ) -> Grid:
-    """Every model draws every prompt with every seed, from the same noise.
+    """Every model draws every prompt with every seed, from the same noise; `steps` and `guidance` may be lists too.
 
     Without a `renderer` one is made on the CPU, of the diffusers folder that the checkpoints lie in or else of the
     family this project ships. `scorers` add columns to the result's `frame()`; without them, pictures of that family are
@@ -200,7 +244,7 @@ def ab_grid(
 
     from workbench.render.pipeline import Renderer
 
-    request = Request.of(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
+    asked = requests(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
     if not isinstance(checkpoints, Mapping) or isinstance(checkpoints, Checkpoint) or not checkpoints:
         raise RenderError('checkpoints must be a mapping of one or more names, as in {"a": checkpoint}')
     if renderer is None:
@@ -208,14 +252,16 @@ def ab_grid(
         renderer = Renderer(default_config(whole))
     for checkpoint in checkpoints.values():
         renderer.check(checkpoint)
-    models, images = [], []
+    models, images = [], {}
     for name, checkpoint in tqdm(checkpoints.items(), desc="grid", unit="model", delay=2, disable=not progress):
         loaded = renderer.load(checkpoint, progress=progress)
-        images += renderer.draw(request, progress=progress)
+        images[str(name)] = [image for request in asked for image in renderer.draw(request, progress=progress)]
         models.append(_drawn(str(name), checkpoint, loaded.components))
-    asked = [prompt for prompt, _ in request.pictures] * len(models)
     scorers = default_scorers(renderer.config) if scorers is None else scorers
-    return Grid(request, tuple(models), tuple(images), score(scorers, images, asked))
+    wanted = [prompt for request in asked for prompt, _ in request.pictures]
+    scores = [score(scorers, drawn, wanted, images) for drawn in images.values()]
+    columns = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
+    return Grid(asked, tuple(models), tuple(image for drawn in images.values() for image in drawn), columns)
 
 
 def _drawn(name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> Drawn:
@@ -224,15 +270,3 @@ def _drawn(name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> 
     except RecipeError:  # a merge of what lies in no file
         recipe = None
     return Drawn(name, recipe, checkpoint.sources(), components)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return path.as_posix()
-
-
-def _mean(name: str, values: np.ndarray) -> str:
-    mean = float(np.nanmean(values))
-    return f"{name.removesuffix('_right')} {mean:.0%}" if name.endswith("_right") else f"{name} {mean:.1f}"

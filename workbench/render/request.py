@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 from workbench.errors import RenderError
@@ -57,6 +58,22 @@ class Request:
     def settings(self) -> dict[str, Any]:
         """All of it as plain data."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def requests(
+    prompts: str | Sequence[str], seeds: int | Sequence[int], *, steps: Any, guidance: Any, **settings: Any
+) -> tuple[Request, ...]:
+    """A request for each combination of `steps` and `guidance`, which may be lists. Raises RenderError for what cannot be drawn."""
+    each = product(_listed("steps", steps), _listed("guidance", guidance))
+    return tuple(Request.of(prompts, seeds, steps=number, guidance=scale, **settings) for number, scale in each)
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    found = given.tolist() if hasattr(given, "tolist") else given
+    values = list(found) if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+    if not values or len(set(values)) < len(values):
+        raise RenderError(f"{name} must be a number, or one or more different numbers, got {given!r}")
+    return values
 
 
 def _whole(value: object) -> bool:

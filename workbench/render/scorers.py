@@ -1,7 +1,11 @@
-"""Numbers for pictures. A scorer is called with pictures and their prompts and gives columns, one value per picture."""
+"""Numbers for pictures. A scorer is called with pictures and their prompts and gives columns, one value per picture.
+
+How scores are summed up over pictures and seeds is here too; where they are shown is elsewhere.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -12,12 +16,14 @@ import numpy as np
 
 from workbench.errors import RenderError
 from workbench.places import DATA
-from workbench.render.assembly import FAMILY, quiet
+from workbench.render.assembly import BUILDING, FAMILY, quiet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Scorer = Callable[[Sequence["Image"], Sequence[str]], Mapping[str, np.ndarray]]
+Scorer = Callable[[Sequence["Image"], Sequence[str]], Mapping[str, np.ndarray] | Sequence[float]]
+
+TAKEN = ("model", "prompt", "seed", "steps", "guidance")  # columns that say what a picture is
 
 _BATCH = 64
 
@@ -72,7 +78,7 @@ class ClipScorer:
 
         local = Path(self.model).exists()
         try:
-            with quiet():
+            with BUILDING, quiet():
                 model = CLIPModel.from_pretrained(self.model, local_files_only=local, dtype=torch.float32)
                 return model.to(self.device).eval(), CLIPProcessor.from_pretrained(self.model, local_files_only=local)
         except (OSError, ValueError) as error:
@@ -109,23 +115,86 @@ class ClipChoice:
         return {self.column: seen, f"{self.column}_right": right}
 
 
+class ParentDistance:
+    """How far pictures are from a parent's of the same prompt, seed and settings: root mean square of pixels, 0 (same) to 1.
+
+    `ParentDistance("heart")` is a scorer that gives the column `from_heart`. The parent is named as in the grid; in a sweep,
+    as in the recipes of its merges.
+    """
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+
+    def __repr__(self) -> str:
+        return f"ParentDistance({self.parent!r})"
+
+    def __call__(self, images: Sequence[Image], parents: Sequence[Image]) -> dict[str, np.ndarray]:
+        pairs = zip(images, parents, strict=True)
+        return {f"from_{self.parent}": np.array([_distance(image, parent) for image, parent in pairs])}
+
+
 def default_scorers(config: Path) -> tuple[Scorer, ...]:
     """The CLIP that was trained with the embedded models, for their pipeline; of other pictures it knows nothing."""
     clip = DATA / "shapes-clip"
     return (ClipScorer(clip),) if clip.is_dir() and config.resolve() == FAMILY.resolve() else ()
 
 
-def score(scorers: Scorer | Sequence[Scorer], images: Sequence[Image], prompts: Sequence[str]) -> dict[str, np.ndarray]:
-    """The columns of all scorers together. Raises RenderError for a column of the wrong length or given twice."""
+def score(
+    scorers: Scorer | ParentDistance | Sequence[Scorer | ParentDistance],
+    images: Sequence[Image],
+    prompts: Sequence[str],
+    parents: Mapping[str, Sequence[Image]] | None = None,
+) -> dict[str, np.ndarray]:
+    """The columns of all scorers together; `parents` has the pictures of models that distances are taken to.
+
+    Raises RenderError for a column of the wrong length or given twice, and for a parent that is not there.
+    """
     columns: dict[str, np.ndarray] = {}
-    for scorer in [scorers] if callable(scorers) else scorers:
-        for name, values in scorer(images, prompts).items():
-            if len(values) != len(images):
-                raise RenderError(f"{scorer!r}: column {name!r} has {len(values)} values for {len(images)} pictures")
-            if name in (*columns, "model", "prompt", "seed"):
+    for scorer in listed(scorers):
+        found = scorer(images, _parent(scorer, parents or {}) if isinstance(scorer, ParentDistance) else prompts)
+        for name, values in (found if isinstance(found, Mapping) else {column_of(scorer): found}).items():
+            if np.ndim(values) != 1 or len(values) != len(images):
+                got = f"{len(values)} values" if np.ndim(values) == 1 else "no list of values"
+                raise RenderError(f"{scorer!r}: column {name!r} has {got} for {len(images)} pictures")
+            if name in (*columns, *TAKEN):
                 raise RenderError(f"{scorer!r}: there is a column {name!r} already")
-            columns[name] = np.asarray(values)
+            columns[name] = np.asarray(values, float if np.asarray(values).dtype == bool else None)
     return columns
+
+
+def listed(scorers: Any) -> list[Any]:
+    """One scorer, or several, as a list."""
+    return [scorers] if callable(scorers) else list(scorers)
+
+
+def column_of(scorer: Any) -> str:
+    """The column of a scorer that gives bare numbers: its own name, or `score`."""
+    name = getattr(scorer, "__name__", "score")
+    return "score" if name == "<lambda>" else name
+
+
+def spread(values: Sequence[float], seeds: Sequence[int]) -> tuple[float, float]:
+    """Mean over seeds of each seed's mean, and the standard deviation between seeds (NaN for one). What is NaN is left out."""
+    numbers, groups = np.asarray(values, float), np.asarray(seeds)
+    means = [numbers[(groups == seed) & np.isfinite(numbers)] for seed in dict.fromkeys(seeds)]
+    each = [float(found.mean()) for found in means if len(found)]
+    mean = float(np.mean(each)) if each else math.nan
+    return mean, float(np.std(each, ddof=1)) if len(each) > 1 else math.nan
+
+
+def in_words(column: str, mean: float, deviation: float) -> str:
+    """`clip 27.1 ± 0.4`, which no line break parts; columns of right and wrong as a share."""
+    name = column.removesuffix("_right")
+    style = ".0%" if name != column else ".1f" if abs(mean) >= 10 else ".2f" if abs(mean) >= 1 else ".3f"
+    told = f"{name} {mean:{style}}" + (f" ± {deviation:{style}}" if math.isfinite(deviation) else "")
+    return told.replace(" ", "\xa0").replace("_", "\xa0")
+
+
+def _parent(scorer: ParentDistance, parents: Mapping[str, Sequence[Image]]) -> Sequence[Image]:
+    if scorer.parent not in parents:
+        there = ", ".join(map(repr, parents)) or "none"
+        raise RenderError(f"{scorer!r}: there are no pictures of {scorer.parent!r} to compare with; there are those of {there}")
+    return parents[scorer.parent]
 
 
 def _directions(features: Callable[..., Any], **inputs: Any) -> np.ndarray:
@@ -136,3 +205,8 @@ def _directions(features: Callable[..., Any], **inputs: Any) -> np.ndarray:
         vectors = features(**inputs)
         vectors = getattr(vectors, "pooler_output", vectors)  # transformers 5 wraps them
         return (vectors / vectors.norm(dim=-1, keepdim=True)).cpu().numpy()
+
+
+def _distance(image: Image, parent: Image) -> float:
+    difference = np.asarray(image, np.float32) - np.asarray(parent, np.float32)
+    return float(np.sqrt(np.mean(difference**2)) / 255)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 INK, FAINT, LINE, PAPER = "#1f2328", "#6e7781", "#d0d7de", "#ffffff"
+_MOST_LINES = 4  # of a note
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,24 @@ class Heading:
 class Sheet:
     """Pictures in groups of rows and groups of columns, each group with a heading.
 
-    `pictures[row][column]` counts through all groups; every row group holds `len(row_details)` rows and every column
-    group `len(column_details)` columns, each with a small label of its own (`"seed 0"`; empty for none). `edge` is the
-    width of a picture on the sheet in pixels, and sets the size of everything else.
+    `pictures[row][column]` counts through all groups and is the number of a picture in `images`, or None for an empty place;
+    `images` are read when they are drawn, and one that is None is drawn as missing. Every row group holds `len(row_details)`
+    rows and every column group `len(column_details)` columns, each with a small label of its own (`"seed 0"`; empty for none).
+    `notes[row group][column group]` stands below the pictures of both. `edge` is the width of a picture on the sheet in pixels,
+    and sets the size of everything else.
     """
 
-    pictures: Sequence[Sequence[Image]]
+    images: Sequence[Image | None]
+    pictures: Sequence[Sequence[int | None]]
+    shape: tuple[int, int]
     rows: Sequence[Heading]
     columns: Sequence[Heading]
     row_details: Sequence[str]
     column_details: Sequence[str]
-    caption: str
+    notes: Sequence[Sequence[str]]
     edge: int
+    title: str = ""
+    caption: str = ""
 
     def draw(self) -> Image:
         """The sheet as one RGB picture."""
@@ -47,21 +54,39 @@ class Sheet:
 
         sheet = Image.new("RGB", (self._width, self._height), PAPER)
         pen = ImageDraw.Draw(sheet)
+        pen.text((self._margin, self._margin), self.title, INK, self._font, anchor="la")
         self._draw_headings(pen)
-        for line, pictures in zip(self._tops, self.pictures, strict=True):
+        for top, pictures in zip(self._tops, self.pictures, strict=True):
             for left, picture in zip(self._lefts, pictures, strict=True):
-                sheet.paste(_resized(picture, self._size), (left, line))
-                right, bottom = left + self._size[0], line + self._size[1]
-                pen.rectangle((left - 1, line - 1, right, bottom), outline=LINE)  # a white picture needs an edge
-        pen.text((self._margin, self._height - self._margin), self.caption, FAINT, self._small, anchor="ls")
+                if picture is not None:
+                    self._draw_picture(sheet, pen, self.images[picture], (left, top))
+        self._draw_notes(pen)
+        for line, text in enumerate(reversed(self._caption_lines)):
+            pen.text((self._margin, self._height - self._margin - line * self._small_line), text, FAINT, self._small, anchor="ls")
         return sheet
+
+    def _draw_picture(self, sheet: Image, pen: ImageDraw, picture: Image | None, at: tuple[int, int]) -> None:
+        (left, top), (width, height) = at, self._size
+        if picture is not None:
+            sheet.paste(_resized(picture, self._size), at)
+        pen.rectangle((left - 1, top - 1, left + width, top + height), outline=LINE)  # a white picture needs an edge
+        if picture is None:
+            pen.line((left, top, left + width, top + height), LINE)
+            pen.line((left, top + height, left + width, top), LINE)
+
+    def _draw_notes(self, pen: ImageDraw) -> None:
+        for row, notes in enumerate(self.notes):
+            below = self._tops[(row + 1) * self._down - 1] + self._size[1] + self._small_line // 4
+            for column, note in enumerate(notes):
+                for line, text in enumerate(self._note_lines(note)):
+                    at = (self._centre(column), below + line * self._small_line + self._small_line // 2)
+                    pen.text(at, text, FAINT, self._small, anchor="mm")
 
     def _draw_headings(self, pen: ImageDraw) -> None:
         width, height = self._size
         for group, heading in enumerate(self.columns):
-            centre = (self._lefts[group * self._across] + self._lefts[(group + 1) * self._across - 1] + width) // 2
             top = self._head - (self._small_line if any(self.column_details) else 0)
-            self._draw_heading(pen, heading, (centre, top), self._group_width, "bottom")
+            self._draw_heading(pen, heading, (self._centre(group), top), self._group_width, "bottom")
         for left, detail in zip(self._lefts, list(self.column_details) * len(self.columns), strict=True):
             pen.text((left + width // 2, self._head), detail, FAINT, self._small, anchor="md")
         for group, heading in enumerate(self.rows):
@@ -85,6 +110,10 @@ class Sheet:
         details = wrapped(heading.detail, self._small, width)
         return lines + [(line, self._small, FAINT, self._small_line) for line in details]
 
+    def _note_lines(self, note: str) -> list[str]:
+        lines = wrapped(note, self._small, self._group_width)
+        return lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
+
     # ---- sizes, all in pixels and in proportion to a picture's edge
 
     @property
@@ -95,9 +124,9 @@ class Sheet:
     def _down(self) -> int:
         return len(self.row_details)
 
-    @cached_property
+    @property
     def _size(self) -> tuple[int, int]:
-        width, height = self.pictures[0][0].size
+        width, height = self.shape
         return self.edge, max(1, round(self.edge * height / width))
 
     @cached_property
@@ -106,7 +135,7 @@ class Sheet:
 
     @cached_property
     def _small(self) -> FreeTypeFont:
-        return font(round(self._font.size * 0.78))
+        return font(max(11, round(self._font.size * 0.78)))
 
     @property
     def _line(self) -> int:
@@ -126,8 +155,24 @@ class Sheet:
         return max(12, round(self.edge * 0.2))
 
     @property
+    def _pictures_width(self) -> int:
+        return self._across * self._size[0] + (self._across - 1) * self._inner_gap
+
+    @cached_property
+    def _inner_gap(self) -> int:
+        """Between the columns of one group, whose labels must not touch."""
+        longest = max(self._small.getlength(detail) for detail in self.column_details)
+        return max(self._gap, round(longest) + 6 - self.edge)
+
+    @cached_property
     def _group_width(self) -> int:
-        return self._across * self._size[0] + (self._across - 1) * self._gap
+        """Of a group's pictures, or what the longest word above or below small ones takes."""
+        texts = [(heading.text, self._font) for heading in self.columns] + [(note, self._small) for notes in self.notes for note in notes]
+        longest = max((face.getlength(word) for text, face in texts for word in _pieces(text)), default=0)
+        return max(self._pictures_width, min(round(longest) + 1, 6 * round(self._font.size)))
+
+    def _centre(self, group: int) -> int:
+        return self._lefts[group * self._across] + self._pictures_width // 2
 
     @cached_property
     def _label_width(self) -> int:
@@ -139,26 +184,39 @@ class Sheet:
     def _lefts(self) -> list[int]:
         details = max(self._small.getlength(detail) for detail in self.row_details)
         start = self._margin + self._label_width + 2 * self._gap + (round(details) + 2 * self._gap if details else 0)
-        return _spread(start, self._size[0], self._gap, len(self.columns), self._across)
+        spare = self._group_width - self._pictures_width
+        return _spread(start + spare // 2, self._size[0], self._inner_gap, len(self.columns), self._across, spare + 2 * self._gap)
 
     @cached_property
     def _tops(self) -> list[int]:
-        return _spread(self._head + self._gap, self._size[1], self._gap, len(self.rows), self._down)
+        return _spread(self._head + self._gap, self._size[1], self._gap, len(self.rows), self._down, self._below + 2 * self._gap)
+
+    @cached_property
+    def _below(self) -> int:
+        """Room for the notes under a group of rows."""
+        most = max((len(self._note_lines(note)) for notes in self.notes for note in notes), default=0)
+        return self._small_line * most + (self._small_line // 2 if most else 0)
 
     @cached_property
     def _head(self) -> int:
         """The bottom of the column headings."""
         tallest = max(sum(step for *_, step in self._lines(heading, self._group_width)) for heading in self.columns)
-        return self._margin + tallest + (self._small_line if any(self.column_details) else 0)
+        title = 2 * self._line if self.title else 0
+        return self._margin + title + tallest + (self._small_line if any(self.column_details) else 0)
 
     @cached_property
     def _width(self) -> int:
-        caption = round(self._small.getlength(self.caption))
-        return max(self._lefts[-1] + self._size[0], self._margin + caption) + self._margin
+        right = self._lefts[-1] + self._size[0] + (self._group_width - self._pictures_width + 1) // 2
+        return max(right, round(self._margin + self._font.getlength(self.title))) + self._margin
+
+    @cached_property
+    def _caption_lines(self) -> list[str]:
+        return wrapped(self.caption, self._small, self._width - 2 * self._margin)
 
     @cached_property
     def _height(self) -> int:
-        return self._tops[-1] + self._size[1] + 3 * self._gap + self._small_line + self._margin
+        caption = 3 * self._gap + len(self._caption_lines) * self._small_line if self._caption_lines else 0
+        return self._tops[-1] + self._size[1] + self._below + caption + self._margin
 
 
 @cache
@@ -172,7 +230,7 @@ def font(size: int) -> FreeTypeFont:
 def wrapped(text: str, face: FreeTypeFont, width: int) -> list[str]:
     """`text` in lines of at most `width` pixels: broken at spaces, after `_-/`, or where a longer word must be."""
     lines = [""]
-    for piece in re.findall(r"\s*[^\s_/-]*[_/-]*", text.strip()):
+    for piece in _pieces(text):
         if face.getlength(lines[-1] + piece) <= width:
             lines[-1] += piece
             continue
@@ -181,12 +239,29 @@ def wrapped(text: str, face: FreeTypeFont, width: int) -> list[str]:
             if lines[-1] and face.getlength(lines[-1] + letter) > width:
                 lines.append("")
             lines[-1] += letter
-    return [line for line in lines if line]
+    return [line.replace("\xa0", " ") for line in lines if line]
 
 
-def _spread(start: int, size: int, gap: int, groups: int, members: int) -> list[int]:
-    """Where each of `groups` x `members` pictures begins."""
-    group = members * (size + gap) + 2 * gap
+def stacked(sheets: Sequence[Image]) -> Image:
+    """Sheets below one another on one."""
+    from PIL import Image
+
+    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), PAPER)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
+def _pieces(text: str) -> list[str]:
+    """Where a line may break: words with the spaces before them (hard spaces do not break), and parts of words that end in `_-/`."""
+    return re.findall(r"[^\S\xa0]*(?:[^\s_/-]|\xa0)*[_/-]*", text.strip())
+
+
+def _spread(start: int, size: int, gap: int, groups: int, members: int, spare: int) -> list[int]:
+    """Where each of `groups` x `members` pictures begins, with `spare` more between groups."""
+    group = members * (size + gap) + spare
     return [start + index * group + member * (size + gap) for index in range(groups) for member in range(members)]
 
 

@@ -1,0 +1,108 @@
+"""A grid as one HTML page that needs nothing beside it: pictures that grow with a slider or a click, and their scores."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.render.axes import Layout, Panel, arrange, label
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from workbench.render.grid import Grid
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1f2328; --faint: #59636e; --line: #d0d7de; --paper: #fff; --edge: 128px; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9198a1; --line: #3d444d; --paper: #0d1117; } }
+body { margin: 0; padding: 1rem 1.5rem 3rem; font: 15px/1.4 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+header { position: sticky; top: 0; left: 0; z-index: 2; padding: .5rem 0; background: var(--paper); width: max-content; }
+h2 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
+table { border-collapse: separate; border-spacing: .6rem; }
+th { font-weight: 600; vertical-align: bottom; max-width: max(10rem, var(--edge) * var(--across)); }
+tbody th { text-align: left; vertical-align: middle; width: 10rem; max-width: 16rem; }
+small, .faint { color: var(--faint); font-weight: 400; font-size: .8rem; }
+th small, td small { display: block; }
+td { vertical-align: top; text-align: center; }
+.seeds { display: flex; gap: .25rem; justify-content: center; }
+.down { flex-direction: column; align-items: center; }
+img { width: var(--edge); display: block; border: 1px solid var(--line); cursor: zoom-in; image-rendering: var(--dots, auto); }
+td small { max-width: max(10rem, var(--edge) * var(--across)); margin: .2rem auto 0; overflow-wrap: anywhere; }
+dialog { border: 0; padding: 1rem; max-width: 96vw; max-height: 96vh; color: var(--ink); background: var(--paper); border-radius: 8px; }
+dialog::backdrop { background: rgba(0, 0, 0, .7); }
+dialog img { width: min(80vh, 90vw); cursor: zoom-out; }
+"""
+_SCRIPT = """
+const all = [...document.querySelectorAll('td img')], big = document.querySelector('dialog'), size = document.querySelector('#size');
+let at = 0;
+const show = number => {
+  at = (number + all.length) % all.length;
+  big.querySelector('img').src = all[at].src;
+  big.querySelector('p').textContent = all[at].alt;
+  if (!big.open) big.showModal();
+};
+all.forEach((image, number) => image.addEventListener('click', () => show(number)));
+big.addEventListener('click', () => big.close());
+big.addEventListener('keydown', event => {
+  const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+  if (step) { event.preventDefault(); show(at + step); }
+});
+size.addEventListener('input', () => document.documentElement.style.setProperty('--edge', size.value + 'px'));
+"""
+
+
+def page(grid: Grid, layout: Layout, edge: int | None, folder: Path) -> Iterator[bytes]:
+    """The page in pieces, so that only one picture is in memory at a time; files are named as seen from `folder`."""
+    panels = arrange(grid.pictures, layout)
+    edge = edge or grid.edge(panels[-1])
+    dots = "pixelated" if grid.size[0] < edge else "auto"
+    style = f"<style>{_STYLE}:root {{ --edge: {edge}px; --dots: {dots}; }}</style>"
+    yield f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>Workbench: grid</title>{style}</head><body>\n".encode()
+    slider = f"<input id=size type=range min=32 max=768 step=8 value={edge} aria-label='size of the pictures'>"
+    yield f"<header><label>Size {slider}</label> <span class=faint>a click enlarges a picture; ← → go on</span></header>\n".encode()
+    for panel in panels:
+        yield from _table(grid, panel, layout)
+    yield f"<p class=faint>{html.escape(grid.caption(layout))}</p>\n".encode()
+    yield b"<dialog><img alt=''><p></p></dialog>\n"
+    carried = json.dumps(grid.settings(folder)).replace("<", "\\u003c")  # no text of a prompt ends the script
+    yield f"<script type=application/json id=workbench>{carried}</script>\n<script>{_SCRIPT}</script></body></html>\n".encode()
+
+
+def _table(grid: Grid, panel: Panel, layout: Layout) -> Iterator[bytes]:
+    heads = "".join(f"<th>{html.escape(text)}{_small(grid.heading(panel, index))}</th>" for index, text in enumerate(panel.columns))
+    title = f"<h2>{html.escape(panel.title)}</h2>" if panel.title else ""
+    across = 1 if layout.seeds == "down" else len(panel.seeds)
+    yield f"{title}<table style='--across: {across}'><thead><tr><td></td>{heads}</tr></thead><tbody>\n".encode()
+    for text, row in zip(panel.rows, panel.cells, strict=True):
+        yield f"<tr><th>{html.escape(text)}</th>".encode()
+        for cell in row:
+            yield f"<td><div class='seeds{' down' if layout.seeds == 'down' else ''}'>".encode()
+            for number in cell:
+                yield _picture(grid, number).encode()
+            yield f"</div>{_small(grid.note(cell))}</td>".encode()
+        yield b"</tr>\n"
+    yield b"</tbody></table>\n"
+
+
+def _picture(grid: Grid, number: int | None) -> str:
+    image = None if number is None else grid.images[number]
+    if image is None:
+        return ""
+    told = " · ".join(label(axis, value) for axis, value in grid.pictures[number].items())
+    words = html.escape(" · ".join(filter(None, [told, grid.summary([number])])))
+    return f'<img loading=lazy title="{words}" alt="{words}" src="data:image/png;base64,{_encoded(image)}">'
+
+
+def _small(text: str) -> str:
+    return f"<small>{html.escape(text)}</small>" if text else ""
+
+
+def _encoded(image: Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,62 @@
+"""What makes a renderer what it is, as data: enough to make another like it, and to tell whether two draw the same."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.checkpoint.base import Checkpoint
+from workbench.errors import RenderError
+from workbench.render.assembly import WEIGHTED, has_weights
+
+if TYPE_CHECKING:
+    from workbench.render.pipeline import Renderer
+
+_DESCRIPTIONS = ("*.json", "*/*.json", "*/*.txt", "*/*.model")  # configs and tokenizers, not weights
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A renderer's settings; `fallback` is the path of the checkpoint that lends what others lack."""
+
+    config: Path
+    device: str
+    dtype: str
+    fallback: Path | None
+
+    @classmethod
+    def of(cls, renderer: Renderer) -> Spec:
+        """Raises RenderError for a fallback that lies in no file."""
+        config, fallback = renderer.config.absolute(), renderer._given_fallback
+        if fallback is not None and fallback.path is None:
+            raise RenderError(f"the renderer's fallback {fallback.name!r} lies in no file: export it first, and open the file")
+        path = fallback.path if fallback is not None else config if has_weights(config) else None
+        return cls(config, str(renderer.device), str(renderer.dtype).removeprefix("torch."), path)
+
+    def make(self) -> Renderer:
+        """A new renderer."""
+        from workbench.checkpoint import open as open_checkpoint
+        from workbench.render.pipeline import Renderer
+
+        fallback = open_checkpoint(self.fallback) if self.fallback else None
+        return Renderer(self.config, device=self.device, dtype=self.dtype, fallback=fallback)
+
+    def lender(self, checkpoint: Checkpoint) -> Path | None:
+        """Where the components come from that a checkpoint lacks; None when it lacks none. Raises RenderError when from nowhere."""
+        missing = [part for part in WEIGHTED if part not in checkpoint.components]
+        if missing and self.fallback is None:
+            raise RenderError(
+                f"{checkpoint.name!r} has no {' and no '.join(missing)}: "
+                "name a checkpoint to borrow from in Renderer(config, fallback=checkpoint)"
+            )
+        return self.fallback if missing else None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells renderers apart whose pictures may differ; not where the config lies, but what it says."""
+        digest = hashlib.sha256()
+        for path in sorted(path for pattern in _DESCRIPTIONS for path in self.config.glob(pattern)):
+            digest.update(f"{path.relative_to(self.config).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+        return {"config": digest.hexdigest(), "device": self.device.partition(":")[0], "dtype": self.dtype}
