@@ -1,0 +1,268 @@
+"""The merge panel without a browser: what it shows, draws, keeps and exports, and what it says of bad input."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import workbench as wb
+from workbench.errors import CheckpointError, InputError, RecipeError
+from workbench.panels import studio
+from workbench.panels.merge_panel import MergePanel
+from workbench.panels.state import Wanted
+
+
+def words(panel: MergePanel) -> str:
+    return " ".join(text for _, text in panel._words)
+
+
+def exporting(panel: MergePanel, name: str) -> str:
+    panel._outcome._name.value = name
+    panel._outcome.export()
+    return panel._outcome._said.value
+
+
+def test_parents_and_result_are_drawn(make):
+    panel = make()
+    assert list(panel.images) == ["base", "heart", "moon", "result"]
+    assert {len(images) for images in panel.images.values()} == {1}
+    assert panel._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]
+
+
+def test_the_family_is_the_default_and_draws_at_once(renderer):
+    panel = MergePanel(renderer=renderer)
+    assert panel.wait(60)
+    assert panel.state.models == ("base", "heart", "moon", "outline", "pastel", "stripes")
+    assert len(panel.images["result"]) == 2
+
+
+def test_preview_and_export_are_equal_to_the_bit(make, renderer, tmp_path):
+    panel = make()
+    panel.show(panel.state.with_operator("dare_ties").with_option("density", {"ramp": {"start": 0.1, "end": 0.9}}).with_dtype("float16"))
+    assert panel.wait(60)
+    assert "merged.safetensors" in exporting(panel, "merged.safetensors")
+    written = wb.open(tmp_path / "merged.safetensors")
+    for key in panel.merge:
+        assert torch.equal(written[key], panel.merge[key])
+    renderer.load(written, progress=False)
+    (drawn,) = renderer.draw(panel.state.wanted.request(), progress=False)
+    assert np.array_equal(drawn, panel.images["result"][0])
+    assert wb.Recipe.from_file(tmp_path / "merged.safetensors").data.merge == panel.recipe.data.merge
+
+
+def test_a_file_that_is_there_already_is_replaced_only_if_asked(make):
+    panel = make()
+    assert "MB" in exporting(panel, "merged.safetensors")
+    assert "is there already" in exporting(panel, "merged.safetensors")
+    panel._outcome._overwrite.value = True
+    assert "MB" in exporting(panel, "merged.safetensors")
+
+
+def test_a_control_changes_the_merge_and_undo_takes_it_back(make):
+    panel = make()
+    before = panel.images["result"]
+    panel._merging._controls["weights"].value = [0.0, 1.0, 0.0]
+    assert panel.wait(60)
+    assert panel.merge.options == {"weights": [0.0, 1.0, 0.0]}
+    assert panel.images["result"] != before
+    panel.undo()
+    assert panel.merge.options == {}
+    assert panel._merging._controls["weights"].value == 1.0
+    assert panel.images["result"] == before
+    panel.redo()
+    assert panel.merge.options == {"weights": [0.0, 1.0, 0.0]}
+
+
+def test_only_what_changed_is_drawn(make, monkeypatch):
+    panel = make()
+    drawn = []
+    real = panel._studio.draw
+    monkeypatch.setattr(panel._studio, "draw", lambda model, *rest: drawn.append(model.name) or real(model, *rest))
+    panel.show(panel.state.with_operator("ties"))
+    assert panel.wait(60)
+    assert drawn == ["ties"]
+    panel.undo()
+    assert panel.wait(60)
+    assert drawn == ["ties"]
+
+
+def test_old_pictures_are_dimmed_until_the_new_ones_are_there(make, monkeypatch):
+    panel, goes_on = make(), threading.Event()
+    real = panel._studio.draw
+    monkeypatch.setattr(panel._studio, "draw", lambda *given: goes_on.wait(60) and real(*given))
+    panel.show(panel.state.with_operator("ties"))
+    column = panel._gallery._columns["result"]
+    assert "wb-stale" in column._dom_classes
+    assert "wb-stale" not in panel._gallery._columns["heart"]._dom_classes
+    goes_on.set()
+    assert panel.wait(60)
+    assert "wb-stale" not in column._dom_classes
+
+
+def test_a_move_during_work_cancels_it(make, monkeypatch):
+    panel, begun, seen = make(), threading.Event(), []
+    real = panel._studio.draw
+
+    def slow(model, request, cancelled):
+        if not seen:
+            seen.append(model.options["density"])
+            begun.set()
+            while not cancelled():
+                pass
+        return real(model, request, cancelled)
+
+    panel.show(panel.state.with_operator("ties"))
+    assert panel.wait(60)
+    monkeypatch.setattr(panel._studio, "draw", slow)
+    panel.show(panel.state.with_option("density", 0.1))
+    assert begun.wait(60)
+    panel.show(panel.state.with_option("density", 0.9))
+    assert panel.wait(60)
+    assert seen == [0.1]
+    assert panel._studio.known(studio.key_of(panel.merge, panel.state.wanted.request())) == panel.images["result"]
+
+
+def test_two_panels_take_turns_with_one_renderer(make, monkeypatch, renderer):
+    inside, most = [], []
+    real = renderer.draw
+
+    def watched(*given, **named):
+        inside.append(1)
+        most.append(len(inside))
+        try:
+            return real(*given, **named)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(renderer, "draw", watched)
+    one, other = make(), make()
+    for density in (0.2, 0.4, 0.6):
+        for panel in (one, other):
+            panel.show(panel.state.with_operator("ties").with_option("density", density))
+    assert one.wait(60)
+    assert other.wait(60)
+    assert max(most) == 1
+    assert np.array_equal(one.images["result"][0], other.images["result"][0])
+
+
+def test_snapshots_and_history(make):
+    panel = make()
+    panel.keep_as("average")
+    panel.show(panel.state.with_operator("ties"), "method")
+    panel.back_to("average")
+    frame = panel.history()
+    assert list(frame["change"])[-2:] == ["method", "back to average"]
+    assert list(frame["operator"])[-2:] == ["ties", "weighted_average"]
+    assert frame["now"].sum() == 1
+    assert frame["snapshot"].iloc[-1] == "average"
+    with pytest.raises(RecipeError, match="no snapshot 'best'; there are: average"):
+        panel.back_to("best")
+
+
+def test_a_panel_that_is_kept_comes_back(make, tmp_path):
+    panel = make(keep="panel.yaml")
+    panel.show(panel.state.with_operator("ties").with_option("density", {"blocks": {"IN*": 0.2, "default": 0.6}}))
+    panel.keep_as("good")
+    again = make(keep="panel.yaml")
+    assert again.state == panel.state
+    assert again._timeline.snapshots == panel._timeline.snapshots
+    assert again.recipe.to_dict() == panel.recipe.to_dict()
+    assert yaml.safe_load((tmp_path / "panel.yaml").read_text())["recipe"]["merge"]["operator"] == "ties"
+
+
+def test_a_model_that_was_added_comes_back_and_one_that_is_gone_is_named(make, models, tmp_path):
+    panel = make([models / "base.safetensors"], keep="panel.yaml")
+    panel.add(models / "heart.safetensors")
+    panel.add(models / "moon.safetensors")
+    (models / "moon.safetensors").unlink()
+    again = make([models / "base.safetensors"], keep="panel.yaml")
+    assert again.state.models == ("base", "heart")
+    assert "moon was there when this panel was kept" in words(again)
+
+
+def test_no_checkpoints(make):
+    panel = make([])
+    assert "choose among the models, after adding files" in words(panel)
+    assert panel._outcome._button.disabled
+    with pytest.raises(RecipeError, match="needs models"):
+        _ = panel.merge
+
+
+def test_a_model_is_added_while_the_panel_is_open(make, models):
+    panel = make([])
+    panel.add(models / "heart.safetensors")
+    panel.show(panel.state.with_input("models", ["heart"]))
+    assert panel.wait(60)
+    assert list(panel.images) == ["heart", "result"]
+    panel.add(models / "nothing.safetensors")
+    assert "there is no such file" in panel._merging._words.value
+
+
+@pytest.mark.parametrize(("given", "error"), [(5, InputError), ("nowhere", InputError), (["nowhere.safetensors"], CheckpointError)])
+def test_checkpoints_that_are_none(given, error):
+    with pytest.raises(error):
+        MergePanel(given)
+
+
+def test_a_file_that_vanishes_and_comes_back(make, models):
+    panel = make()
+    moved = (models / "heart.safetensors").rename(models / "elsewhere.safetensors")
+    panel.show(panel.state.with_operator("ties"))
+    assert panel.wait(60)
+    assert "heart.safetensors changed or vanished" in words(panel)
+    assert panel._outcome._button.disabled
+    moved.rename(models / "heart.safetensors")
+    panel.read_again()
+    assert panel.wait(60)
+    assert panel._judged.ok
+    assert not panel._outcome._button.disabled
+
+
+def test_an_incompatible_pair_leaves_the_controls_and_says_why(make, models):
+    panel = make()
+    save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(3, 2)}, models / "flux.safetensors")
+    panel.add(models / "flux.safetensors")
+    panel.show(panel.state.with_operator("ties").with_input("models", ["flux"]))
+    assert panel.wait(60)
+    assert "only models of one architecture can be merged" in panel._merging._words.value
+    assert panel._outcome._button.disabled
+    assert set(panel._merging._controls) >= {"density", "weights"}
+    panel.undo()
+    assert panel.wait(60)
+    assert not panel._outcome._button.disabled
+
+
+def test_options_that_make_no_sense_together_are_said(make):
+    panel = make()
+    panel.show(panel.state.with_option("weights", 0.0))
+    assert "weights must not sum to 0" in panel._merging._words.value
+    assert panel._outcome._button.disabled
+
+
+def test_empty_prompts_leave_the_rest_as_it_is(make):
+    panel = make()
+    panel.show(panel.state.with_wanted(Wanted()))
+    assert panel.wait(60)
+    assert panel._status.value == "Write a prompt to see pictures."
+    assert "MB" in exporting(panel, "merged.safetensors")
+
+
+def test_rules_that_cannot_be_read_are_said(make):
+    panel = make()
+    panel._merging._rules.value = "{component: vae, take: base"
+    assert "cannot be read" in panel._merging._words.value
+    panel._merging._rules.value = "{component: vae, take: 'models[0]'}"
+    assert len(panel.merge.rules) == 1
+
+
+def test_a_model_that_no_pipeline_holds_is_still_merged(make, models):
+    for name in ("one", "two"):
+        save_file({"double_blocks.0.img_attn.qkv.weight": torch.ones(3, 2)}, models / f"{name}.safetensors")
+    panel = make([models / "one.safetensors", models / "two.safetensors"])
+    assert "is Flux; this renderer's pipeline draws SD 1.x" in panel._status.value
+    assert "MB" in exporting(panel, "merged.safetensors")

@@ -1,0 +1,102 @@
+"""An option that differs by block, as the numbers that the block editor draws, and back again. No widget is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from workbench.merge import schedules
+from workbench.merge.declaration import Option
+from workbench.merge.schedules import Depth
+from workbench.panels.state import per_model
+
+Row = tuple[float, ...]
+
+# by how deep a block lies, from 0 to 1: how far its value goes from the lower to the upper level
+_SHAPES: dict[str, Callable[[float], float]] = {
+    "hill": lambda depth: 1 - abs(2 * depth - 1),
+    "valley": lambda depth: abs(2 * depth - 1),
+    "first half": lambda depth: float(depth < 0.5),
+    "second half": lambda depth: float(depth >= 0.5),
+}
+PRESETS = ("flat", "rising", "falling", *_SHAPES)
+
+
+@final
+@dataclass(frozen=True)
+class Bars:
+    """A number for each block, and one for all tensors in no block (`elsewhere`): a row of them for each series.
+
+    A series is a model of an option that goes per model; other options have one.
+    """
+
+    option: Option
+    depth: Depth
+    rows: tuple[Row, ...]
+    elsewhere: Row
+
+    @classmethod
+    def of(cls, value: Any, option: Option, depth: Depth, series: int) -> Bars:
+        """The bars of an option's value, whatever its form."""
+        at = schedules.parse(value, option).bind(depth)
+        columns = [per_model(at(block), series) for block in depth.blocks]
+        return cls(option, depth, tuple(zip(*columns, strict=True)), tuple(per_model(at(None), series)))
+
+    def painted(self, series: int, values: Sequence[float], elsewhere: float) -> Any:
+        """The option's value after one series was painted."""
+        rounded = tuple(self._rounded(value) for value in values)
+        rest = _replaced(self.elsewhere, series, self._rounded(elsewhere))
+        return self._value(_replaced(self.rows, series, rounded), rest)
+
+    def ramped(self, series: int, ends: tuple[int, int], values: tuple[float, float]) -> Any:
+        """The option's value after a ramp was drawn through one series, from block to block (positions in depth)."""
+        (first, start), (last, end) = sorted(zip(ends, map(self._rounded, values), strict=True))
+        names = [self.depth.blocks[i].name for i in (first, last)]
+        if any(len(set(row)) > 1 for i, row in enumerate(self.rows) if i != series):
+            at = schedules.Ramp(start, end, end, *names).bind(self.depth)
+            return self.painted(series, [at(block) for block in self.depth.blocks], self.elsewhere[series])
+        flat = [row[0] for row in self.rows]
+        given = {"start": self._cell(_replaced(flat, series, start)), "end": self._cell(_replaced(flat, series, end))}
+        return {"ramp": {**given, "first": names[0], "last": names[1], "elsewhere": self._cell(self.elsewhere)}}
+
+    def preset(self, series: int, name: str) -> Any:
+        """The option's value after one series was given a shape: between zero, or the lower bound, and the default."""
+        low, high = self._levels()
+        last = len(self.depth.blocks) - 1
+        if name == "flat":
+            return self.painted(series, [high] * (last + 1), high)
+        if name in ("rising", "falling"):
+            return self.ramped(series, (0, last), (low, high) if name == "rising" else (high, low))
+        shape = _SHAPES[name]
+        return self.painted(series, [low + (high - low) * shape(i / max(last, 1)) for i in range(last + 1)], self.elsewhere[series])
+
+    def _levels(self) -> tuple[float, float]:
+        bounds = self.option.constraint
+        low = max(bounds.low, 0)
+        high = self.option.default if isinstance(self.option.default, (int, float)) and self.option.default > low else bounds.high
+        return low, high
+
+    def _value(self, rows: Sequence[Row], elsewhere: Sequence[float]) -> Any:
+        """The shortest value that gives these bars: one for all, or those blocks that are not as the rest."""
+        columns = list(zip(*rows, strict=True))
+        rest = tuple(elsewhere)
+        named = {block.name: self._cell(column) for block, column in zip(self.depth.blocks, columns, strict=True) if column != rest}
+        return {"blocks": {**named, "default": self._cell(rest)}} if named else self._cell(rest)
+
+    def _cell(self, column: Sequence[float]) -> Any:
+        return list(column) if self.option.per_model else column[0]
+
+    def _rounded(self, value: float) -> float:
+        bounds = self.option.constraint
+        near = min(max(round(value / bounds.step) * bounds.step, bounds.low), bounds.high)
+        return round(near) if bounds.whole else round(near, 6)
+
+
+def differs_by_block(value: Any, option: Option) -> bool:
+    """Whether a value is a mapping of blocks or a ramp."""
+    return isinstance(value, Mapping) and not option.is_value(value)
+
+
+def _replaced(items: Sequence[Any], position: int, item: Any) -> tuple[Any, ...]:
+    return (*items[:position], item, *items[position + 1 :])

@@ -1,0 +1,71 @@
+"""The block editor: a model as its column of blocks, one bar each, to be painted. What bars mean for an option is in `bars`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import anywidget
+import traitlets
+
+from workbench.merge.declaration import Option
+from workbench.merge.schedules import Depth
+from workbench.panels.bars import PRESETS, Bars
+
+_HERE = Path(__file__).parent
+
+
+@final
+class BlockEditor(anywidget.AnyWidget):
+    """Holds the `value` of an option that may differ by block, in any of its forms; painting it gives the shortest form.
+
+    The synchronised traits are what is drawn; what a person draws comes back as messages.
+    """
+
+    _esm = _HERE / "block_editor.js"
+    _css = _HERE / "block_editor.css"
+    value = traitlets.Any()
+    blocks = traitlets.List().tag(sync=True)
+    series = traitlets.List().tag(sync=True)
+    rows = traitlets.List().tag(sync=True)
+    elsewhere = traitlets.List().tag(sync=True)
+    bounds = traitlets.Dict().tag(sync=True)
+    presets = traitlets.List(list(PRESETS)).tag(sync=True)
+
+    def __init__(self, option: Option, depth: Depth, series: Sequence[str]) -> None:
+        self._option, self._depth = option, depth
+        bounds = option.constraint
+        super().__init__(
+            blocks=[block.name for block in depth.blocks],
+            series=list(series),
+            bounds={"low": bounds.low, "high": bounds.high, "step": bounds.step},
+        )
+        self.on_msg(self._drawn)
+        self.value = option.default
+
+    @property
+    def everywhere(self) -> Any:
+        """One value for all blocks, in place of those there are: that of the tensors in no block."""
+        values = list(self._bars.elsewhere)
+        return values if self._option.per_model else values[0]
+
+    @property
+    def _bars(self) -> Bars:
+        return Bars.of(self.value, self._option, self._depth, len(self.series))
+
+    @traitlets.observe("value")
+    def _value_changed(self, _: Any) -> None:
+        bars = self._bars
+        with self.hold_sync():
+            self.rows = [list(row) for row in bars.rows]
+            self.elsewhere = list(bars.elsewhere)
+
+    def _drawn(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
+        bars, series = self._bars, said["series"]
+        if said["kind"] == "painted":
+            self.value = bars.painted(series, said["values"], said["elsewhere"])
+        elif said["kind"] == "ramp":
+            self.value = bars.ramped(series, tuple(said["ends"]), tuple(said["values"]))
+        else:
+            self.value = bars.preset(series, said["name"])

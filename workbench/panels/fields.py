@@ -1,0 +1,144 @@
+"""The widgets that one value of an option is typed or dragged into; each has a `value`. Which option gets which is in `controls`."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any, final
+
+import ipywidgets as widgets
+import traitlets
+import yaml
+
+from workbench.merge import sources
+
+NUMBERS = "numbers"
+
+
+def full() -> widgets.Layout:
+    """The layout of a widget that takes what width there is; each needs its own, since it goes when its widget does."""
+    return widgets.Layout(width="auto", min_width="0", flex="1 1 auto")
+
+
+class Composite(widgets.Box):
+    """Several widgets that hold one `value` together; setting it sets them all, and tells once."""
+
+    value = traitlets.Any(Ellipsis)  # until it is given: None is a value, too
+
+    def __init__(self, parts: Sequence[widgets.Widget], value: Any, **given: Any) -> None:
+        self._parts = tuple(parts)
+        self._showing = False
+        super().__init__(**given)
+        for part in self._parts:
+            part.observe(self._part_changed, "value")
+        self.value = value
+
+    def read(self) -> Any:
+        """What the parts hold."""
+        raise NotImplementedError
+
+    def write(self, value: Any) -> None:
+        """Make the parts hold a value."""
+        raise NotImplementedError
+
+    def _part_changed(self, _: Any) -> None:
+        if not self._showing:
+            self.value = self.read()
+
+    @traitlets.observe("value")
+    def _value_changed(self, change: Any) -> None:
+        self._showing = True
+        try:
+            self.write(change.new)
+        finally:
+            self._showing = False
+
+
+@final
+class Automatic(Composite):
+    """A field that may be left to the operator: then its value is None."""
+
+    def __init__(self, field: widgets.Widget, begins: Any, value: Any) -> None:
+        self._field = field
+        self._begins = begins
+        self._automatic = widgets.Checkbox(description="automatic", indent=False, layout=widgets.Layout(width="auto", flex="0 0 auto"))
+        super().__init__([self._automatic, field], value, children=[self._automatic, field], layout=full())
+        self.add_class("wb-row")
+
+    def read(self) -> Any:
+        return None if self._automatic.value else self._field.value
+
+    def write(self, value: Any) -> None:
+        self._automatic.value = value is None
+        self._field.value = self._begins if value is None else value
+        self._field.layout.visibility = "hidden" if value is None else "visible"
+
+
+@final
+class Each(Composite):
+    """One field per model, below one another; the value is a list."""
+
+    def __init__(self, names: Sequence[str], fields: Sequence[widgets.Widget], value: Any) -> None:
+        rows = [widgets.HBox([_label(name), field]).add_class("wb-row") for name, field in zip(names, fields, strict=True)]
+        super().__init__(fields, value, children=rows, layout=full())
+        self.add_class("wb-column")
+
+    def read(self) -> list[Any]:
+        return [field.value for field in self._parts]
+
+    def write(self, value: Any) -> None:
+        for field, one in zip(self._parts, value if isinstance(value, (list, tuple)) else [value] * len(self._parts), strict=True):
+            field.value = one
+
+
+@final
+class Several(Composite):
+    """Models in order: tags that are dragged, and a menu of those that can be added."""
+
+    def __init__(self, models: Sequence[str], value: Sequence[str]) -> None:
+        self._models = tuple(models)
+        self._tags = widgets.TagsInput(allowed_tags=list(models), allow_duplicates=False).add_class("wb-tags")
+        self._menu = widgets.Dropdown(layout=widgets.Layout(width="96px", flex="0 0 auto"), tooltip="One model more")
+        super().__init__([self._tags, self._menu], tuple(value), children=[self._tags, self._menu], layout=full())
+        self.add_class("wb-row")
+
+    def read(self) -> tuple[str, ...]:
+        added = [self._menu.value] if self._menu.value else []
+        return (*self._tags.value, *added)
+
+    def write(self, value: Sequence[str]) -> None:
+        self._tags.value = list(value)
+        self._menu.options = [("add …", ""), *((name, name) for name in self._models if name not in value)]
+        self._menu.value = ""
+
+
+@final
+class Numbers(Composite):
+    """A vector, or where it comes from: a menu of sources, and what is given to them. A curve is `[[0, 1], [1, -1]]`."""
+
+    def __init__(self, value: Any) -> None:
+        self._source = widgets.Dropdown(options=[NUMBERS, *sources.registry], layout=widgets.Layout(width="110px", flex="0 0 auto"))
+        self._text = widgets.Text(continuous_update=False, layout=full())
+        super().__init__([self._source, self._text], value, children=[self._source, self._text], layout=full())
+        self.add_class("wb-row")
+
+    def read(self) -> Any:
+        """Whatever was typed, as far as it can be understood; the operator judges it."""
+        text, source = self._text.value.strip(), self._source.value
+        try:
+            found = yaml.safe_load(f"[{text}]" if source == NUMBERS and not text.startswith(("[", "{")) else text)
+        except yaml.YAMLError:
+            found = text
+        return found if source == NUMBERS else {source: found}
+
+    def write(self, value: Any) -> None:
+        source = next((name for name in sources.registry if isinstance(value, dict) and name in value), NUMBERS)
+        given = value if source == NUMBERS else value[source]
+        self._source.value = source
+        self._text.value = given if isinstance(given, str) else json.dumps(given).strip("[]" if source == NUMBERS else "")
+
+
+def _label(name: str) -> widgets.HTML:
+    told = html.escape(name)
+    return widgets.HTML(f'<span title="{told}">{told}</span>').add_class("wb-label")

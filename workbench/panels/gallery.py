@@ -1,0 +1,78 @@
+"""The pictures of a panel: a column for each parent and one for the result; what is old is dimmed until the new one is there."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import ipywidgets as widgets
+
+from workbench.panels.shelf import RESULT
+from workbench.render.request import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@final
+class Gallery:
+    """Columns by name, in order; the last is the result's. Rows are prompts and seeds, as in the request."""
+
+    def __init__(self) -> None:
+        self._labels = widgets.HTML().add_class("wb-prompts")
+        self._columns: dict[str, widgets.HTML] = {}
+        self.widget = widgets.HBox().add_class("wb-gallery")
+        self.images: dict[str, list[Image]] = {}
+
+    def arrange(self, parents: Sequence[str], request: Request | None) -> None:
+        """Have a column for each of these models and one for the result, and a label for each picture wanted."""
+        wanted = (*parents, RESULT)
+        for name in [name for name in self._columns if name not in wanted]:
+            self._columns.pop(name).close()
+            self.images.pop(name, None)
+        for name in wanted:
+            if name not in self._columns:
+                self._columns[name] = widgets.HTML().add_class("wb-pictures")
+                self._fill(name, [], len(request.pictures) if request else 1)
+        self._columns[RESULT].add_class("wb-result")
+        if request:
+            self._labels.value = _labels(request)
+        self._columns = {name: self._columns[name] for name in wanted}
+        self.images = {name: self.images[name] for name in wanted}
+        children = (self._labels, *self._columns.values())
+        if self.widget.children != children:
+            self.widget.children = children
+
+    def show(self, name: str, images: Sequence[Image]) -> None:
+        """Put fresh pictures into a column, if it is still there."""
+        if name in self._columns:
+            self._fill(name, images, len(images))
+            self._columns[name].remove_class("wb-stale")
+
+    def dim(self, name: str) -> None:
+        """Mark a column's pictures as old."""
+        self._columns[name].add_class("wb-stale")
+
+    def _fill(self, name: str, images: Sequence[Image], places: int) -> None:
+        self.images[name] = list(images)
+        told = html.escape(name)
+        pictures = [f'<img alt="{told}" src="{_data_url(image)}">' for image in images] or ["<div class='wb-empty'></div>"] * places
+        self._columns[name].value = f'<div class="wb-title" title="{told}">{told}</div>{"".join(pictures)}'
+
+
+def _labels(request: Request) -> str:
+    several = len(request.seeds) > 1
+    cells = [
+        f'<div title="{html.escape(prompt)}"><span>{html.escape(prompt)}</span>{f"<small>seed {seed}</small>" if several else ""}</div>'
+        for prompt, seed in request.pictures
+    ]
+    return f'<div class="wb-title">&nbsp;</div>{"".join(cells)}'
+
+
+def _data_url(image: Image) -> str:
+    held = io.BytesIO()
+    image.save(held, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"

@@ -1,0 +1,62 @@
+"""From a panel's state to its merge, or to the words that say why there is none. No widget is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import WorkbenchError
+from workbench.merge import Merge
+from workbench.merge.schedules import Depth
+from workbench.operators import find
+from workbench.panels.state import PanelState
+from workbench.recipe import preflight
+
+
+@final
+@dataclass(frozen=True)
+class Judged:
+    """A merge, if the state makes one, and what is to be said of it: pairs of level (`error`, `warning`, `note`) and text."""
+
+    merge: Merge | None
+    words: tuple[tuple[str, str], ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can be drawn and exported."""
+        return self.merge is not None and not any(level == "error" for level, _ in self.words)
+
+
+def judge(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Judged:
+    """The merge of a state, with what preflight says of it; nothing is read."""
+    if empty := [slot for slot, names in state.inputs.items() if not names]:
+        return Judged(None, (("error", f"{state.operator} needs {' and '.join(empty)}: choose among the models{_or_add(state)}"),))
+    if gone := [path for name in state.used for path in checkpoints[name].replaced()]:
+        text = f"{', '.join(map(str, gone))} changed or vanished since it was opened: put it back, and press 'Read again'"
+        return Judged(None, (("error", text),))
+    try:
+        merge = build(state, checkpoints)
+        found = preflight(merge)
+    except WorkbenchError as error:
+        return Judged(None, (("error", str(error)),))
+    return Judged(merge, tuple((finding.level, finding.text) for finding in found.findings))
+
+
+def build(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Merge:
+    """The merge of a state. Raises InputError and OptionError; nothing is read."""
+    inputs: dict[str, Any] = {}
+    for slot in state.declaration.inputs:
+        models = [checkpoints[name] for name in state.inputs[slot.name]]
+        inputs[slot.name] = models if slot.many else models[0]
+    return find(state.operator)(**inputs, **state.options, rules=state.rules, seed=state.seed, dtype=state.dtype)
+
+
+def depth_of(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Depth:
+    """The blocks of the models that are merged."""
+    return Depth.of(checkpoints[name].structure.block(key) for name in state.used for key in checkpoints[name])
+
+
+def _or_add(state: PanelState) -> str:
+    return "" if state.models else ", after adding files"

@@ -1,0 +1,97 @@
+"""A panel's state in a file: recipes, the pictures that were wanted, and paths; never a pickle. No widget is here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+from pydantic import ValidationError
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.writing import replacing
+from workbench.errors import RecipeError, WorkbenchError
+from workbench.operators import find
+from workbench.panels.state import PanelState, Wanted
+from workbench.recipe.schema import RecipeData
+
+_VERSION = 1
+
+
+@final
+@dataclass(frozen=True)
+class Kept:
+    """What a file holds: the state, snapshots, and where the models lie that come from files."""
+
+    state: PanelState
+    snapshots: Mapping[str, PanelState]
+    paths: Mapping[str, Path]
+
+
+def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Write a panel's state; paths in it are relative to the file. Each `recipe` in it is one that `workbench merge` takes."""
+    files = {name: _relative(one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
+    told = {
+        "panel": _VERSION,
+        "models": [{"name": name} | ({"path": files[name]} if name in files else {}) for name in state.models],
+        **_told(state, files),
+        "snapshots": {name: _told(one, files) for name, one in snapshots.items()},
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load(path: Path) -> Kept:
+    """Read it back. Raises RecipeError, which names the file and what is wrong in it."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or found.get("panel") != _VERSION:
+            raise RecipeError(f"it does not say 'panel: {_VERSION}'")
+        names = tuple(model["name"] for model in found["models"])
+        paths = {model["name"]: path.parent / model["path"] for model in found["models"] if "path" in model}
+        snapshots = {name: _understood(one, names) for name, one in found["snapshots"].items()}
+        return Kept(_understood(found, names), snapshots, paths)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RecipeError(f"{path}: holds no panel's state: {error}; delete it, or give another name") from error
+
+
+def _told(state: PanelState, files: Mapping[str, str]) -> dict[str, Any]:
+    many = state.declaration.many
+    inputs = {slot: list(names) if many and slot == many.name else names[0] for slot, names in state.inputs.items() if names}
+    merge = {"operator": state.operator, "inputs": inputs, "options": dict(state.options)}
+    recipe = {
+        "workbench": 1,
+        "models": {name: files[name] for name in state.used if name in files},
+        "merge": merge | ({} if state.rules is None else {"rules": [dict(rule) for rule in state.rules]}),
+        "output": {"dtype": state.dtype},
+        "seed": state.seed,
+    }
+    wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
+    return {"recipe": recipe, "pictures": wanted}
+
+
+def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
+    data = RecipeData.model_validate(found["recipe"])
+    given = data.merge.inputs
+    named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in given.items()}
+    inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator).declaration.inputs}
+    pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
+    rules = None if data.merge.rules is None else tuple(data.merge.rules)
+    state = PanelState(
+        models, data.merge.operator, inputs, dict(data.merge.options), rules, data.seed, data.output.dtype, Wanted(**pictures)
+    )
+    for name, value in state.options.items():  # an option that is no more would have no control
+        state = state.with_option(name, value)
+    return state
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder.absolute())).as_posix()
+    except ValueError:  # on another drive
+        return str(path)

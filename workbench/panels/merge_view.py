@@ -1,0 +1,142 @@
+"""The part of a panel that is the operator's: method, inputs, options, rules, and what is to be said of the merge."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import ipywidgets as widgets
+import yaml
+
+from workbench.merge.schedules import Depth
+from workbench.operators import registry
+from workbench.panels.controls import ByBlock, heading, option_control, option_heading, seed_control, slot_control
+from workbench.panels.fields import full
+from workbench.panels.state import PanelState
+
+_MARKS = {"error": "✖", "warning": "▲", "note": "i"}
+_RULES = "Exceptions, one on a line: {match: '*guidance*', take: base}, {component: vae, skip: true}. The first that fits decides."
+
+Change = Callable[[PanelState], PanelState]
+
+
+@final
+class MergeView:
+    """Tells `changed(change, what)` how the state is to change; controls are made anew only when they are other controls."""
+
+    def __init__(self, changed: Callable[[Change, str], None]) -> None:
+        self._changed, self._showing = changed, False
+        self._made_for: dict[str, Any] = {}
+        self._controls: dict[str, widgets.Widget] = {}
+        self._method = widgets.Dropdown(options=list(registry()), layout=full())
+        self._summary = widgets.HTML().add_class("wb-hint")
+        self._slots, self._options = (widgets.VBox().add_class("wb-options") for _ in range(2))
+        self._rules = widgets.Textarea(continuous_update=False, rows=2, placeholder="no exceptions", tooltip=_RULES, layout=full())
+        self._words = widgets.HTML().add_class("wb-words")
+        self._method.observe(lambda change: self._tell(lambda state: state.with_operator(change["new"]), change["new"]), "value")
+        self._rules.observe(self._ruled, "value")
+        method = _titled(heading("method", "How the models are merged"), [self._method, self._summary])
+        rules = _titled(heading("rules", _RULES), [self._rules])
+        self.widget = widgets.VBox([method, self._slots, self._options, rules, self._words]).add_class("wb-column")
+
+    def show(self, state: PanelState, depth: Depth, words: Sequence[tuple[str, str]]) -> None:
+        """Show a state; nothing is told."""
+        self._showing = True
+        try:
+            declaration = state.declaration
+            self._method.value = state.operator
+            source = html.escape(declaration.source)
+            self._summary.value = f'<span title="{source}">{html.escape(declaration.summary)}</span>'
+            self._make("slots", (state.operator, state.models), lambda: self._make_slots(state))
+            self._make("options", (state.operator, state.many, depth), lambda: self._make_options(state, depth))
+            for name, value in _values(state).items():
+                self._controls[name].value = value
+            rules = declaration.rules if state.rules is None else state.rules
+            self._rules.value = "".join(yaml.safe_dump(dict(rule), default_flow_style=True, sort_keys=False) for rule in rules)
+            self.say(words)
+        finally:
+            self._showing = False
+
+    def say(self, words: Sequence[tuple[str, str]]) -> None:
+        """What is to be known of the merge, under the controls."""
+        told = [f'<div class="wb-{level}"><b>{_MARKS[level]}</b><span>{html.escape(text)}</span></div>' for level, text in words]
+        self._words.value = "".join(told)
+
+    def _make(self, part: str, key: Any, make: Callable[[], None]) -> None:
+        if self._made_for.get(part) != key:
+            self._made_for[part] = key
+            make()
+
+    def _make_slots(self, state: PanelState) -> None:
+        rows = []
+        for slot in state.declaration.inputs:
+            control = slot_control(slot, state.models, state.inputs[slot.name])
+            told = (
+                "Models, in order; what each learned counts"
+                if slot.space.value == "delta"
+                else "Models, in order"
+                if slot.many
+                else "A model"
+            )
+            rows.append(_titled(heading(slot.name, told), [control]))
+            self._listen(f"input {slot.name}", control, lambda value, name=slot.name: lambda state: state.with_input(name, _names(value)))
+        _replace(self._slots, rows)
+
+    def _make_options(self, state: PanelState, depth: Depth) -> None:
+        rows = []
+        for name, option in state.declaration.options.items():
+            control = option_control(option, state.value(name), state.many, depth)
+            switch = [control.switch] if isinstance(control, ByBlock) else []
+            rows.append(_titled(option_heading(option), [control], switch))
+            self._listen(name, control, lambda value, name=name: lambda state: state.with_option(name, value))
+        if (seed := seed_control(state.declaration, state.seed)) is not None:
+            rows.append(_titled(heading("seed", "Of the random numbers that the method draws"), [seed]))
+            self._listen("seed", seed, lambda value: lambda state: state.with_seed(value))
+        _replace(self._options, rows)
+
+    def _listen(self, name: str, control: widgets.Widget, change_of: Callable[[Any], Change]) -> None:
+        self._controls[name] = control
+        control.observe(lambda change: self._tell(change_of(change["new"]), name), "value")
+
+    def _ruled(self, change: dict[str, Any]) -> None:
+        try:
+            rules = [yaml.safe_load(line) for line in change["new"].splitlines() if line.strip()]
+        except yaml.YAMLError:
+            self.say([("error", f"rules: {change['new']!r} cannot be read; {_RULES}")])
+            return
+        self._tell(lambda state: state.with_rules(rules), "rules")
+
+    def _tell(self, change: Change, what: str) -> None:
+        if not self._showing:
+            self._changed(change, what)
+
+
+def _values(state: PanelState) -> dict[str, Any]:
+    """What each control shows."""
+    slots = {}
+    for slot in state.declaration.inputs:
+        names = state.inputs[slot.name]
+        slots[f"input {slot.name}"] = names if slot.many else next(iter(names), "")
+    options = {name: state.value(name) for name in state.declaration.options}
+    return slots | options | ({"seed": state.seed} if seed_control(state.declaration, state.seed) else {})
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (value,) if value else ()
+
+
+def _titled(title: widgets.HTML, rows: Sequence[widgets.Widget], more: Sequence[widgets.Widget] = ()) -> widgets.VBox:
+    return widgets.VBox([widgets.HBox([title, *more]).add_class("wb-heading"), *rows]).add_class("wb-option")
+
+
+def _replace(box: widgets.Box, children: Sequence[widgets.Widget]) -> None:
+    old, box.children = box.children, tuple(children)
+    for widget in old:
+        _close(widget)
+
+
+def _close(widget: widgets.Widget) -> None:
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    widget.close()

@@ -1,0 +1,86 @@
+"""The part of a panel where models are chosen: a file browser that fills the shelf, and the shelf itself, to be reordered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import final
+
+import ipywidgets as widgets
+
+from workbench.errors import InputError
+from workbench.panels.fields import full
+from workbench.panels.shelf import checkpoint_files, subfolders
+
+_UP = ".."
+
+
+@final
+class ModelsView:
+    """Tells `add(path)`, `arrange(names)` and `again()` what a person chose."""
+
+    def __init__(
+        self, folder: Path, add: Callable[[Path], None], arrange: Callable[[Sequence[str]], None], again: Callable[[], None]
+    ) -> None:
+        self._add, self._arrange = add, arrange
+        self._shelf = widgets.TagsInput(allow_duplicates=False, placeholder="").add_class("wb-tags")
+        self._folder = widgets.Text(
+            value=str(folder), continuous_update=False, layout=full(), tooltip="A folder on the machine that runs this"
+        )
+        self._entries = widgets.Select(rows=7, layout=full())
+        self._said = widgets.HTML().add_class("wb-said")
+        self._button = widgets.Button(description="Add", icon="plus", layout=widgets.Layout(width="90px"))
+        refresh = widgets.Button(
+            description="Read again", icon="refresh", tooltip="Open files anew that have changed", layout=widgets.Layout(width="120px")
+        )
+        self._shelf.observe(self._arranged, "value")
+        self._folder.observe(lambda _: self._list(), "value")
+        self._entries.observe(self._chosen, "value")
+        self._button.on_click(lambda _: self._add(self._here / self._entries.value))
+        refresh.on_click(lambda _: (again(), self._list()))
+        buttons = widgets.HBox([self._button, refresh]).add_class("wb-row")
+        browser = widgets.VBox([self._folder, self._entries, buttons, self._said]).add_class("wb-column")
+        shelf = widgets.VBox([widgets.HTML("Drag to reorder; × takes a model off.").add_class("wb-hint"), self._shelf]).add_class(
+            "wb-column"
+        )
+        self.widget = widgets.VBox([shelf, browser]).add_class("wb-column")
+        self._list()
+
+    def show(self, models: Sequence[str]) -> None:
+        """Put these names on the shelf."""
+        self._shelf.allowed_tags = []  # checked against what is there, while both change
+        self._shelf.value = list(models)
+        self._shelf.allowed_tags = list(models)
+
+    @property
+    def _here(self) -> Path:
+        return Path(self._folder.value).expanduser()
+
+    def _list(self) -> None:
+        try:
+            files = [path.name for path in checkpoint_files(self._here)]
+            folders = [f"{path.name}/" for path in subfolders(self._here)]
+        except (InputError, OSError) as error:
+            self._entries.options, self._said.value = [], str(error)
+            return
+        self._said.value = ""
+        self._entries.options = [_UP, *folders, *files]
+        self._entries.value = None
+        self._button.disabled = True
+
+    def _chosen(self, change: dict) -> None:
+        """Go into a folder that holds more files; a folder that is a checkpoint can be added, too."""
+        if change["new"] is None:
+            return
+        path = self._here / change["new"]
+        if change["new"] == _UP or (path.is_dir() and not _is_pipeline(path)):
+            self._folder.value = str(path.resolve() if change["new"] != _UP else self._here.resolve().parent)
+        else:
+            self._button.disabled = False
+
+    def _arranged(self, change: dict) -> None:
+        self._arrange(change["new"])
+
+
+def _is_pipeline(folder: Path) -> bool:
+    return (folder / "model_index.json").is_file() or any(folder.glob("*.index.json"))

@@ -1,0 +1,74 @@
+"""The part of a panel below the pictures: the recipe and the line of Python that make the merge again, and the export."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final, get_args
+
+import ipywidgets as widgets
+
+from workbench.engine import export
+from workbench.errors import WorkbenchError
+from workbench.merge import Merge
+from workbench.panels.controls import heading
+from workbench.panels.fields import full
+from workbench.panels.python_line import python_line
+from workbench.tensors import SavedDtype
+
+
+@final
+class OutcomeView:
+    """Tells `changed(dtype)` of another dtype, which is part of the merge; writes the merge it was shown last."""
+
+    def __init__(self, changed: Callable[[str | None], None]) -> None:
+        self._changed, self._merge, self._showing = changed, None, False
+        self._name = widgets.Text(value="merged.safetensors", continuous_update=False, layout=full(), tooltip="Where the file goes")
+        kinds = [("as the models", ""), *((name, name) for name in get_args(SavedDtype))]
+        self._dtype = widgets.Dropdown(options=kinds, layout=widgets.Layout(width="150px", flex="0 0 auto"))
+        self._overwrite = widgets.Checkbox(description="overwrite", indent=False, layout=widgets.Layout(width="auto", flex="0 0 auto"))
+        self._button = widgets.Button(description="Export", icon="download", button_style="primary", layout=widgets.Layout(width="110px"))
+        self._said = widgets.HTML().add_class("wb-said")
+        self._bar = widgets.Output()
+        self._yaml, self._python = (widgets.HTML().add_class("wb-code") for _ in range(2))
+        self._dtype.observe(self._chosen, "value")
+        self._button.on_click(lambda _: self.export())
+        where = widgets.HBox([heading("file", "Relative to the notebook's folder"), self._name, self._overwrite]).add_class("wb-row")
+        how = widgets.HBox([heading("dtype", "What the result is rounded to"), self._dtype, self._button]).add_class("wb-row")
+        exporting = widgets.VBox([where, how, self._bar, self._said]).add_class("wb-column")
+        tabs = widgets.Tab([exporting, self._yaml, self._python], titles=["Export", "Recipe", "Python"])
+        self.widget = tabs.add_class("wb-tabs")
+
+    def show(self, merge: Merge | None, dtype: str | None, ok: bool) -> None:
+        """Show how this merge is made; it can be exported if it is `ok`."""
+        self._merge = merge
+        self._showing, self._dtype.value = True, dtype or ""
+        self._showing = False
+        self._button.disabled = not ok
+        self._said.value = "" if ok else "Nothing to export until the errors are mended."
+        try:
+            self._yaml.value, self._python.value = map(_code, (merge.recipe.to_yaml(), python_line(merge.recipe)) if merge else ("", ""))
+        except WorkbenchError as error:  # a model that lies in no file
+            self._yaml.value = self._python.value = html.escape(str(error))
+
+    def export(self) -> None:
+        """Write the file; what went wrong is said."""
+        self._button.disabled = True
+        self._bar.clear_output()
+        try:
+            with self._bar:
+                told = str(export(self._merge, Path(self._name.value), overwrite=self._overwrite.value))
+        except (WorkbenchError, OSError) as error:
+            told = str(error)
+        finally:
+            self._button.disabled = False
+        self._said.value = html.escape(told)
+
+    def _chosen(self, change: dict[str, Any]) -> None:
+        if not self._showing:
+            self._changed(change["new"] or None)
+
+
+def _code(text: str) -> str:
+    return f'<pre title="One click selects all of it">{html.escape(text)}</pre>'

@@ -1,0 +1,81 @@
+"""The checkpoints that a panel can merge, by name, and what lies in a folder. No widget is here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import open as open_checkpoint
+from workbench.errors import InputError
+from workbench.merge.call import unique
+from workbench.places import DATA
+
+RESULT = "result"  # what no model is called, since the result of the merge is
+FAMILY = DATA / "shapes-sd"
+_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
+
+Given = Mapping[str, Checkpoint | str | os.PathLike[str]] | Sequence[Checkpoint | str | os.PathLike[str]] | str | os.PathLike[str]
+
+
+@final
+class Shelf:
+    """Checkpoints by name, in order.
+
+    `given` is a mapping from names, a list of checkpoints and paths, or a folder; None is the family that comes with the
+    project. Raises InputError for anything else, and CheckpointError for a file that cannot be opened.
+    """
+
+    def __init__(self, given: Given | None = None) -> None:
+        self.checkpoints: dict[str, Checkpoint] = {}
+        given = FAMILY if given is None else given
+        if isinstance(given, (str, os.PathLike)):
+            given = checkpoint_files(Path(given))
+        if isinstance(given, Checkpoint) or not isinstance(given, (Mapping, Sequence)):
+            raise InputError(f"checkpoints must be a mapping from names, a list, or a folder; got {given!r}: put it into a list")
+        named = given.items() if isinstance(given, Mapping) else [(None, one) for one in given]
+        for name, one in named:
+            self.add(one, name)
+
+    def add(self, one: Checkpoint | str | os.PathLike[str], name: str | None = None) -> str:
+        """Put a checkpoint, or the file at a path, on the shelf; returns its name there. The same file is added once."""
+        checkpoint = one if isinstance(one, Checkpoint) else open_checkpoint(one)
+        known = next((key for key, other in self.checkpoints.items() if _same(checkpoint, other)), None)
+        if known is not None and name in (None, known):
+            return known
+        name = unique(name or checkpoint.name, {**self.checkpoints, RESULT: None})
+        self.checkpoints[name] = checkpoint
+        return name
+
+    def open_again(self) -> list[str]:
+        """Open anew every file that changed; returns what to say of those that cannot be opened any more."""
+        return [f"{path} is gone" for name in list(self.checkpoints) for path in self._open_again(name)]
+
+    def _open_again(self, name: str) -> list[Path]:
+        checkpoint = self.checkpoints[name]
+        if checkpoint.path is None or not checkpoint.replaced():
+            return []
+        if not checkpoint.path.exists():
+            return [checkpoint.path]
+        fresh = open_checkpoint(checkpoint.path)
+        fresh.name = checkpoint.name
+        self.checkpoints[name] = fresh
+        return []
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, by name. Raises InputError when it is no folder."""
+    if not folder.expanduser().is_dir():
+        raise InputError(f"{folder}: is no folder; give the folder in which the checkpoints lie, or a list of files")
+    return sorted(path for path in folder.expanduser().iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, but for hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _same(one: Checkpoint, other: Checkpoint) -> bool:
+    return one is other or (one.path is not None and one.path == other.path and not other.replaced())

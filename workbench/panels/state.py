@@ -1,0 +1,161 @@
+"""What a merge panel shows, as data, and every change of it as a pure function. Checkpoints and widgets are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+from workbench.merge.declaration import Declaration, Option
+from workbench.operators import find
+from workbench.render.request import Request
+
+FIRST_OPERATOR = "weighted_average"
+_AT_FIRST = 3  # models that a new panel merges
+
+
+@final
+@dataclass(frozen=True)
+class Wanted:
+    """The pictures that are asked for, as a person typed them; `request()` says whether they can be drawn."""
+
+    prompts: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    steps: int = 20
+    guidance: float = 5.0
+
+    def request(self) -> Request:
+        """The same for a renderer. Raises RenderError, which says what is wrong."""
+        return Request.of(self.prompts, self.seeds, steps=self.steps, guidance=self.guidance)
+
+
+@final
+@dataclass(frozen=True)
+class PanelState:
+    """A panel at one moment: names of models, an operator with its inputs, options and rules, and the pictures wanted.
+
+    `inputs` has a tuple of names for each of the operator's inputs, empty where none is chosen; `options` only what is not
+    default; `rules` None for the operator's own.
+    """
+
+    models: tuple[str, ...]
+    operator: str = FIRST_OPERATOR
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rules: tuple[Mapping[str, Any], ...] | None = None
+    seed: int = 0
+    dtype: str | None = None
+    wanted: Wanted = Wanted()
+
+    @classmethod
+    def start(cls, models: Sequence[str], wanted: Wanted) -> PanelState:
+        """A new panel: the average of the first models."""
+        return cls(tuple(models), wanted=wanted).with_operator(FIRST_OPERATOR)
+
+    @property
+    def declaration(self) -> Declaration:
+        return find(self.operator).declaration
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The models that are merged, each once, in the order of the inputs."""
+        return tuple(dict.fromkeys(name for names in self.inputs.values() for name in names))
+
+    @property
+    def many(self) -> tuple[str, ...]:
+        """The models of the input that takes several."""
+        slot = self.declaration.many
+        return self.inputs.get(slot.name, ()) if slot else ()
+
+    def value(self, name: str) -> Any:
+        """An option's value, given or default."""
+        return self.options.get(name, self.declaration.options[name].default)
+
+    def with_operator(self, name: str) -> PanelState:
+        """Another operator: models go to its inputs in order, and options that it has as well stay."""
+        old, new = self.declaration, find(name).declaration
+        kept = {key: value for key, value in self.options.items() if old.options.get(key) == new.options.get(key)}
+        begun = {key: {"constant": 0.0} for key, option in new.options.items() if option.required and key not in kept}
+        singles = [slot.name for slot in new.inputs if not slot.many]
+        pool = [*self.used, *(model for model in self.models if model not in self.used)]
+        inputs = {slot: tuple(pool[i : i + 1]) for i, slot in enumerate(singles)}
+        if new.many:
+            rest = self.used[len(singles) :] or tuple(pool[len(singles) : max(_AT_FIRST, len(singles) + 1)])
+            inputs[new.many.name] = rest
+        ordered = {slot.name: inputs[slot.name] for slot in new.inputs}
+        rules = self.rules if name == self.operator else None
+        changed = replace(self, operator=name, inputs=ordered, options=kept | begun, rules=rules)
+        return changed._dealt(self.many)
+
+    def with_input(self, slot: str, names: Sequence[str]) -> PanelState:
+        """Other models for one input; options that go per model stay with their models."""
+        return replace(self, inputs={**self.inputs, slot: tuple(names)})._dealt(self.many)
+
+    def with_option(self, name: str, value: Any) -> PanelState:
+        """Another value of an option; what is default is left out."""
+        option = self.declaration.options[name]
+        others = {key: given for key, given in self.options.items() if key != name}
+        simple = _simplest(value) if option.per_model else value
+        return replace(self, options=others if simple == option.default and not option.required else others | {name: simple})
+
+    def with_rules(self, rules: Sequence[Mapping[str, Any]]) -> PanelState:
+        """Other rules; the operator's own are None."""
+        own = list(rules) == [dict(rule) for rule in self.declaration.rules]
+        return replace(self, rules=None if own else tuple(rules))
+
+    def with_seed(self, seed: int) -> PanelState:
+        """Another seed of the operator's random numbers."""
+        return replace(self, seed=seed)
+
+    def with_dtype(self, dtype: str | None) -> PanelState:
+        """Another dtype of the result."""
+        return replace(self, dtype=dtype)
+
+    def with_wanted(self, wanted: Wanted) -> PanelState:
+        """Other pictures."""
+        return replace(self, wanted=wanted)
+
+    def with_model(self, name: str) -> PanelState:
+        """One more model to choose from."""
+        return self if name in self.models else replace(self, models=(*self.models, name))
+
+    def with_models(self, names: Sequence[str]) -> PanelState:
+        """The models to choose from in another order, or fewer of them; one that is gone leaves its input empty."""
+        inputs = {slot: tuple(name for name in used if name in names) for slot, used in self.inputs.items()}
+        return replace(self, models=tuple(names), inputs=inputs)._dealt(self.many)
+
+    def _dealt(self, before: Sequence[str]) -> PanelState:
+        """Options that go per model, given for the models `before`, for those there are now."""
+        options = dict(self.options)
+        for name in options:
+            option = self.declaration.options[name]
+            if option.per_model and before != self.many:
+                options[name] = each_value(options[name], lambda value, option=option: _deal(value, option, before, self.many))
+        return replace(self, options={name: value for name, value in options.items() if value != self.declaration.options[name].default})
+
+
+def each_value(given: Any, change: Callable[[Any], Any]) -> Any:
+    """An option's value with every value in it changed, whether it differs by block or not."""
+    if not isinstance(given, Mapping):
+        return change(given)
+    ((form, inner),) = given.items()
+    return {form: {key: value if key in ("first", "last") and form == "ramp" else change(value) for key, value in inner.items()}}
+
+
+def per_model(value: Any, count: int) -> list[Any]:
+    """One value for each model."""
+    return list(value) if isinstance(value, (list, tuple)) else [value] * count
+
+
+def _deal(value: Any, option: Option, before: Sequence[str], now: Sequence[str]) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return value
+    known = dict(zip(before, value, strict=True))
+    return _simplest([known.get(name, option.default) for name in now])
+
+
+def _simplest(value: Any) -> Any:
+    """One value in place of a list of equal ones."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return value[0] if value and all(one == value[0] for one in value) else list(value)
