@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo lab test notebooks
+.PHONY: help setup demo lab app test notebooks
 
 help:
 	@echo "make setup      install everything into $(VENV) (the targets below do it themselves)"
 	@echo "make demo       merge the embedded models and draw them side by side, into out/demo"
 	@echo "make lab        open JupyterLab on the quickstart notebook"
+	@echo "make app        serve the merge panel as a page of its own, without a notebook around it"
 	@echo "make test       style, imports and all tests"
 	@echo "make notebooks  run every notebook in full, and write what it shows into out/notebooks"
 
@@ -27,6 +28,10 @@ demo: $(STAMP)
 
 lab: $(STAMP)
 	$(BIN)/workbench lab
+
+# Settings, and a template that asks nothing of other machines, lie beside the notebook.
+app: $(STAMP)
+	cd notebooks/app && JUPYTER_PATH=. $(CURDIR)/$(BIN)/voila merge.ipynb
 
 # The models in the tests are small: more threads than one mostly wait for each other.
 test: $(STAMP)

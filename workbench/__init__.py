@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workbench.checkpoint import open as open
     from workbench.engine import export as export
     from workbench.merge import Merge as Merge
+    from workbench.panels.compare_panel import ComparePanel as ComparePanel
     from workbench.panels.merge_panel import MergePanel as MergePanel
     from workbench.recipe import Recipe as Recipe
     from workbench.recipe import preflight as preflight
@@ -37,6 +38,7 @@ _HOMES = {
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
+    "ComparePanel": "workbench.panels.compare_panel",
     "MergePanel": "workbench.panels.merge_panel",
 }
 __all__ = ["operators", *_HOMES]

@@ -1,0 +1,89 @@
+"""JupyterLab in a real browser: one server and one chromium for all of these tests, a fresh page and kernel for each.
+
+A test of a notebook that comes with the project:
+
+    def test_the_panel_follows_its_slider(lab):
+        notebook = lab("05_panel.ipynb").run_all()
+        with changed(notebook.find("img", "result")):
+            move(notebook.slider("density"), 0.8)
+        notebook.screenshots("panel", notebook.find(".wb-merge"))
+
+`lab([source, ...])` makes a notebook of these cells instead. `changed`, `move`, `pixels` and `until` are imported from
+`notebook_page`. Whatever the test does, it fails if a request leaves the machine or the console shows an error.
+Without chromium these tests are skipped, and the summary says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from notebook_page import NotebookPage, Watched
+from playwright.sync_api import BrowserContext, sync_playwright
+from servers import Lab, jupyterlab
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+QUIET = ("gpu", "quic", "background-networking", "component-update", "sync")
+ARGUMENTS = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in QUIET)]
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[BrowserContext]:
+    """A browser with nobody's past. Skips, in words, when there is none."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip("NOT TESTED IN A BROWSER: there is no chromium; install one (apt-get install chromium) and test again")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser.new_context()
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def served(tmp_path_factory) -> Iterator[Lab]:
+    """JupyterLab in a copy of the notebooks and the models, which tests may change."""
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("notebooks", "data"):
+        shutil.copytree(ROOT / name, folder / name)
+    with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as running:
+        yield running
+
+
+@pytest.fixture
+def watched(chromium) -> Iterator[Watched]:
+    """A fresh page; fails the test for console errors and for requests that leave the machine."""
+    watched = Watched(chromium)
+    yield watched
+    watched.page.close()
+    assert not watched.complaints
+
+
+@pytest.fixture
+def shots() -> Path:
+    """Where screenshots go."""
+    folder = ROOT / "out" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def lab(watched, served, shots) -> Iterator[Callable[[str | list[str]], NotebookPage]]:
+    """Opens a notebook by its name in notebooks/, or one made of the cells that are given."""
+    opened = []
+
+    def open_notebook(notebook: str | list[str]) -> NotebookPage:
+        if not isinstance(notebook, str):
+            cells = [nbformat.v4.new_code_cell(source) for source in notebook]
+            notebook = "made.ipynb"
+            metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+            nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), served.folder / "notebooks" / notebook)
+        opened.append(NotebookPage(watched, served, f"notebooks/{notebook}", shots))
+        return opened[-1]
+
+    yield open_notebook
+    for page in opened:
+        page.close()

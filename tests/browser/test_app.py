@@ -1,0 +1,38 @@
+"""`make app`: the page that Voila makes of the merge panel comes up, with nothing from outside and no complaint."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from notebook_page import changed
+from playwright.sync_api import expect
+from servers import free_port, running
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def app(watched, tmp_path, monkeypatch):
+    """The page, as the Makefile's own command serves it."""
+    ((folder, path, notebook),) = re.findall(
+        r"^\tcd (\S+) && JUPYTER_PATH=(\S+) \S+/voila (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    monkeypatch.setenv("JUPYTER_PATH", path)
+    monkeypatch.chdir(ROOT / folder)
+    port = free_port()
+    command = [sys.executable, "-m", "voila", notebook, "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}"]
+    with running(command, tmp_path / "settings", f"http://127.0.0.1:{port}", "/voila/static/voila.js"):
+        watched.page.goto(f"http://127.0.0.1:{port}/", timeout=60_000)
+        yield watched.page
+        watched.page.goto("about:blank")  # before the server goes
+
+
+def test_the_app_comes_up_and_answers(app, shots):
+    canvas = app.locator(".wb-compare canvas")
+    expect(canvas).to_be_visible(timeout=60_000)
+    app.screenshot(path=shots / "app.png")
+    with changed(canvas):
+        app.get_by_role("radio", name="difference").check()
