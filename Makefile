@@ -40,5 +40,6 @@ test: $(STAMP)
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
 
+# Without this the HTML would have no figures.
 notebooks: $(STAMP)
-	$(BIN)/jupyter nbconvert --to html --execute --output-dir out/notebooks notebooks/*.ipynb
+	PLOTLY_RENDERER=plotly_mimetype+notebook $(BIN)/jupyter nbconvert --to html --execute --output-dir out/notebooks notebooks/*.ipynb

@@ -183,7 +183,7 @@ def _written(values: np.ndarray) -> list[list[str]]:
         style = ".3g"
     else:
         style = f".{min(max(1 - math.floor(math.log10(spread / 2)), 0), 6)}f"
-    return [["" if math.isnan(value) else format(value, style) for value in row] for row in values]
+    return [["" if math.isnan(value) else format(value, f"z{style}") for value in row] for row in values]  # z: no -0
 
 
 def _have_room(written: list[list[str]], rows: list[str]) -> bool:

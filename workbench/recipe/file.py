@@ -109,7 +109,7 @@ class Recipe:
         return self.to_yaml()
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.to_yaml())}</pre>"
+        return f"<pre style='font-family: monospace'>{html.escape(self.to_yaml())}</pre>"
 
     def _seen_from(self, folder: Path, model: ModelFile) -> str:
         try:
