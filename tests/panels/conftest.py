@@ -38,7 +38,7 @@ def make(renderer, models, monkeypatch) -> Callable[..., MergePanel]:
     def panel(checkpoints=models, **given) -> MergePanel:
         made = MergePanel(checkpoints, renderer, **given)
         if not made.state.wanted.prompts:
-            made.show(made.state.with_wanted(type(made.state.wanted)(("a red heart",), (0,), steps=2)))
+            made.show(made.state.with_wanted(prompts=["a red heart"], steps=2))
         assert made.wait(60)
         return made
 

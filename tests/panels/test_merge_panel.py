@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import threading
 
 import numpy as np
@@ -14,7 +16,6 @@ import workbench as wb
 from workbench.errors import CheckpointError, InputError, RecipeError
 from workbench.panels import studio
 from workbench.panels.merge_panel import MergePanel
-from workbench.panels.state import Wanted
 
 
 def words(panel: MergePanel) -> str:
@@ -246,7 +247,7 @@ def test_options_that_make_no_sense_together_are_said(make):
 
 def test_empty_prompts_leave_the_rest_as_it_is(make):
     panel = make()
-    panel.show(panel.state.with_wanted(Wanted()))
+    panel.show(panel.state.with_wanted(prompts=[]))
     assert panel.wait(60)
     assert panel._status.value == "Write a prompt to see pictures."
     assert "MB" in exporting(panel, "merged.safetensors")
@@ -264,5 +265,28 @@ def test_a_model_that_no_pipeline_holds_is_still_merged(make, models):
     for name in ("one", "two"):
         save_file({"double_blocks.0.img_attn.qkv.weight": torch.ones(3, 2)}, models / f"{name}.safetensors")
     panel = make([models / "one.safetensors", models / "two.safetensors"])
-    assert "is Flux; this renderer's pipeline draws SD 1.x" in panel._status.value
+    assert "is Flux; this renderer's pipeline draws SD 1.x" in html.unescape(panel._status.value)
     assert "MB" in exporting(panel, "merged.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("density", 3, r"density must be in \[0, 1\], got 3"),
+        ("density", "much", "got 'much'"),
+        ("density", {"ramp": {"start": 0, "end": 1, "first": "IN77"}}, "there is no block 'IN77'"),
+        ("density", {"ramp": {"start": 0}}, "a ramp needs start and end"),
+        ("density", {"noise": 3}, "density must be a value"),
+        ("weights", [1, 2, 3, 4], "weights needs one value or 2"),
+        ("majority_sign", "loudest", "got 'loudest'"),
+    ],
+)
+def test_a_value_that_the_operator_does_not_take_is_said_and_can_be_undone(make, name, value, said):
+    panel = make()
+    panel.show(panel.state.with_operator("ties"))
+    panel.show(panel.state.with_option(name, value))
+    assert re.search(said, words(panel))
+    assert panel._outcome._button.disabled
+    panel.undo()
+    assert panel.wait(60)
+    assert panel._judged.ok

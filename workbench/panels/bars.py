@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from workbench.errors import OptionError
 from workbench.merge import schedules
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
@@ -38,8 +39,11 @@ class Bars:
 
     @classmethod
     def of(cls, value: Any, option: Option, depth: Depth, series: int) -> Bars:
-        """The bars of an option's value, whatever its form."""
-        at = schedules.parse(value, option).bind(depth)
+        """The bars of an option's value, whatever its form; of one that these blocks have no place for, the default's."""
+        try:
+            at = schedules.parse(value, option).bind(depth)
+        except OptionError:  # preflight says why
+            at = schedules.Constant(option.default).bind(depth)
         columns = [per_model(at(block), series) for block in depth.blocks]
         return cls(option, depth, tuple(zip(*columns, strict=True)), tuple(per_model(at(None), series)))
 

@@ -26,17 +26,18 @@ class Gallery:
         self._columns: dict[str, widgets.HTML] = {}
         self.widget = widgets.HBox().add_class("wb-gallery")
         self.images: dict[str, list[Image]] = {}
+        self._rows: list[tuple[str, int]] = []
 
     def arrange(self, parents: Sequence[str], request: Request | None) -> None:
         """Have a column for each of these models and one for the result, and a label for each picture wanted."""
-        wanted = (*parents, RESULT)
-        for name in [name for name in self._columns if name not in wanted]:
-            self._columns.pop(name).close()
-            self.images.pop(name, None)
+        wanted, rows = (*parents, RESULT), request.pictures if request else self._rows
+        gone = [column for name, column in self._columns.items() if name not in wanted]
         for name in wanted:
             if name not in self._columns:
                 self._columns[name] = widgets.HTML().add_class("wb-pictures")
-                self._fill(name, [], len(request.pictures) if request else 1)
+            if rows != self._rows or name not in self.images:  # old pictures would stand beside other words
+                self._fill(name, [], len(rows))
+        self._rows = rows
         self._columns[RESULT].add_class("wb-result")
         if request:
             self._labels.value = _labels(request)
@@ -45,6 +46,8 @@ class Gallery:
         children = (self._labels, *self._columns.values())
         if self.widget.children != children:
             self.widget.children = children
+        for column in gone:
+            column.close()
 
     def show(self, name: str, images: Sequence[Image]) -> None:
         """Put fresh pictures into a column, if it is still there."""

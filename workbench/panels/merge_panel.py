@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import threading
 import time
@@ -67,7 +68,7 @@ class MergePanel:
         self._status = widgets.HTML().add_class("wb-status")
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
         self._merging = MergeView(self._changed)
-        self._wanted = WantedView(lambda wanted: self._changed(lambda state: state.with_wanted(wanted), "pictures"))
+        self._wanted = WantedView(lambda wanted: self._changed(lambda state: state.with_wanted(**vars(wanted)), "pictures"))
         self._outcome = OutcomeView(lambda dtype: self._changed(lambda state: state.with_dtype(dtype), "dtype"))
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
@@ -235,7 +236,7 @@ class MergePanel:
             for name in {*state.used, RESULT} - {*models} | {*missing}:
                 self._gallery.dim(name)
             if request is None or not missing:
-                self._status.value = problem
+                self._status.value = html.escape(problem)
                 return
             self._status.value = "Drawing …" if self._studio.ready else "Loading the pipeline …"
             self._worker.submit(lambda cancelled: self._draw(missing, request, cancelled))
@@ -248,23 +249,23 @@ class MergePanel:
 
     def _draw(self, models: dict[str, Checkpoint], request: Request, cancelled: Callable[[], bool]) -> None:
         """On the worker's thread: draw, and show what is still wanted."""
-        began = time.monotonic()
-        said = ""
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UserWarning)
-                for name, model in models.items():
+        began, said = time.monotonic(), []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            for name, model in models.items():
+                try:
                     images = self._studio.draw(model, request, cancelled)
-                    with self._publishing:
-                        if cancelled():
-                            raise Cancelled("another picture is wanted by now")
-                        self._gallery.show(name, images)
-            said = " ".join(dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning)))
-            said = f"Drawn in {time.monotonic() - began:.1f} s. {said}"
-        except Cancelled:
-            raise
-        except Exception as error:  # on a thread of its own nobody else would hear of it
-            said = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+                except Cancelled:
+                    raise
+                except Exception as error:  # on a thread of its own nobody else would hear of it
+                    said.append(str(error) if isinstance(error, WorkbenchError) else f"{name}: {type(error).__name__}: {error}")
+                    continue
+                with self._publishing:
+                    if cancelled():
+                        raise Cancelled("another picture is wanted by now")
+                    self._gallery.show(name, images)
+        said += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         with self._publishing:
             if not cancelled():
-                self._status.value = said
+                told = f"Drawn in {time.monotonic() - began:.1f} s." if len(said) < len(models) else ""
+                self._status.value = "<br>".join(map(html.escape, filter(None, dict.fromkeys([told, *said]))))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, final
 
 import ipywidgets as widgets
+import traitlets
 import yaml
 
 from workbench.merge.schedules import Depth
@@ -51,7 +53,8 @@ class MergeView:
             self._make("slots", (state.operator, state.models), lambda: self._make_slots(state))
             self._make("options", (state.operator, state.many, depth), lambda: self._make_options(state, depth))
             for name, value in _values(state).items():
-                self._controls[name].value = value
+                with suppress(traitlets.TraitError, ValueError, TypeError):  # no value for this control: preflight says why
+                    self._controls[name].value = value
             rules = declaration.rules if state.rules is None else state.rules
             self._rules.value = "".join(yaml.safe_dump(dict(rule), default_flow_style=True, sort_keys=False) for rule in rules)
             self.say(words)

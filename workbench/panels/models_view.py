@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
@@ -61,7 +62,7 @@ class ModelsView:
             files = [path.name for path in checkpoint_files(self._here)]
             folders = [f"{path.name}/" for path in subfolders(self._here)]
         except (InputError, OSError) as error:
-            self._entries.options, self._said.value = [], str(error)
+            self._entries.options, self._said.value = [], html.escape(str(error))
             return
         self._said.value = ""
         self._entries.options = [_UP, *folders, *files]

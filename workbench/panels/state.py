@@ -111,9 +111,10 @@ class PanelState:
         """Another dtype of the result."""
         return replace(self, dtype=dtype)
 
-    def with_wanted(self, wanted: Wanted) -> PanelState:
-        """Other pictures."""
-        return replace(self, wanted=wanted)
+    def with_wanted(self, **changes: Any) -> PanelState:
+        """Other pictures: `prompts`, `seeds`, `steps`, `guidance`, as many of them as change."""
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+        return replace(self, wanted=replace(self.wanted, **given))
 
     def with_model(self, name: str) -> PanelState:
         """One more model to choose from."""
