@@ -47,6 +47,10 @@ class RenderError(WorkbenchError):
     """A checkpoint that the pipeline cannot hold, or a picture that cannot be made."""
 
 
+class SweepError(WorkbenchError):
+    """A sweep that cannot be begun or kept, or a question about one that has no answer."""
+
+
 class Cancelled(WorkbenchError):
     """Work that was given up because its result is not wanted any more."""
 

@@ -100,6 +100,8 @@ def told(value: Any) -> Any:
 
 def words(value: Any) -> str:
     """A value in words, numbers without the noise of their last digits."""
+    if isinstance(value, Checkpoint):  # which is a mapping too
+        return value.name
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {words(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):

@@ -1,0 +1,100 @@
+"""What is to be drawn for one cell, as data that may travel to another process; and the key under which its pictures are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import workbench
+from workbench.checkpoint import Checkpoint, hashing
+from workbench.checkpoint import open as open_checkpoint
+from workbench.errors import SweepError
+from workbench.merge import Merge
+from workbench.recipe import Recipe, preflight
+from workbench.render.request import Request
+from workbench.render.spec import Spec
+
+Files = Mapping[Path, str]  # every file of a checkpoint, by its one true path -> its sha256
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checkpoint to draw, as a recipe or the path of a file, the files it is made of, and the folder its pictures go into."""
+
+    target: Recipe | Path
+    files: Files
+    requests: tuple[Request, ...]
+    spec: Spec
+    folder: Path
+
+    def open(self) -> Checkpoint:
+        """The checkpoint. Raises SweepError when one of its files is not what it was, and what opening raises."""
+        checkpoint = self.target.build() if isinstance(self.target, Recipe) else open_checkpoint(self.target)
+        for path in checkpoint.sources():
+            if hashing.sha256(path) != self.files[path.resolve()]:
+                raise SweepError(f"{path}: has changed since the sweep began; run the sweep again")
+        return checkpoint
+
+    @property
+    def count(self) -> int:
+        """How many pictures it gives."""
+        return sum(len(request.pictures) for request in self.requests)
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """What a merge is made of: the file of each model, by its name in the recipe."""
+        if not isinstance(self.target, Recipe):
+            return {}
+        return {name: (self.target.folder / model.path).resolve() for name, model in self.target.data.models.items()}
+
+
+class Planner:
+    """Makes jobs of checkpoints; a file is hashed once."""
+
+    def __init__(self, requests: tuple[Request, ...], spec: Spec, store: Path) -> None:
+        self._requests, self._spec, self._store = requests, spec, store
+        self._hashes: dict[Path, str] = {}
+
+    def job(self, checkpoint: Checkpoint) -> Job:
+        """What is to be drawn. Raises WorkbenchError when that is known to be impossible; no weight is read."""
+        preflight(checkpoint).raise_errors()
+        lender = self._spec.lender(checkpoint)
+        models = list(dict.fromkeys(_leaves(checkpoint)))
+        files = {path: self._hash(path) for path in checkpoint.sources()}
+        target: Recipe | Path | None = checkpoint.path
+        if isinstance(checkpoint, Merge):
+            target = Recipe.of(checkpoint, files).relative_to(Path.cwd())
+        if target is None:
+            raise SweepError(f"{checkpoint.name!r} lies in no file, so its pictures cannot be kept; export it first")
+        lent = [] if lender is None else [self._hash(path) for path in open_checkpoint(lender).sources()]
+        key = self._key(target, [[files[path] for path in model.sources()] for model in models], lent)
+        return Job(target, {path.resolve(): digest for path, digest in files.items()}, self._requests, self._spec, self._store / key)
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = hashing.sha256(path)
+        return self._hashes[path]
+
+    def _key(self, target: Recipe | Path, models: Sequence[Sequence[str]], lent: Sequence[str]) -> str:
+        """Recipe, inputs and everything asked of the renderer; not where files lie."""
+        recipe = target.to_dict() | {"models": list(target.data.models)} if isinstance(target, Recipe) else None
+        asked = [asdict(request) for request in self._requests]
+        known = [workbench.__version__, recipe, models, lent, asked, self._identity]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
+
+    @cached_property
+    def _identity(self) -> dict[str, str]:
+        return self._spec.identity
+
+
+def _leaves(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
+    """The checkpoints that a merge is made of and that are no merges, in the order of its recipe."""
+    if not isinstance(checkpoint, Merge):
+        yield checkpoint
+        return
+    for model in checkpoint.call.inputs:
+        yield from _leaves(model)

@@ -1,0 +1,110 @@
+"""Pictures on disk that survive a restart: a folder for each cell, whole once its `cell.json` is there, claimed by whoever draws it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from workbench.checkpoint.writing import replacing
+from workbench.errors import SweepError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is claimed; two kernels may draw the same cell, and write the same pictures
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_TOLD = "cell.json"
+
+
+class Pictures(Sequence["Image"]):
+    """The pictures of a cell, each read when it is asked for."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        numbers = range(self._count)[index]
+        return [self._read(number) for number in numbers] if isinstance(numbers, range) else self._read(numbers)
+
+    def _read(self, number: int) -> Image:
+        from PIL import Image
+
+        path = _picture(self._folder, number)
+        try:
+            with Image.open(path) as picture:
+                return picture.convert("RGB")
+        except OSError as error:
+            raise SweepError(f"{path}: the picture cannot be read ({error}); run the sweep again, and it is drawn again") from error
+
+
+def open_store(folder: Path) -> Path:
+    """The folder of a sweep, made when it is not there. Raises SweepError when it cannot be."""
+    with _speaking(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder.absolute()
+
+
+def kept(folder: Path, count: int) -> dict[str, Any] | None:
+    """What is told of a cell whose `count` pictures are all there; None when it must be drawn."""
+    try:
+        told = json.loads((folder / _TOLD).read_text(encoding="utf-8"))
+        whole = all(_picture(folder, number).stat().st_size for number in range(count))
+    except (OSError, ValueError):
+        return None
+    return told if whole and isinstance(told, dict) and {"components", "seconds"} <= set(told) else None
+
+
+def keep(folder: Path, images: Sequence[Image], told: Mapping[str, Any]) -> None:
+    """Write a cell: its pictures, and last what is told of it. Raises SweepError when the disk is full or forbids it."""
+    with _speaking(folder):
+        for number, image in enumerate(images):
+            with replacing(_picture(folder, number)) as temporary:
+                image.save(temporary, "PNG")
+        with replacing(folder / _TOLD) as temporary:
+            temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def claimed(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether the cell is this caller's to draw; with `wait`, once whoever draws it now has ended, however it ended."""
+    with _speaking(folder):
+        folder.mkdir(exist_ok=True)
+        lock = (folder / ".claim").open("w")
+    with lock:
+        yield _locked(lock.fileno(), wait)
+
+
+def _locked(handle: int, wait: bool) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # a killed process lets go of it
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _picture(folder: Path, number: int) -> Path:
+    return folder / f"{number:04}.png"
+
+
+@contextmanager
+def _speaking(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise SweepError(f"{folder}: cannot be written ({reason}); mend that, and the same call goes on where it stopped") from error
