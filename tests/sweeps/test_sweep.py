@@ -3,7 +3,6 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -205,7 +204,9 @@ def test_a_large_sweep_asks_first_with_an_estimate_from_one_cell(make, short, re
     assert wb.sweep(make, {"weights": [0.0, 0.5]}, cells=2, **short).drawn == 1
 
 
-def test_cells_are_data(make, short):
-    cell = wb.sweep(make, {"weights": [1]}, **short)[0]
+def test_a_cell_shows_its_pictures_and_a_failed_one_says_why(make, short):
+    cell, failed = wb.sweep(make, {"weights": [1, 3]}, **short)
     assert repr(cell) == "<Cell weights 1>"
-    assert replace(cell, problem="lost").model.problem == ""
+    assert cell._repr_png_().startswith(b"\x89PNG")
+    assert repr(failed).startswith("<Cell weights 3: task_arithmetic: weights must be in")
+    assert failed._repr_png_() is None

@@ -25,7 +25,7 @@ header { position: sticky; top: 0; left: 0; z-index: 2; padding: .5rem 0; backgr
 h2 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
 table { border-collapse: separate; border-spacing: .6rem; }
 th { font-weight: 600; vertical-align: bottom; max-width: max(10rem, var(--edge) * var(--across)); }
-tbody th { text-align: left; vertical-align: middle; width: 10rem; max-width: 16rem; }
+tbody th { text-align: left; vertical-align: middle; min-width: 7rem; max-width: 16rem; }
 small, .faint { color: var(--faint); font-weight: 400; font-size: .8rem; }
 th small, td small { display: block; }
 td { vertical-align: top; text-align: center; }

@@ -73,6 +73,9 @@ class Cell:
     def __repr__(self) -> str:
         return f"<Cell {self.name}{': ' + self.problem if self.problem else ''}>"
 
+    def _repr_png_(self) -> bytes | None:
+        return Grid(self.job.requests, (self.model,), self.pictures, self.scores)._repr_png_() if self.drawn else None
+
 
 class _AllPictures(Sequence):
     """The pictures of all cells in a row; None where a cell has none."""
