@@ -239,7 +239,7 @@ def wrapped(text: str, face: FreeTypeFont, width: int) -> list[str]:
             if lines[-1] and face.getlength(lines[-1] + letter) > width:
                 lines.append("")
             lines[-1] += letter
-    return [line.replace("\xa0", " ") for line in lines if line]
+    return [line.replace("\xa0", " ").removesuffix(" ·") for line in lines if line]
 
 
 def stacked(sheets: Sequence[Image]) -> Image:
