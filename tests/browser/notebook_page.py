@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,19 +68,21 @@ class NotebookPage:
 
     def python(self, expression: str) -> object:
         """What an expression comes to in the notebook's kernel, for plain data; while a cell runs it waits."""
+        asked = self._kernel.execute("", user_expressions={"asked": expression})
+        answer = self._kernel.get_shell_msg(timeout=60)
+        assert answer["parent_header"]["msg_id"] == asked
+        found = answer["content"]["user_expressions"]["asked"]
+        assert found["status"] == "ok", found
+        return ast.literal_eval(found["data"]["text/plain"])
+
+    @cached_property
+    def _kernel(self) -> BlockingKernelClient:
+        """The notebook's kernel, beside the page's own connection to it."""
         (session,) = self._sessions()
         client = BlockingKernelClient(connection_file=str(self._runtime / f"kernel-{session['kernel']['id']}.json"))
         client.load_connection_file()
-        client.start_channels()
-        try:
-            request = client.execute("", user_expressions={"asked": expression})
-            answer = client.get_shell_msg(timeout=60)
-            assert answer["parent_header"]["msg_id"] == request
-            found = answer["content"]["user_expressions"]["asked"]
-        finally:
-            client.stop_channels()
-        assert found["status"] == "ok", found
-        return ast.literal_eval(found["data"]["text/plain"])
+        client.start_channels(iopub=False, stdin=False, hb=False, control=False)
+        return client
 
     def find(self, selector: str, text: str | None = None) -> Locator:
         """The one visible part of the outputs that matches, and holds the text if one is given."""
@@ -115,6 +118,9 @@ class NotebookPage:
         return self._shots / file
 
     def close(self) -> None:
+        """End the kernel."""
+        if "_kernel" in vars(self):
+            self._kernel.stop_channels()
         for session in self._sessions():
             ask(f"{self._address}/api/sessions/{session['id']}", "DELETE")
 
@@ -126,15 +132,17 @@ def value(slider: Locator) -> float:
 
 def move(slider: Locator, target: float) -> None:
     """Move a slider by keyboard until it stands at `target`, or at the first step beyond."""
-    slider.focus()
     up = value(slider) < target
-    for _ in range(500):
-        before = value(slider)
-        if (before >= target - 1e-9) if up else (before <= target + 1e-9):
-            return
-        slider.press("ArrowRight" if up else "ArrowLeft")
-        assert value(slider) != before, f"the slider stays at {before} on its way to {target}"
-    raise AssertionError(f"the slider is not at {target} after 500 steps")
+
+    def there() -> bool:
+        return value(slider) >= target - 1e-9 if up else value(slider) <= target + 1e-9
+
+    def step() -> bool:
+        if not there():
+            slider.press("ArrowRight" if up else "ArrowLeft")
+        return there()
+
+    until(step, f"the slider does not come to {target}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from notebook_page import changed
+from notebook_page import HEIGHT, WIDTHS, changed, move
 from playwright.sync_api import expect
 from servers import free_port, running
 
@@ -30,9 +30,13 @@ def app(watched, tmp_path, monkeypatch):
         watched.page.goto("about:blank")  # before the server goes
 
 
-def test_the_app_comes_up_and_answers(app, shots):
-    canvas = app.locator(".wb-compare canvas")
-    expect(canvas).to_be_visible(timeout=60_000)
-    app.screenshot(path=shots / "app.png")
-    with changed(canvas):
-        app.get_by_role("radio", name="difference").check()
+def test_the_app_comes_up_and_draws(app, shots):
+    result = app.locator(".wb-result:not(.wb-stale) img")
+    expect(result.first).to_be_visible(timeout=90_000)
+    expect(app.locator(".wb-empty")).to_have_count(0, timeout=60_000)
+    for width in WIDTHS:
+        app.set_viewport_size({"width": width, "height": HEIGHT})
+        app.screenshot(path=shots / f"app-{width}.png", full_page=True)
+    weight = app.locator(".widget-slider .noUi-handle").first
+    with changed(app.locator(".wb-result")):
+        move(weight, 0.5)

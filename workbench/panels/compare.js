@@ -33,9 +33,8 @@ function menu(parent, label, options, chosen, choose) {
 
 function menus(row, model, set) {
   const names = model.get("names");
-  const updates = ["left", "right"].map((side) =>
-    menu(row, side, names, () => names.indexOf(model.get(side)), (index) => set({ [side]: names[index] })),
-  );
+  const side = (side) => menu(row, side, names, () => names.indexOf(model.get(side)), (index) => set({ [side]: names[index] }));
+  const updates = [side("left"), side("right")];
   model.get("axes").forEach(([axis, labels], number) => {
     if (labels.length === 1) return;
     const choose = (index) => set({ place: model.get("place").with(number, index) });
@@ -66,10 +65,9 @@ function slider(row, model, set) {
     const kind = SLIDERS[model.get("view")];
     wrap.hidden = !kind;
     if (!kind) return;
-    const value = model.get(kind.state);
-    Object.assign(range, { min: kind.min, max: kind.max, step: kind.step, value });
+    Object.assign(range, { min: kind.min, max: kind.max, step: kind.step, value: model.get(kind.state) });
     label.textContent = kind.label;
-    told.textContent = kind.text(value);
+    told.textContent = kind.text(model.get(kind.state));
   };
 }
 
@@ -85,8 +83,7 @@ function zoomButtons(row, model, stage) {
 
 // The difference of two pictures, times `gain`, as a canvas of the larger one's size; and what it comes to in words.
 function difference(images, gain) {
-  const width = Math.max(...images.map((image) => image.width));
-  const height = Math.max(...images.map((image) => image.height));
+  const [width, height] = ["width", "height"].map((side) => Math.max(...images.map((image) => image[side])));
   const [first, second] = images.map((image) => {
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
     context.imageSmoothingEnabled = false;
@@ -147,12 +144,19 @@ class Stage {
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
   }
 
-  async load(pictures) {
-    this.loading = pictures;
+  async load() {
+    const pictures = (this.loading = this.model.get("pictures"));
     const images = await Promise.all(pictures.map((bytes) => createImageBitmap(new Blob([bytes], { type: "image/png" }))));
     if (this.loading !== pictures) return; // newer ones have come
     Object.assign(this, { images, different: null });
     this.draw();
+  }
+
+  // Flicker's clock, which runs in that view alone.
+  keepTime() {
+    clearInterval(this.timer);
+    const turn = () => Object.assign(this, { second: !this.second }).draw();
+    if (this.model.get("view") === "flicker") this.timer = setInterval(turn, 1000 * this.model.get("pace"));
   }
 
   draw() {
@@ -161,33 +165,31 @@ class Stage {
     this.boxes = boxes(this.images, view, this.room);
     const last = this.boxes.at(-1);
     const [width, height] = [last.x + last.width, last.height];
+    const cursor = this.model.get("zoom") > 1 ? "grab" : view === "curtain" ? "ew-resize" : "default";
     Object.assign(this.canvas, { width: width * devicePixelRatio, height: height * devicePixelRatio });
-    Object.assign(this.canvas.style, { width: `${width}px`, height: `${height}px` });
-    this.canvas.style.cursor = this.model.get("zoom") > 1 ? "grab" : view === "curtain" ? "ew-resize" : "default";
+    Object.assign(this.canvas.style, { width: `${width}px`, height: `${height}px`, cursor });
     this.context = this.canvas.getContext("2d");
     this.context.scale(devicePixelRatio, devicePixelRatio);
-    this.told.textContent = this.drawView(view) ?? "";
+    this.drawView(view);
     this.label(view);
   }
 
-  // Draws, and returns what there is to say about it.
   drawView(view) {
-    const [first, second] = this.images;
-    const [box, other] = this.boxes;
-    if (view === "flicker") return this.paint(this.second ? second : first, box);
-    if (view === "side by side") return this.paint(first, box) ?? this.paint(second, other);
-    if (view === "difference") return this.drawDifference(box);
-    const position = this.model.get("position");
-    this.paint(first, box, 0, position);
-    this.paint(second, box, position, 1);
-    return curtain(this.context, box, position);
-  }
-
-  drawDifference(box) {
-    const gain = this.model.get("gain");
-    if (this.different?.gain !== gain) this.different = difference(this.images, gain);
-    this.paint(this.different.image, box);
-    return this.different.words;
+    const [box] = this.boxes;
+    const [position, gain] = [this.model.get("position"), this.model.get("gain")];
+    if (view === "curtain") {
+      this.paint(this.images[0], box, 0, position);
+      this.paint(this.images[1], box, position, 1);
+      curtain(this.context, box, position);
+    } else if (view === "side by side") {
+      this.boxes.forEach((each, index) => this.paint(this.images[index], each));
+    } else if (view === "flicker") {
+      this.paint(this.images[Number(this.second)], box);
+    } else {
+      if (this.different?.gain !== gain) this.different = difference(this.images, gain);
+      this.paint(this.different.image, box);
+    }
+    this.told.textContent = view === "difference" ? this.different.words : "";
   }
 
   // A picture in its box, of which the part between two shares of the width is shown.
@@ -260,7 +262,7 @@ class Stage {
     };
     canvas.setPointerCapture(event.pointerId);
     canvas.onpointermove = move;
-    canvas.onpointerup = canvas.onpointercancel = () => (canvas.onpointermove = null);
+    canvas.onlostpointercapture = () => (canvas.onpointermove = null);
     if (pull) move(event);
   }
 
@@ -272,20 +274,12 @@ class Stage {
   }
 
   press(event) {
-    const zoom = this.model.get("zoom");
-    const actions = {
-      "+": () => this.zoomTo(zoom * STRIDE),
-      "=": () => this.zoomTo(zoom * STRIDE),
-      "-": () => this.zoomTo(zoom / STRIDE),
-      0: () => this.zoomTo(1),
-      ArrowLeft: () => this.pan(-0.1, 0),
-      ArrowRight: () => this.pan(0.1, 0),
-      ArrowUp: () => this.pan(0, -0.1),
-      ArrowDown: () => this.pan(0, 0.1),
-    };
-    if (event.ctrlKey || event.metaKey || !actions[event.key]) return;
+    const zooms = { "+": STRIDE, "=": STRIDE, "-": 1 / STRIDE, 0: 0 };
+    const pans = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
+    if (event.ctrlKey || event.metaKey || !(event.key in zooms || event.key in pans)) return;
     event.preventDefault();
-    actions[event.key]();
+    if (event.key in zooms) this.zoomTo(this.model.get("zoom") * zooms[event.key]);
+    else this.pan(...pans[event.key]);
   }
 }
 
@@ -298,33 +292,20 @@ function render({ model, el }) {
   const [choose, look] = [make("div", root, { className: "row" }), make("div", root, { className: "row" })];
   const stage = new Stage(root, model, set);
   const updates = [menus(choose, model, set), viewChoice(look, model, set), slider(look, model, set), zoomButtons(look, model, stage)];
-  let timer;
   const update = () => {
     updates.forEach((each) => each());
     stage.draw();
   };
-  const keepTime = () => {
-    clearInterval(timer);
-    const turn = () => {
-      stage.second = !stage.second;
-      stage.draw();
-    };
-    if (model.get("view") === "flicker") timer = setInterval(turn, 1000 * model.get("pace"));
-  };
-  const load = () => stage.load(model.get("pictures"));
-  const watcher = new ResizeObserver(([{ contentRect }]) => {
-    stage.room = contentRect.width;
-    stage.draw();
-  });
-  model.on("change", update);
-  model.on("change:view change:pace", keepTime);
-  model.on("change:pictures", load);
+  const watcher = new ResizeObserver(([{ contentRect }]) => Object.assign(stage, { room: contentRect.width }).draw());
   watcher.observe(root);
+  model.on("change", update);
+  model.on("change:view change:pace", () => stage.keepTime());
+  model.on("change:pictures", () => stage.load());
   update();
-  keepTime();
-  load();
+  stage.keepTime();
+  stage.load();
   return () => {
-    clearInterval(timer);
+    clearInterval(stage.timer);
     watcher.disconnect();
   };
 }
