@@ -4,10 +4,10 @@ const TALLEST = 512; // CSS pixels of a picture that fits
 const GAP = 8; // between pictures side by side
 const GRIP = 14; // how near the curtain the pointer takes hold of it
 const STRIDE = 1.5; // of one step of zoom
-const VIEWS = ["curtain", "side by side", "flicker", "difference"];
-// what the one slider moves in each view
-const SLIDERS = {
+// the views, and what the one slider moves in each
+const VIEWS = {
   curtain: { state: "position", label: "curtain", min: 0, max: 1, step: 0.01, text: (value) => `${Math.round(100 * value)} %` },
+  "side by side": null,
   flicker: { state: "pace", label: "each for", min: 0.2, max: 2, step: 0.1, text: (value) => `${value.toFixed(1)} s` },
   difference: { state: "gain", label: "times", min: 1, max: 64, step: 1, text: (value) => `× ${value}` },
 };
@@ -46,13 +46,13 @@ function menus(row, model, set) {
 function viewChoice(row, model, set) {
   const views = make("fieldset", row, { className: "views", ariaLabel: "view" });
   const name = `wb-view-${Math.random()}`;
-  const radios = VIEWS.map((view) => {
+  const radios = Object.keys(VIEWS).map((view) => {
     const label = make("label", views);
-    const radio = make("input", label, { type: "radio", name, onchange: () => set({ view }) });
+    const radio = make("input", label, { type: "radio", name, value: view, onchange: () => set({ view }) });
     make("span", label, {}, view);
     return radio;
   });
-  return () => radios.forEach((radio, index) => (radio.checked = VIEWS[index] === model.get("view")));
+  return () => radios.forEach((radio) => (radio.checked = radio.value === model.get("view")));
 }
 
 function slider(row, model, set) {
@@ -60,9 +60,9 @@ function slider(row, model, set) {
   const label = make("span", wrap);
   const range = make("input", wrap, { type: "range" });
   const told = make("output", wrap);
-  range.oninput = () => set({ [SLIDERS[model.get("view")].state]: Number(range.value) });
+  range.oninput = () => set({ [VIEWS[model.get("view")].state]: Number(range.value) });
   return () => {
-    const kind = SLIDERS[model.get("view")];
+    const kind = VIEWS[model.get("view")];
     wrap.hidden = !kind;
     if (!kind) return;
     Object.assign(range, { min: kind.min, max: kind.max, step: kind.step, value: model.get(kind.state) });
@@ -148,7 +148,7 @@ class Stage {
     const pictures = (this.loading = this.model.get("pictures"));
     const images = await Promise.all(pictures.map((bytes) => createImageBitmap(new Blob([bytes], { type: "image/png" }))));
     if (this.loading !== pictures) return; // newer ones have come
-    Object.assign(this, { images, different: null });
+    Object.assign(this, { images, shown: [this.model.get("left"), this.model.get("right")], different: null });
     this.draw();
   }
 
@@ -194,27 +194,21 @@ class Stage {
 
   // A picture in its box, of which the part between two shares of the width is shown.
   paint(image, box, from = 0, to = 1) {
-    const { context } = this;
-    const { x, y, width, height } = this.spread(box);
+    const { context, model } = this;
+    const [[across, down], zoom] = [model.get("centre"), model.get("zoom")];
+    const [width, height] = [box.width * zoom, box.height * zoom];
     context.save();
     context.beginPath();
     context.rect(box.x + from * box.width, 0, (to - from) * box.width, box.height);
     context.clip();
     context.imageSmoothingEnabled = width * devicePixelRatio < image.width; // enlarged pictures show their pixels
     context.imageSmoothingQuality = "high";
-    context.drawImage(image, x, y, width, height);
+    context.drawImage(image, box.x + box.width / 2 - across * width, box.height / 2 - down * height, width, height);
     context.restore();
   }
 
-  // Where the whole picture lies that is seen through its box.
-  spread(box) {
-    const [[across, down], zoom] = [this.model.get("centre"), this.model.get("zoom")];
-    const [width, height] = [box.width * zoom, box.height * zoom];
-    return { x: box.x + box.width / 2 - across * width, y: box.height / 2 - down * height, width, height };
-  }
-
   label(view) {
-    const [left, right] = [this.model.get("left"), this.model.get("right")];
+    const [left, right] = this.shown;
     const alone = { flicker: this.second ? ["", right] : [left, ""], difference: [`|${left} − ${right}|`, ""] };
     const words = alone[view] ?? [left, right];
     this.names.forEach((name, index) => {
