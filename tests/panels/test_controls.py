@@ -127,6 +127,19 @@ def test_what_is_drawn_in_the_browser_becomes_a_value(depth, said, told):
     assert made.value == told or set(made.value) == {told}
 
 
+def test_bars_painted_alike_stay_bars_but_one_value_to_be_shown_is_a_slider(depth):
+    made = control("density", depth)
+    made.switch.value = True
+    (editor,) = made.children
+    editor._handle_custom_msg({"kind": "preset", "series": 0, "name": "hill"}, [])
+    editor._handle_custom_msg({"kind": "preset", "series": 0, "name": "flat"}, [])
+    assert made.value == 0.5
+    assert made.children == (editor,)
+    made.value = 0.3
+    assert field(made).value == 0.3
+    assert not made.switch.value
+
+
 def test_blocks_are_not_offered_where_there_are_none():
     assert not isinstance(control("density", Depth(())), ByBlock)
 

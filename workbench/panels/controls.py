@@ -77,7 +77,8 @@ class ByBlock(Composite):
         if not by_block:
             self._field.value = value
         self._editor.value = value
-        self.switch.value = self.switch.value or by_block
+        if by_block or not self.by_hand:  # bars that were painted all alike stay bars
+            self.switch.value = by_block
         self._show()
 
     def _switched(self, change: Any) -> None:

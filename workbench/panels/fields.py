@@ -28,7 +28,7 @@ class Composite(widgets.Box):
 
     def __init__(self, parts: Sequence[widgets.Widget], value: Any, **given: Any) -> None:
         self._parts = tuple(parts)
-        self._showing = False
+        self._showing = self.by_hand = False
         super().__init__(**given)
         for part in self._parts:
             part.observe(self._part_changed, "value")
@@ -44,7 +44,9 @@ class Composite(widgets.Box):
 
     def _part_changed(self, _: Any) -> None:
         if not self._showing:
+            self.by_hand = True  # while the value is one that a part was given, not one to be shown
             self.value = self.read()
+            self.by_hand = False
 
     @traitlets.observe("value")
     def _value_changed(self, change: Any) -> None:

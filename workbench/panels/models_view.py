@@ -23,7 +23,7 @@ class ModelsView:
     def __init__(
         self, folder: Path, add: Callable[[Path], None], arrange: Callable[[Sequence[str]], None], again: Callable[[], None]
     ) -> None:
-        self._add, self._arrange = add, arrange
+        self._add, self._arrange, self._listing = add, arrange, False
         self._shelf = widgets.TagsInput(allow_duplicates=False, placeholder="").add_class("wb-tags")
         self._folder = widgets.Text(
             value=str(folder), continuous_update=False, layout=full(), tooltip="A folder on the machine that runs this"
@@ -65,13 +65,15 @@ class ModelsView:
             self._entries.options, self._said.value = [], html.escape(str(error))
             return
         self._said.value = ""
+        self._listing = True  # a list of entries begins with its first one chosen
         self._entries.options = [_UP, *folders, *files]
         self._entries.value = None
+        self._listing = False
         self._button.disabled = True
 
     def _chosen(self, change: dict) -> None:
         """Go into a folder that holds more files; a folder that is a checkpoint can be added, too."""
-        if change["new"] is None:
+        if change["new"] is None or self._listing:
             return
         path = self._here / change["new"]
         if change["new"] == _UP or (path.is_dir() and not _is_pipeline(path)):
