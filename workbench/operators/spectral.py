@@ -136,7 +136,7 @@ def fft_blend(
     smooth: Annotated[bool, Flag("stretch a vector of coefficients over the frequencies, instead of repeating or cutting it")] = False,
     low: Annotated[float, Range(0, 1, 0.01, "frequencies below it (1 is the highest) are `first`'s alone")] = 0.0,
     high: Annotated[float, Range(0, 1, 0.01, "frequencies above it are `second`'s alone")] = 1.0,
-    chunk_size: Annotated[int | None, Range(1, 1 << 30, 1, "rows transformed at once; None: as free memory allows")] = None,
+    chunk_size: Annotated[int | None, Range(1, 65536, 1, "rows transformed at once; None: as free memory allows")] = None,
     name: TensorName = TensorName("weight"),
     random: Random = Random(),
 ) -> Weight:
