@@ -4,6 +4,7 @@ function node(tag, classes, text = "") {
   const made = document.createElement(tag);
   made.className = classes;
   made.textContent = text;
+  made.dataset.lmSuppressShortcuts = "true"; // keys typed here are not for JupyterLab, which asks the element that has the focus
   return made;
 }
 
@@ -30,7 +31,6 @@ function render({ model, el }) {
   const hint = node("div", "wb-blocks-hint");
   bar.append(tools, presets);
   el.classList.add("wb-blocks");
-  el.dataset.lmSuppressShortcuts = "true"; // JupyterLab's: keys typed here are not for the notebook
   el.style.setProperty("--wb-name", `${Math.max(...places.map((name) => name.length))}ch`);
   if (model.get("series").length > 1) el.append(tabs);
   el.append(bar, column, hint);

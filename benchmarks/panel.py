@@ -1,0 +1,92 @@
+"""From a move of a slider to the new picture, in a browser: what a person waits for.
+
+`python -m benchmarks.panel --rounds 20` needs chromium, and drives JupyterLab as the browser tests do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+
+_CELL = """import workbench as wb
+panel = wb.MergePanel()
+panel.show(panel.state.with_operator("{operator}"))
+panel.wait()
+panel"""
+# from the key that moves the slider to the frame that shows another picture
+_MEASURE = """() => { window.measured = new Promise((resolve) => {
+  const column = document.querySelector(".wb-result");
+  const before = column.querySelector("img").src;
+  let began;
+  document.addEventListener("keydown", () => { began = performance.now(); }, { capture: true, once: true });
+  const observer = new MutationObserver(async () => {
+    const image = column.querySelector("img");
+    if (image.src === before) return;
+    observer.disconnect();
+    await image.decode();
+    requestAnimationFrame(() => resolve((performance.now() - began) / 1000));
+  });
+  observer.observe(column, { subtree: true, childList: true, attributes: true });
+}); }"""
+
+
+def seconds(operator: str, rounds: int) -> list[float]:
+    """Seconds from slider to picture, once for each of so many moves of an operator's first slider."""
+    from conftest import ARGUMENTS, NAMES
+    from notebook_page import NotebookPage, Watched
+    from playwright.sync_api import sync_playwright
+    from servers import jupyterlab
+
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as settings, sync_playwright() as playwright:
+        nbformat.write(_notebook(operator), Path(folder) / "panel.ipynb")
+        with jupyterlab(Path(folder), Path(settings) / "settings") as lab:
+            browser = playwright.chromium.launch(executable_path=_chromium(NAMES), args=ARGUMENTS)
+            notebook = NotebookPage(Watched(browser.new_context()), lab, "panel.ipynb", Path(folder)).run_all()
+            found = [_move(notebook.page) for _ in range(rounds)]
+            notebook.close()
+            browser.close()
+    return found
+
+
+def _move(page) -> float:
+    handle = page.locator(".wb-left .noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    page.evaluate(_MEASURE)
+    handle.press("ArrowLeft")
+    return page.evaluate("() => window.measured")
+
+
+def _notebook(operator: str) -> nbformat.NotebookNode:
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(_CELL.format(operator=operator))], metadata=metadata)
+
+
+def _chromium(names: tuple[str, ...]) -> str:
+    import shutil
+
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        raise SystemExit(f"none of {', '.join(names)} is installed")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--operators", nargs="+", default=["task_arithmetic", "ties"])
+    given = parser.parse_args()
+    for operator in given.operators:
+        found = seconds(operator, given.rounds)
+        print(f"{operator}: median {statistics.median(found):.2f} s of {len(found)}, from {min(found):.2f} to {max(found):.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""MergePanel as a person has it before them: move, look, paint, undo, export, reopen; in 05_panel and in notebooks of a few cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from notebook_page import NotebookPage, until
+from playwright.sync_api import Locator, expect
+
+SMALL = """from pathlib import Path
+import workbench as wb
+Path("panel.yaml").unlink(missing_ok=True)
+panel = wb.MergePanel(keep="panel.yaml")
+panel.show(panel.state.with_operator("ties").with_wanted(steps=4))
+panel"""
+SECONDS = 60_000
+
+
+@pytest.fixture
+def notebook(lab) -> NotebookPage:
+    opened = lab([SMALL]).run_all()
+    drawn(opened)
+    return opened
+
+
+def drawn(notebook: NotebookPage) -> None:
+    """Wait until every picture is there."""
+    until(lambda: notebook.python("panel.wait(0)"), "pictures are still being drawn", 60)
+    expect(notebook.page.locator(".wb-stale")).to_have_count(0)
+
+
+def result(notebook: NotebookPage) -> Locator:
+    """The first picture of the merge."""
+    return notebook.page.locator(".wb-result img").first
+
+
+@contextmanager
+def redrawn(notebook: NotebookPage) -> Iterator[None]:
+    """What happens inside leads to another picture of the merge; waits until all are there."""
+    before = result(notebook).get_attribute("src")
+    yield
+    expect(result(notebook)).not_to_have_attribute("src", before, timeout=SECONDS)
+    drawn(notebook)
+
+
+def slider(notebook: NotebookPage, option: str) -> Locator:
+    """The first slider of an option."""
+    return of_option(notebook, option, ".noUi-handle").first
+
+
+def of_option(notebook: NotebookPage, option: str, part: str) -> Locator:
+    """A part of an option's control."""
+    return notebook.page.locator(f'.wb-option:has(.wb-name span:text-is("{option}")) {part}')
+
+
+def paint(notebook: NotebookPage, column: Locator, first: tuple[float, float], last: tuple[float, float]) -> None:
+    """Drag over bars, from one point to another; points are shares of the column."""
+    box = column.bounding_box()
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (first, last)]
+    notebook.page.mouse.move(*points[0])
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(*points[1], steps=12)
+    notebook.page.mouse.up()
+
+
+def test_the_notebook_runs_and_its_panel_follows_a_slider(lab):
+    notebook = lab("05_panel.ipynb").run_all()
+    drawn(notebook)
+    with redrawn(notebook):
+        slider(notebook, "weights").press("Home")
+    assert notebook.python("panel.merge.options['weights']") == [-2.0, 0.9]
+    notebook.page.locator(".wb-panel").scroll_into_view_if_needed()
+    notebook.screenshots("merge-panel", notebook.page.locator(".wb-panel"))
+
+
+def test_undo_takes_a_move_back_and_redo_brings_it_again(notebook):
+    before = result(notebook).get_attribute("src")
+    with redrawn(notebook):
+        slider(notebook, "density").press("PageDown")
+    after = result(notebook).get_attribute("src")
+    density = notebook.python("panel.merge.options['density']")
+    notebook.find("button[title=Undo]").click()
+    expect(result(notebook)).to_have_attribute("src", before)
+    assert notebook.python("dict(panel.merge.options)") == {}
+    expect(slider(notebook, "density")).to_have_attribute("aria-valuetext", "0.5")
+    notebook.find("button[title=Redo]").click()
+    expect(result(notebook)).to_have_attribute("src", after)
+    assert notebook.python("panel.merge.options['density']") == density
+
+
+def test_bars_are_painted_and_ramps_are_drawn(notebook):
+    of_option(notebook, "density", ".wb-switch").click()
+    column = of_option(notebook, "density", ".wb-blocks-column")
+    with redrawn(notebook):
+        paint(notebook, column, (0.9, 0.02), (0.9, 0.5))
+    blocks = notebook.python("panel.merge.options['density']['blocks']")
+    assert blocks["IN00"] == blocks["IN01"] > 0.8
+    assert "OUT03" not in blocks
+    assert blocks["default"] == 0.5
+    of_option(notebook, "density", ".wb-blocks-tab:text-is('ramp')").click()
+    paint(notebook, column, (0.2, 0.02), (0.9, 0.87))
+    until(lambda: "ramp" in notebook.python("panel.merge.options['density']"), "no ramp was drawn")
+    ramp = notebook.python("panel.merge.options['density']['ramp']")
+    assert ramp["first"] == "IN00"
+    assert ramp["last"] == "OUT03"
+    assert ramp["start"] < 0.3 < 0.8 < ramp["end"]
+    of_option(notebook, "density", "select.wb-blocks-presets").select_option("flat")
+    until(lambda: notebook.python("dict(panel.merge.options)") == {}, "the preset was not taken")
+
+
+def test_bars_are_moved_by_keyboard_and_keys_do_not_reach_the_notebook(notebook):
+    of_option(notebook, "density", ".wb-switch").click()
+    of_option(notebook, "density", "[role=slider][aria-label=IN00]").focus()
+    for key in ("ArrowDown", "ArrowRight", "d", "d", "0", "0"):
+        notebook.page.keyboard.press(key)
+    until(lambda: notebook.python("dict(panel.merge.options)") == {"density": {"blocks": {"IN01": 0.51, "default": 0.5}}}, "no bar moved")
+    expect(notebook.page.locator(".jp-Cell")).to_have_count(1)
+    expect(notebook.page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def test_what_is_exported_is_what_was_shown(notebook):
+    slider(notebook, "density").press("PageUp")
+    until(lambda: notebook.python("panel.merge.options.get('density', 0) > 0.5"), "the slider did not move")
+    drawn(notebook)
+    notebook.find("button", "Export").click()
+    expect(notebook.find(".wb-tabs .wb-said")).to_have_text(re.compile(r"merged\.safetensors: [\d.]+ MB in"), timeout=SECONDS)
+    same = "(lambda file: all(bool((file[key] == panel.merge[key]).all()) for key in panel.merge))(wb.open('merged.safetensors'))"
+    assert notebook.python(same)
+    recipes = "str(wb.Recipe.from_file('merged.safetensors').data.merge) == str(panel.recipe.data.merge)"
+    assert notebook.python(recipes)
+    notebook.page.locator(".wb-tabs .lm-TabBar-tab", has_text="Python").click()
+    line = notebook.find(".wb-code pre", "wb.operators").inner_text()
+    assert notebook.python(f"{line}.recipe.to_dict() == panel.recipe.to_dict()")
+
+
+def test_a_reopened_notebook_goes_on_where_it_was(notebook, lab):
+    slider(notebook, "density").press("PageUp")
+    until(lambda: notebook.python("bool(panel.state.options)"), "the slider did not move")
+    kept = notebook.python("dict(panel.state.options)")
+    notebook.find("input[placeholder='name this state']").fill("dense")
+    notebook.find("button[title^='Keep this state']").click()
+    until(lambda: notebook.python("list(panel._timeline.snapshots)") == ["dense"], "nothing was kept")
+    notebook.close()
+    again = lab(["import workbench as wb\npanel = wb.MergePanel(keep='panel.yaml')\npanel"]).run_all()
+    drawn(again)
+    assert again.python("dict(panel.state.options)") == kept
+    expect(slider(again, "density")).to_have_attribute("aria-valuetext", f"{kept['density']:g}")
+    expect(again.page.locator(".wb-history select option", has_text="dense")).to_have_count(1)
+
+
+def test_an_incompatible_pair_leaves_the_controls_and_turns_export_off(lab):
+    other = """import torch
+from safetensors.torch import save_file
+save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(3, 2)}, "flux.safetensors")
+panel.add("flux.safetensors")"""
+    notebook = lab([SMALL, other]).run_all()
+    drawn(notebook)
+    of_option(notebook, "models", "select").select_option("flux")
+    expect(notebook.find(".wb-words .wb-error")).to_have_text(re.compile("only models of one architecture can be merged"))
+    expect(notebook.find("button", "Export")).to_be_disabled()
+    expect(slider(notebook, "density")).to_be_visible()
+    notebook.find("button[title=Undo]").click()
+    expect(notebook.find("button", "Export")).to_be_enabled()
+
+
+def test_files_are_chosen_in_the_browser_of_files(notebook):
+    notebook.find(".wb-shelf .jupyter-widget-Collapse-header").click()
+    files = notebook.find(".wb-shelf select")
+    files.select_option("lora/")
+    expect(files.locator("option")).to_have_text(["..", "stripes.safetensors"])
+    files.select_option("..")
+    files.select_option("pastel.safetensors")
+    notebook.page.locator(".wb-shelf .jupyter-widget-tag", has_text="pastel").locator(".jupyter-widget-tag-close").click()
+    until(lambda: "pastel" not in notebook.python("panel.state.models"), "the model stays on the shelf")
+    notebook.find(".wb-shelf button", "Add").click()
+    until(lambda: notebook.python("panel.state.models[-1]") == "pastel", "the model was not added")
+
+
+def test_two_panels_in_one_notebook_are_two(lab):
+    notebook = lab(["import workbench as wb\none, panel = wb.MergePanel(), wb.MergePanel()", "one", "panel"]).run_all()
+    until(lambda: notebook.python("one.wait(0) and panel.wait(0)"), "pictures are still being drawn", 120)
+    second = notebook.page.locator(".wb-panel").nth(1)
+    second.locator(".wb-left .noUi-handle").first.press("PageDown")
+    until(lambda: notebook.python("bool(panel.state.options)"), "the slider did not move")
+    assert notebook.python("dict(one.state.options)") == {}
