@@ -63,7 +63,8 @@ def test_the_file_has_it_and_the_warning_counts_what_saturated(dtype, largest, t
 def test_nothing_is_said_when_nothing_saturates(dtype, largest, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        wb.export(of([0.5, -largest]), tmp_path / "out.safetensors", dtype=dtype, progress=False)
+        written = wb.export(of([0.5, -largest]), tmp_path / "out.safetensors", dtype=dtype, progress=False).open()
+    assert written["x"].float().tolist() == [0.5, -largest]
 
 
 def test_values_are_counted_over_every_piece_and_thread(tmp_path, monkeypatch):
