@@ -1,7 +1,8 @@
 """The start of a program in which an operator takes its time, for tests that interrupt it."""
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program started in the background ignores Ctrl-C otherwise
 import workbench as wb
 from workbench import cli
 from workbench.merge import operator

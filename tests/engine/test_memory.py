@@ -9,12 +9,12 @@ import torch
 from held import Held
 
 import workbench as wb
-from workbench.engine import streaming
 from workbench.engine.parts import jobs
+from workbench.engine.pool import Memory
 from workbench.tensors import PIECE, Flat, TensorInfo
 
 
-def run_together(memory: streaming._Memory, sizes: list[int]) -> int:
+def run_together(memory: Memory, sizes: list[int]) -> int:
     """The most bytes that were held at once by threads of these sizes, each waiting a little inside."""
     held, most, lock = 0, 0, threading.Lock()
 
@@ -38,15 +38,15 @@ def run_together(memory: streaming._Memory, sizes: list[int]) -> int:
 
 
 def test_jobs_run_together_up_to_the_limit():
-    assert 60 <= run_together(streaming._Memory(100), [60, 40, 60, 40, 30, 70]) <= 100
+    assert 60 <= run_together(Memory(100), [60, 40, 60, 40, 30, 70]) <= 100
 
 
 def test_a_job_beyond_the_limit_runs_alone():
-    assert run_together(streaming._Memory(100), [500, 60, 40, 500]) == 500
+    assert run_together(Memory(100), [500, 60, 40, 500]) == 500
 
 
 def test_an_error_gives_the_memory_back():
-    memory = streaming._Memory(100)
+    memory = Memory(100)
     with pytest.raises(ZeroDivisionError), memory.held(100):
         1 / 0  # noqa: B018
     assert run_together(memory, [100]) == 100

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Infos = Mapping[str, TensorInfo]
 Hashes = Mapping[Path, Future[str]]
 
-_THREADS = 8  # by default at most: more only wait for the disk, and each holds a tensor
 _SPARE = 1 << 20  # bytes of free disk that are left alone
 
 
@@ -84,7 +83,7 @@ def export(
     path = Path(path).expanduser()
     began = time.monotonic()
     dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
-    threads = _check_arguments(path, dtype, threads)
+    _check_arguments(path, dtype, threads)
     _check_target(path, checkpoint, overwrite)
     _check_sources(path, checkpoint)
     judged = preflight(checkpoint)
@@ -127,7 +126,7 @@ def _write(
     calculation: Calculation,
     findings: Findings,
     hashes: Hashes,
-    threads: int,
+    threads: int | None,
     progress: bool,
 ) -> None:
     # every sha256 has the same length, so the size of the header is known before they are
@@ -151,16 +150,14 @@ def _write(
         raise ExportError(f"{path}: could not be written: {error.strerror or error}; nothing was left behind") from error
 
 
-def _check_arguments(path: Path, dtype: str | None, threads: int | None) -> int:
-    """The number of threads; raises ExportError for an argument that cannot be."""
+def _check_arguments(path: Path, dtype: str | None, threads: int | None) -> None:
+    """Raise ExportError for an argument that cannot be."""
     if path.suffix != ".safetensors":
         raise ExportError(f"{path}: an exported file's name ends in .safetensors")
     if dtype not in DTYPES:
         raise ExportError(f"{path}: dtype must be one of {', '.join(map(repr, DTYPES[1:]))}, got {dtype!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ExportError(f"{path}: threads must be a whole number of 1 or more, got {threads!r}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return threads or min(cores or 1, _THREADS)
 
 
 def _check_device(path: Path, device: str) -> None:

@@ -1,19 +1,16 @@
-"""Runs the jobs of an export on threads: reading, computing and writing overlap, and memory holds one part per thread."""
+"""The jobs of an export: each is computed and written piece by piece, and what was found on the way is collected."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.engine.parts import Job
+from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteError
 from workbench.tensors import PIECE, Calculation, elements, largest, rounded
 
@@ -21,31 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 _RESULT = "the result"
-_LIMIT = 512 << 20  # bytes of tensors that are computed at once
-_GLANCE = 0.1  # seconds between two looks at the progress
-
-
-class _Memory:
-    """Lets as many jobs run at once as a limit in bytes allows, and a larger one alone."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used, self._freed = limit, 0, threading.Condition()
-
-    @contextmanager
-    def held(self, nbytes: int) -> Iterator[None]:
-        with self._freed:
-            self._freed.wait_for(lambda: not self._used or self._used + nbytes <= self._limit)
-            self._used += nbytes
-        if nbytes > self._limit:
-            _give_back_freed_memory()
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._used -= nbytes
-                self._freed.notify_all()
-
-
 @dataclass(frozen=True)
 class Findings:
     """Collects where NaN and infinity were found (with `strict` the first is an error), and how many values saturated."""
@@ -85,77 +57,26 @@ def stream(
     findings: Findings,
     write: Callable[[str, int, memoryview], None],
     *,
-    threads: int,
+    threads: int | None,
     progress: bool,
 ) -> None:
-    """Compute every job and hand it to `write` piece by piece, on `threads` threads: tensor name, flat element, bytes.
+    """Compute every job and hand it to `write` piece by piece, on `threads` threads or as many as usual: tensor name, flat element, bytes.
 
     An error in any thread, or Ctrl-C, stops all of them before it is raised.
     """
-    import torch
-    from tqdm.auto import tqdm
+    lock = threading.Lock()
 
-    _keep_freed_memory()
-    work = list(work)
-    total = sum(job.nbytes for job in work)
-    stop, waiting, lock, written, latest = threading.Event(), iter(work), threading.Lock(), 0, ""
-    intra = torch.get_num_threads()
-    memory = _Memory(_LIMIT)
-
-    def worker() -> None:
-        nonlocal written, latest
-        torch.set_num_threads(1)  # threads over tensors are steadier, and the same bytes on any machine
-        while not stop.is_set():
+    def work_on(job: Job, done: Done) -> None:
+        for first, result, beyond in _compute(checkpoint, job, calculation):
+            write(job.key, first, _bytes(result))
+            done(result.nbytes)
             with lock:
-                job = next(waiting, None)
-            if job is None:
-                return
-            with memory.held(job.held):
-                for first, result, beyond in _compute(checkpoint, job, calculation):
-                    write(job.key, first, _bytes(result))
-                    with lock:
-                        written, latest = written + result.nbytes, job.key
-                        findings.saturated[job.key] += beyond
+                findings.saturated[job.key] += beyond
 
-    try:
-        # a short export shows no bar
-        with (
-            tqdm(total=total, unit="B", unit_scale=True, delay=1, disable=not progress, desc=checkpoint.name) as bar,
-            ThreadPoolExecutor(threads) as pool,
-        ):
-            try:
-                running = {pool.submit(worker) for _ in range(threads)}
-                # only this thread touches the bar, which blocks the others for good when it cannot be shown; and only a wait
-                # that ends by itself hears of Ctrl-C on Windows
-                while running:
-                    done, running = wait(running, _GLANCE, FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-                    bar.set_postfix_str(latest[-60:], refresh=False)
-                    bar.update(written - bar.n)
-            except BaseException:
-                stop.set()
-                raise
-    finally:
-        torch.set_num_threads(intra)
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library keep what the threads free for their next part, instead of giving it back to the kernel.
-
-    Fresh pages cost more than all the arithmetic. glibc raises its limit to the largest block that was freed, up to 32 MiB;
-    this block is never touched, and so costs nothing, here or elsewhere.
-    """
-    import torch
-
-    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
-
-
-def _give_back_freed_memory() -> None:
-    """The opposite, for a job that needs it all: glibc gives the kernel what is free. Other C libraries do as they like."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+    jobs = list(work)
+    total = sum(job.nbytes for job in jobs)
+    # a short export shows no bar
+    run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=checkpoint.name)
 
 
 def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> Iterator[tuple[int, torch.Tensor, int]]:
