@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 _RESULT = "the result"
+
+
 @dataclass(frozen=True)
 class Findings:
     """Collects where NaN and infinity were found (with `strict` the first is an error), and how many values saturated."""
