@@ -1,5 +1,8 @@
 """Every exception and warning of the package; each message names file, tensor, value, what is allowed, and the next step."""
 
+import sys
+import warnings
+
 
 class WorkbenchError(Exception):
     """Base of every error this package raises on purpose."""
@@ -61,3 +64,11 @@ class NonFiniteWarning(UserWarning):
 
 class MergeWarning(UserWarning):
     """Something in a merge that its author would want to know."""
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn whoever called into this package, however deep below the warning arises."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)

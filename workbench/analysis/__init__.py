@@ -1,5 +1,6 @@
-"""Numbers about checkpoints, as frames. Nothing is drawn here, and no file but the checkpoints' own is read."""
+"""Numbers about checkpoints, and what they say. No picture of a model is drawn here, and no file but the checkpoints' own is read."""
 
 from workbench.analysis.comparison import compare
+from workbench.analysis.similarities import Similarity, similarity
 
-__all__ = ["compare"]
+__all__ = ["Similarity", "compare", "similarity"]

@@ -35,10 +35,10 @@ class LeftOut:
         return f"{len(self.keys)} {self.why} {' and '.join(self.candidates)} ({listed(self.keys)})"
 
 
-def match(models: Mapping[str, Checkpoint]) -> tuple[list[Matched], list[LeftOut]]:
+def match(models: Mapping[str, Checkpoint], who: str) -> tuple[list[Matched], list[LeftOut]]:
     """The first model's tensors that another one has too, in their order there, and what had to be left out.
 
-    Tensors match by canonical name. Raises MergeError for a model that has nothing to compare with the first.
+    Tensors match by canonical name. Raises MergeError for a model that has nothing to compare with the first; `who` asks.
     """
     first, *others = models
     anchor = models[first]
@@ -47,7 +47,7 @@ def match(models: Mapping[str, Checkpoint]) -> tuple[list[Matched], list[LeftOut
     for other in others:
         names, reasons = _pair(anchor, models[other])
         if not names:
-            raise MergeError(_strangers(models, other, reasons))
+            raise MergeError(_strangers(who, models, other, reasons))
         for key, name in names.items():
             shared.setdefault(key, {first: key})[other] = name
         for why, keys in reasons.items():
@@ -104,12 +104,12 @@ def _counted(model: Checkpoint) -> Iterator[str]:
             yield key
 
 
-def _strangers(models: Mapping[str, Checkpoint], candidate: str, reasons: Mapping[str, Sequence[str]]) -> str:
+def _strangers(who: str, models: Mapping[str, Checkpoint], candidate: str, reasons: Mapping[str, Sequence[str]]) -> str:
     """What to say of a candidate that shares nothing with the anchor."""
     pair = (next(iter(models)), candidate)
     one, other = (f"{name} ({models[name].architecture}, {models[name].structure.layout} names)" for name in pair)
     told = "; ".join(str(LeftOut(why, (candidate,), tuple(keys))) for why, keys in reasons.items())
     return (
-        f"compare: {one} and {other} have no tensor in common that could be compared: {told or 'neither holds floats'}; "
+        f"{who}: {one} and {other} have no tensor in common that could be compared: {told or 'neither holds floats'}; "
         "use models of one architecture, in one layout"
     )

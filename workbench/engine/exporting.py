@@ -6,7 +6,6 @@ import html
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from workbench.checkpoint.writing import replacing, safetensors_header, write_at
 from workbench.engine.header import metadata
 from workbench.engine.parts import jobs
 from workbench.engine.streaming import Findings, stream
-from workbench.errors import ExportError, MergeWarning, NonFiniteWarning
+from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.merge import Merge
 from workbench.merge.node import DTYPES
 from workbench.recipe import preflight
@@ -89,7 +88,7 @@ def export(
     judged = preflight(checkpoint)
     judged.raise_errors()
     for text in judged.warnings:
-        warnings.warn(text, MergeWarning, stacklevel=2)
+        warn(text, MergeWarning)
     precision = "float32"
     if isinstance(checkpoint, Merge):
         checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
@@ -104,7 +103,7 @@ def export(
         _check_device(path, device)
         _write(checkpoint, path, infos, Calculation(precision, device, findings.nonfinite), findings, hashes, threads, progress)
     for text in findings.texts():
-        warnings.warn(text, NonFiniteWarning, stacklevel=2)
+        warn(text, NonFiniteWarning)
     return Exported(path, path.stat().st_size, time.monotonic() - began)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.errors import Cancelled, NonFiniteWarning, RenderError
+from workbench.errors import Cancelled, NonFiniteWarning, RenderError, warn
 from workbench.render.assembly import WEIGHTED, build_pipeline, has_weights, quiet
 from workbench.render.fitting import Fitting, Plan, prediction
 from workbench.render.request import GUIDANCE, STEPS, Request
@@ -220,7 +219,7 @@ class Renderer:
             ).images
         if not np.isfinite(pixels).all():
             message = f"{self.loaded.name!r} draws pictures that are no numbers (shown black): a weight is huge or NaN"
-            warnings.warn(message, NonFiniteWarning, stacklevel=4)
+            warn(message, NonFiniteWarning)
             pixels = np.nan_to_num(pixels, nan=0.0)
         return self._pipeline.image_processor.numpy_to_pil(pixels)
 
@@ -229,7 +228,7 @@ class Renderer:
         with quiet():
             long = [prompt for prompt in prompts if len(tokenizer(prompt).input_ids) > limit]
         if long:
-            warnings.warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", stacklevel=4)
+            warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", UserWarning)
 
 
 def _go_on(cancelled: Cancel | None) -> None:

@@ -1,0 +1,8 @@
+"""The one place that imports plotly: frames in, figures out, one look for all. What the numbers mean is the caller's."""
+
+from workbench.figures.heat_maps import heat
+from workbench.figures.line_plots import lines
+from workbench.figures.look import COLOURS
+from workbench.figures.trees import tree_heat
+
+__all__ = ["COLOURS", "heat", "lines", "tree_heat"]
