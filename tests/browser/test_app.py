@@ -30,12 +30,14 @@ def app(watched, tmp_path, monkeypatch):
         watched.page.goto("about:blank")  # before the server goes
 
 
-def test_the_app_comes_up_and_draws(app, shots):
+def test_the_app_comes_up_and_draws_with_the_result_in_sight(app, shots):
     result = app.locator(".wb-result:not(.wb-stale) img")
     expect(result.first).to_be_visible(timeout=90_000)
     expect(app.locator(".wb-empty")).to_have_count(0, timeout=60_000)
     for width in WIDTHS:
         app.set_viewport_size({"width": width, "height": HEIGHT})
+        box = result.first.bounding_box()
+        assert box["x"] + box["width"] <= width, "the result is out of sight"
         app.screenshot(path=shots / f"app-{width}.png", full_page=True)
     weight = app.locator(".widget-slider .noUi-handle").first
     with changed(app.locator(".wb-result")):

@@ -136,6 +136,30 @@ def test_what_is_exported_is_what_was_shown(notebook):
     assert notebook.python(f"{line}.recipe.to_dict() == panel.recipe.to_dict()")
 
 
+def test_a_long_export_shows_how_far_it_is(lab):
+    slow = """import time
+from workbench.engine import streaming
+at_once = streaming._bytes
+streaming._bytes = lambda tensor: time.sleep(0.02) or at_once(tensor)"""
+    notebook = lab([SMALL, slow]).run_all()
+    drawn(notebook)
+    notebook.find("button", "Export").click()
+    bar = notebook.page.locator(".wb-tabs .jupyter-widget-hprogress, .wb-tabs .widget-hprogress").first
+    expect(bar).to_be_visible(timeout=SECONDS)
+    expect(notebook.find("button", "Export")).to_be_disabled()
+    bar.screenshot(path=notebook._shots / "export-progress.png")
+    widths = {width for _ in range(20) if (width := filled(notebook))}
+    assert len(widths) > 2
+    expect(notebook.find(".wb-tabs .wb-said")).to_have_text(re.compile(r"merged\.safetensors: [\d.]+ MB in"), timeout=SECONDS)
+
+
+def filled(notebook: NotebookPage) -> str:
+    """How much of the bar of progress is filled."""
+    notebook.page.wait_for_timeout(100)
+    inner = notebook.page.locator(".wb-tabs .progress-bar")
+    return inner.first.get_attribute("style") if inner.count() else ""
+
+
 def test_a_reopened_notebook_goes_on_where_it_was(notebook, lab):
     slider(notebook, "density").press("PageUp")
     until(lambda: notebook.python("bool(panel.state.options)"), "the slider did not move")
@@ -177,6 +201,13 @@ def test_files_are_chosen_in_the_browser_of_files(notebook):
     until(lambda: "pastel" not in notebook.python("panel.state.models"), "the model stays on the shelf")
     notebook.find(".wb-shelf button", "Add").click()
     until(lambda: notebook.python("panel.state.models[-1]") == "pastel", "the model was not added")
+
+
+def test_models_change_places_by_dragging(notebook):
+    assert notebook.python("panel.state.inputs['models']") == ("heart", "moon")
+    heart, moon = (of_option(notebook, "models", ".jupyter-widget-tag").filter(has_text=name) for name in ("heart", "moon"))
+    moon.drag_to(heart, target_position={"x": 3, "y": 5})
+    until(lambda: notebook.python("panel.state.inputs['models']") == ("moon", "heart"), "nothing was dragged")
 
 
 def test_two_panels_in_one_notebook_are_two(lab):

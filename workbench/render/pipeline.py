@@ -156,7 +156,7 @@ class Renderer:
     def _lent(self, checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> dict[str, tuple[Checkpoint, Plan]]:
         """What the fallback supplies. Raises RenderError for a component that neither it nor an earlier load has."""
         missing = [part for part in WEIGHTED if part not in plans]
-        fallback = self._fallback if missing else None
+        fallback = self.fallback if missing else None
         lent = [part for part in missing if fallback is not None and part in fallback.components]
         if nobody := [part for part in missing if part not in lent and part not in self._owners]:
             raise RenderError(
@@ -166,7 +166,8 @@ class Renderer:
         return {part: (fallback, self._fitting.plan(fallback, part)) for part in lent}
 
     @cached_property
-    def _fallback(self) -> Checkpoint | None:
+    def fallback(self) -> Checkpoint | None:
+        """What lends the components that a checkpoint lacks."""
         if self._given_fallback is not None or not has_weights(self.config):
             return self._given_fallback
         from workbench.checkpoint import open as open_checkpoint

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.render.assembly import WEIGHTED, has_weights
+from workbench.render.assembly import WEIGHTED
 
 if TYPE_CHECKING:
     from workbench.render.pipeline import Renderer
@@ -29,10 +29,10 @@ class Spec:
     @classmethod
     def of(cls, renderer: Renderer) -> Spec:
         """Raises RenderError for a fallback that lies in no file."""
-        config, fallback = renderer.config.absolute(), renderer._given_fallback
+        config, fallback = renderer.config.absolute(), renderer.fallback
         if fallback is not None and fallback.path is None:
             raise RenderError(f"the renderer's fallback {fallback.name!r} lies in no file: export it first, and open the file")
-        path = fallback.path if fallback is not None else config if has_weights(config) else None
+        path = None if fallback is None else fallback.path.absolute()
         return cls(config, str(renderer.device), str(renderer.dtype).removeprefix("torch."), path)
 
     def make(self) -> Renderer:
