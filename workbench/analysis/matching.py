@@ -38,10 +38,13 @@ class LeftOut:
 def match(models: Mapping[str, Checkpoint], who: str) -> tuple[list[Matched], list[LeftOut]]:
     """The first model's tensors that another one has too, in their order there, and what had to be left out.
 
-    Tensors match by canonical name. Raises MergeError for a model that has nothing to compare with the first; `who` asks.
+    Tensors match by canonical name; of one model alone all count. Raises MergeError for a model that has nothing to compare
+    with the first; `who` asks.
     """
     first, *others = models
     anchor = models[first]
+    if not others:
+        return [Matched(_place(anchor, key), {first: key}) for key in _counted(anchor)], []
     shared: dict[str, dict[str, str]] = {}
     left_out: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for other in others:

@@ -46,18 +46,21 @@ def blend(
     average = (first + second) / 2
     if not first.numel():
         return average
-    shape, dims = _axes(first.shape, over, dim)
-    weights = [weight.to(first) for weight in _weights(shape, dims, coefficients, smooth, band)]
+    shape, dims = axes(first.shape, over, dim)
+    frequency = frequencies(shape, dims)
+    places = iter(frequency.shape)
+    wide = [next(places) if dim in dims else 1 for dim in range(len(shape))]
+    mixed = [torch.from_numpy(weight.reshape(wide)).to(first) for weight in weights(frequency, coefficients, smooth, band)]
     pair = first.reshape(shape), second.reshape(shape)
     blended = torch.empty_like(pair[0], memory_format=torch.contiguous_format)
     step = shape[0] if 0 in dims else chunk_size or _rows_at_once(pair[0])
     for start in range(0, shape[0], step):
-        blended[start : start + step] = _blend_rows(*(tensor[start : start + step] for tensor in pair), dims, *weights, mix)
+        blended[start : start + step] = _blend_rows(*(tensor[start : start + step] for tensor in pair), dims, *mixed, mix)
     unmasked = torch.lerp(blended.reshape(first.shape), average, mask.to(dtype))  # with 0 and 1 an exact choice, and a fast one
     return torch.lerp(average, unmasked, entanglement_strength)
 
 
-def _axes(shape: Sequence[int], over: Over, dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def axes(shape: Sequence[int], over: Over, dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shape, perhaps flattened, in which a tensor is transformed, and along which dimensions of it."""
     rank = len(shape)
     if over in ("row", "matrix") and rank > 1:
@@ -67,20 +70,21 @@ def _axes(shape: Sequence[int], over: Over, dim: int) -> tuple[tuple[int, ...], 
     return tuple(shape) or (1,), (dim % rank if -rank <= dim < rank else max(rank - 1, 0),)
 
 
-def _weights(
-    shape: Sequence[int], dims: Sequence[int], coefficients: torch.Tensor | Sequence[Any], smooth: bool, band: tuple[float, float]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first model's weight in the real and the imaginary part at each frequency; 1 long where nothing is transformed."""
+def frequencies(shape: Sequence[int], dims: Sequence[int]) -> np.ndarray:
+    """The frequency of each coefficient of a real transform: 0 is the mean, 1 the highest; over two dimensions, the radius."""
     each = [np.fft.fftfreq(shape[dim]) for dim in dims[:-1]] + [np.fft.rfftfreq(shape[dims[-1]])]
-    # 0 is the mean, 1 the highest frequency; over two dimensions, the radius
-    frequency = np.sqrt(np.mean([axis**2 for axis in np.meshgrid(*(2 * axis for axis in each), indexing="ij")], axis=0))
-    values = _coefficients_at(frequency, torch.as_tensor(coefficients, dtype=torch.float64, device="cpu").numpy(), len(each[-1]), smooth)
+    return np.sqrt(np.mean([axis**2 for axis in np.meshgrid(*(2 * axis for axis in each), indexing="ij")], axis=0))
+
+
+def weights(
+    frequency: np.ndarray, coefficients: torch.Tensor | Sequence[Any], smooth: bool, band: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first model's weight in the real and in the imaginary parts (magnitude and phase) at each of these frequencies."""
+    given = torch.as_tensor(coefficients, dtype=torch.float64, device="cpu").numpy()
+    values = _coefficients_at(frequency, given, frequency.shape[-1], smooth)
     real, imaginary = (1 / (1 + np.exp(-argument)) for argument in (5 * values, 3 * values - 1))
-    places = iter(frequency.shape)
-    wide = [next(places) if dim in dims else 1 for dim in range(len(shape))]
     low, high = band
-    limited = [np.where(frequency < low, 1, np.where(frequency > high, 0, weight)) for weight in (real, imaginary)]
-    return tuple(torch.from_numpy(weight.reshape(wide)) for weight in limited)  # type: ignore[return-value]
+    return tuple(np.where(frequency < low, 1, np.where(frequency > high, 0, weight)) for weight in (real, imaginary))  # type: ignore[return-value]
 
 
 def _coefficients_at(frequency: np.ndarray, given: np.ndarray, count: int, smooth: bool) -> np.ndarray:
@@ -109,6 +113,11 @@ def _rows_at_once(tensor: torch.Tensor) -> int:
     """How many rows' transforms fit into the free memory of the tensor's device."""
     free = torch.cuda.mem_get_info(tensor.device)[0] if tensor.is_cuda else psutil.virtual_memory().available
     return max(1, free // (_COPIES * tensor.element_size() * math.prod(tensor.shape[1:])))
+
+
+def is_blended(name: str) -> bool:
+    """Whether a tensor of this name is transformed; others are averaged."""
+    return "weight" in name
 
 
 def _scope(dim: int, over: Over, **_: Any) -> Scope:
@@ -145,7 +154,7 @@ def fft_blend(
     Shapes: both and the result are of one shape; `coefficients` as in `blend`. A vector is repeated or cut to the number of
     frequencies; over two dimensions a frequency is a radius.
     """
-    if "weight" not in name:
+    if not is_blended(name):
         return (first + second) / 2
     mask = random.uniform(first) < decoherence_factor
     how = {"dim": dim, "over": over, "mix": mix, "smooth": smooth, "band": (low, high), "chunk_size": chunk_size}
