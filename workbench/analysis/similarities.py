@@ -218,12 +218,12 @@ class Similarity(Result):
 
 
 def _metrics(given: str | Sequence[str]) -> list[str]:
-    """The metrics asked for. Raises OptionError."""
-    metrics = [given] if isinstance(given, str) else list(given)
-    for metric in metrics or [given]:
-        if metric not in METRICS:
-            raise OptionError(f"similarity: metric must be one or more of {', '.join(map(repr, METRICS))}, got {metric!r}")
-    return list(dict.fromkeys(metrics))
+    """The metrics asked for, each once. Raises OptionError."""
+    metrics = [given] if isinstance(given, str) else list(dict.fromkeys(given))
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown or not metrics:
+        raise OptionError(f"similarity: metric must be one or more of {', '.join(map(repr, METRICS))}, got {(unknown or [given])[0]!r}")
+    return metrics
 
 
 def _groups(by: By, anchor: Checkpoint, found: Sequence[Measured]) -> dict[str, list[Measured]]:
