@@ -1,6 +1,7 @@
 """Numbers about checkpoints, and what they say. No picture of a model is drawn here, and no file but the checkpoints' own is read."""
 
 from workbench.analysis.comparison import compare
+from workbench.analysis.conflicts import Interference, interference
 from workbench.analysis.similarities import Similarity, similarity
 
-__all__ = ["Similarity", "compare", "similarity"]
+__all__ = ["Interference", "Similarity", "compare", "interference", "similarity"]

@@ -40,8 +40,8 @@ def lines(
     groups = frame.groupby(colour, sort=False, observed=True, dropna=False) if colour else [("", frame)]
     for index, (name, group) in enumerate(groups):
         bars = {"array": group[spread].to_numpy(), "thickness": 1.2, "width": 4} if spread else {"visible": False}
-        figure.add_scatter(x=_places(group[x]), y=group[y].to_numpy(), error_y=bars, name=str(name), mode="lines+markers", **_stroke(index))
-    room = _LINE * _legend_rows([line.name for line in figure.data], colour or "")
+        figure.add_scatter(x=_places(group[x]), y=group[y].to_numpy(), error_y=bars, name=str(name), mode="lines+markers", **stroke(index))
+    room = legend_room([line.name for line in figure.data], colour or "")
     figure.update_layout(template=template(), title_text=title, hovermode="x unified", height=420 + room, margin_t=50 + room)
     figure.update_layout(showlegend=len(figure.data) > 1, legend_title_text=colour)
     figure.update_xaxes(title_text=x_title or x)
@@ -51,7 +51,7 @@ def lines(
     return figure
 
 
-def _stroke(index: int) -> dict[str, Any]:
+def stroke(index: int) -> dict[str, Any]:
     """Colour and symbol of a line; after all the colours the lines are dashed."""
     dash = _DASHES[index // len(COLOURS) % len(_DASHES)]
     return {"line": {"color": COLOURS[index % len(COLOURS)], "dash": dash}, "marker_symbol": _SYMBOLS[index % len(_SYMBOLS)]}
@@ -79,7 +79,9 @@ def _places(column: pd.Series) -> np.ndarray | list[str]:
     return column.to_numpy() if _is_scale(column) else [str(value) for value in column]
 
 
-def _legend_rows(names: list[str], heading: str) -> int:
-    """How many rows a legend takes between title and plot, beside its heading; plotly would lay it over the title."""
-    entry = 50 + LETTER * max(map(len, names), default=0)
-    return -(-len(names) // max(1, int((WIDTH - 120 - LETTER * len(heading)) // entry))) if len(names) > 1 else 0
+def legend_room(names: list[str], heading: str = "") -> int:
+    """Pixels that a legend takes between title and plot; plotly would lay it over the title."""
+    if len(names) < 2:
+        return 0
+    entry = 50 + LETTER * max(map(len, names))
+    return _LINE * -(-len(names) // max(1, int((WIDTH - 120 - LETTER * len(heading)) // entry)))
