@@ -164,11 +164,18 @@ def test_the_first_model_does_not_matter():
         pd.testing.assert_frame_equal(one.matrix(metric=metric), other.matrix(metric=metric).loc[list(models), list(models)], rtol=1e-9)
 
 
-def test_each_file_is_read_once_for_all_metrics_of_its_elements():
-    tensors = {"long": torch.randn(3, PIECE // 2 + 1)}
-    models = [Held(tensors, name) for name in "ab"]
-    similarity(models, metric=["cosine", "distance", "norm_ratio", "scale"])
-    assert [len(model.reads) for model in models] == [2, 2]
+@pytest.mark.parametrize(("metrics", "reads"), [(["cosine", "distance", "sign_agreement"], 2), (list(METRICS), 1)])
+def test_each_file_is_read_once_for_all_metrics_in_parts_where_these_do(metrics, reads):
+    models = [Held({"long": torch.randn(3, PIECE // 2 + 1)}, name) for name in "ab"]
+    similarity(models, metric=metrics)
+    assert [len(model.reads) for model in models] == [reads, reads]
+
+
+def test_metrics_asked_together_are_those_asked_alone():
+    models = [held(name, x=torch.randn(40, 30)) for name in "abc"]
+    together = similarity(models, metric=list(METRICS), base=models[0]).frame()
+    for metric in METRICS:
+        pd.testing.assert_series_equal(together[metric], similarity(models, metric=metric, base=models[0]).frame()[metric], rtol=1e-12)
 
 
 def test_what_is_undefined_is_nan_with_the_reason():

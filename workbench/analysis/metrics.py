@@ -6,11 +6,13 @@ unless the metric's own description says so. A new metric is one more entry of `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from workbench.analysis.reading import CHUNK
 
 if TYPE_CHECKING:
     import torch
@@ -18,77 +20,109 @@ if TYPE_CHECKING:
     from workbench.analysis.reading import Tensors
 
 RANK = 8  # leading directions whose overlap is measured
-_WORK = 3  # copies of the matrices in memory: as read, centred or squared, and the products
+COPIES = 3  # of every model's tensor in float64 that are in memory at once for a measure of whole tensors
 
 # sums of one tensor: quantities x models x models; models that lack the tensor are NaN
 Sums = np.ndarray
 
 
-@dataclass(frozen=True)
-class Measure:
-    """Sums of one tensor for all pairs of its models. With `base` the first model is what changes are counted from."""
+class Measure(Protocol):
+    """Adds up the pieces of one tensor, models x elements; with a base, it is the first row, and changes are counted from it."""
 
-    sums: Callable[[Tensors, bool], Sums]
-    copies: float = 0  # of every model's tensor in float64 that are in memory at once
+    def __init__(self, count: int, base: bool) -> None:
+        """Nothing yet, of `count` rows."""
+
+    def add(self, chunk: torch.Tensor) -> None:
+        """One more piece, which stays as it is."""
+
+    def sums(self) -> Sums:
+        """What it came to."""
+
+
+Whole = Callable[["torch.Tensor"], Sums]  # the same at once, of the matrices of every model, or of their changes
 
 
 @dataclass(frozen=True)
 class Metric:
     """A number for each pair of models, from the sums of its measure. `unit` is what a colour bar says of it."""
 
-    measure: Measure
+    measure: type[Measure] | Whole
     value: Callable[..., np.ndarray]
     unit: str
     undefined: str  # why it is NaN where the sums are there
     apart: Callable[[np.ndarray], np.ndarray] = lambda values: 1 - values  # how far from alike, 0 for a model and itself
 
 
-def gram(tensors: Tensors, base: bool) -> Sums:
+def tensor_sums(tensors: Tensors, measures: Sequence[type[Measure] | Whole], base: bool) -> list[Sums]:
+    """The sums of one tensor for all pairs of its models, of every measure; the files are read once."""
+    whole = [measure for measure in measures if not isinstance(measure, type)]
+    matrices = tensors.matrices() if whole else None
+    running = [measure(len(tensors.names), base) for measure in measures if isinstance(measure, type)]
+    if running:
+        for chunk in tensors.chunks() if matrices is None else matrices.flatten(1).split(CHUNK, dim=1):
+            for measure in running:
+                measure.add(chunk)
+    if whole and base:
+        matrices = matrices[1:] - matrices[0]
+    added = iter(running)
+    return [next(added).sums() if isinstance(measure, type) else measure(matrices.clone()) for measure in measures]
+
+
+class Gram:
     """|a|^2, |b|^2, a * b and |a - b|^2 of each pair.
 
     Products are taken of the first model and of what the others differ from it by, so that models close to each other
     lose no digits in their difference; what two models share cancels to the last bit.
     """
-    import torch
 
-    count = len(tensors.names)
-    products = torch.zeros(count, count, dtype=torch.float64)
-    for chunk in tensors.chunks():
-        chunk[1:] -= chunk[0]
-        products += chunk @ chunk.T
-    made = torch.eye(count, dtype=torch.float64)  # each model from the first and the differences
-    if base:
-        made = made[1:]
-    else:
-        made[:, 0] = 1
-    inner = (made @ products @ made.T).numpy()
-    squares = np.diag(inner)
-    apart = made[:, None] - made[None]
-    differences = torch.einsum("ija,ab,ijb->ij", apart, products, apart).clamp(min=0).numpy()
-    return np.stack([np.broadcast_to(squares[:, None], inner.shape), np.broadcast_to(squares, inner.shape), inner, differences])
+    def __init__(self, count: int, base: bool) -> None:
+        import torch
+
+        made = torch.eye(count, dtype=torch.float64)  # each model from the first and the differences
+        if not base:
+            made[:, 0] = 1
+        self._made = made[int(base) :]
+        self._products = torch.zeros(count, count, dtype=torch.float64)
+
+    def add(self, chunk: torch.Tensor) -> None:
+        values = chunk - chunk[0]
+        values[0] = chunk[0]
+        self._products += values @ values.T
+
+    def sums(self) -> Sums:
+        import torch
+
+        inner = (self._made @ self._products @ self._made.T).numpy()
+        squares = np.diag(inner)
+        apart = self._made[:, None] - self._made[None]
+        differences = torch.einsum("ija,ab,ijb->ij", apart, self._products, apart).clamp(min=0).numpy()
+        return np.stack([np.broadcast_to(squares[:, None], inner.shape), np.broadcast_to(squares, inner.shape), inner, differences])
 
 
-def signs(tensors: Tensors, base: bool) -> Sums:
+class Signs:
     """How many elements have the same sign in both, and how many are zero in neither."""
-    import torch
 
-    count = len(tensors.names) - base
-    same, both = torch.zeros(2, count, count, dtype=torch.float64)
-    for chunk in tensors.chunks():
-        values = chunk[1:] - chunk[0] if base else chunk
-        signs = values.sign().float()  # counts within a chunk are exact in float32
-        there = signs.abs()
+    def __init__(self, count: int, base: bool) -> None:
+        import torch
+
+        self._base = base
+        self._same, self._both = torch.zeros(2, count - base, count - base, dtype=torch.float64)
+
+    def add(self, chunk: torch.Tensor) -> None:
+        signs = (chunk[1:] - chunk[0] if self._base else chunk).sign().float()  # counts within a chunk are exact in float32
+        there = signs.square()
         product, counted = signs @ signs.T, there @ there.T
-        same += (product + counted) / 2
-        both += counted
-    return torch.stack([same, both]).numpy()
+        self._same += (product + counted) / 2
+        self._both += counted
+
+    def sums(self) -> Sums:
+        return np.stack([self._same.numpy(), self._both.numpy()])
 
 
-def alignment(tensors: Tensors, base: bool) -> Sums:
+def alignment(matrices: torch.Tensor) -> Sums:
     """Linear CKA of two matrices whose rows are taken as examples, times the elements; and the elements."""
     import torch
 
-    matrices = _matrices(tensors, base)
     sizes = matrices.flatten(1).norm(dim=1)
     matrices -= matrices.mean(1, keepdim=True)
     matrices[matrices.flatten(1).norm(dim=1) <= 1e-12 * sizes] = 0  # equal rows, but for rounding
@@ -102,7 +136,7 @@ def alignment(tensors: Tensors, base: bool) -> Sums:
     return _weighted(shared / (norms[:, None] * norms), rows * columns)
 
 
-def overlap(tensors: Tensors, base: bool) -> Sums:
+def overlap(matrices: torch.Tensor) -> Sums:
     """The share of the leading singular directions of one that lies in those of the other, times the elements; and these.
 
     The directions are those of the shorter side, at most RANK and half as many as there are; a tensor with a side of one
@@ -110,7 +144,6 @@ def overlap(tensors: Tensors, base: bool) -> Sums:
     """
     import torch
 
-    matrices = _matrices(tensors, base)
     count, rows, columns = matrices.shape
     if rows > columns:
         matrices = matrices.mT
@@ -124,11 +157,6 @@ def overlap(tensors: Tensors, base: bool) -> Sums:
     shared[~enough] = torch.nan
     shared[:, ~enough] = torch.nan
     return _weighted(shared, rows * columns)
-
-
-def _matrices(tensors: Tensors, base: bool) -> torch.Tensor:
-    matrices = tensors.matrices()
-    return matrices[1:].sub_(matrices[0]) if base else matrices
 
 
 def _weighted(values: torch.Tensor, numel: int) -> Sums:
@@ -147,16 +175,15 @@ def _off_one(ratios: np.ndarray) -> np.ndarray:
     return np.abs(1 - ratios)
 
 
-_GRAM, _SIGNS = Measure(gram), Measure(signs)
 _A_ZERO, _B_ZERO, _ZERO = "the first is all zero", "the second is all zero", "one of the two is all zero"
 
 METRICS = {
     # rounding must not leave the range
-    "cosine": Metric(_GRAM, lambda a, b, ab, d: np.clip(over(ab, np.sqrt(a * b)), -1, 1), "cosine", _ZERO),
-    "distance": Metric(_GRAM, lambda a, b, ab, d: np.sqrt(over(d, a)), "distance over the first's norm", _A_ZERO, apart=np.asarray),
-    "norm_ratio": Metric(_GRAM, lambda a, b, ab, d: np.sqrt(over(b, a)), "norm over the first's", _A_ZERO, apart=_off_one),
-    "scale": Metric(_GRAM, lambda a, b, ab, d: over(ab, b), "factor of least distance", _B_ZERO, apart=_off_one),
-    "sign_agreement": Metric(_SIGNS, over, "share of equal signs", "no element is zero in neither"),
-    "cka": Metric(Measure(alignment, _WORK), over, "linear CKA", "all rows are equal in one of the two"),
-    "subspace_overlap": Metric(Measure(overlap, _WORK), over, "overlap of leading directions", "too few directions to compare"),
+    "cosine": Metric(Gram, lambda a, b, ab, d: np.clip(over(ab, np.sqrt(a * b)), -1, 1), "cosine", _ZERO),
+    "distance": Metric(Gram, lambda a, b, ab, d: np.sqrt(over(d, a)), "distance over the first's norm", _A_ZERO, apart=np.asarray),
+    "norm_ratio": Metric(Gram, lambda a, b, ab, d: np.sqrt(over(b, a)), "norm over the first's", _A_ZERO, apart=_off_one),
+    "scale": Metric(Gram, lambda a, b, ab, d: over(ab, b), "factor of least distance", _B_ZERO, apart=_off_one),
+    "sign_agreement": Metric(Signs, over, "share of equal signs", "no element is zero in neither"),
+    "cka": Metric(alignment, over, "linear CKA", "all rows are equal in one of the two"),
+    "subspace_overlap": Metric(overlap, over, "overlap of leading directions", "too few directions to compare"),
 }

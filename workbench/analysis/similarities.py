@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.analysis.inputs import Models, check, checkpoint, matched, named
 from workbench.analysis.matching import places
-from workbench.analysis.metrics import METRICS, Sums
+from workbench.analysis.metrics import COPIES, METRICS, Sums, tensor_sums
 from workbench.analysis.reading import Tensors, measured
 from workbench.analysis.results import Result
 from workbench.checkpoint import Checkpoint
@@ -86,9 +86,9 @@ def measure(
 
     def work(tensor: Tensors) -> tuple[str, str, list[Sums]]:
         there = [index[name] for name in tensor.names if name in index]
-        return tensor.place, tensor.key, [_spread(one.sums(tensor, base is not None), there, len(index)) for one in measures]
+        return tensor.place, tensor.key, [_spread(sums, there, len(index)) for sums in tensor_sums(tensor, measures, base is not None)]
 
-    copies = max(one.copies for one in measures)
+    copies = 0 if all(isinstance(one, type) for one in measures) else COPIES
     found = measured(sides, tensors, work, who=who, copies=copies, progress=progress)
     groups = _groups(by, next(iter(sides.values())), found)
     # tensors x quantities x models x models, of each measure and place
