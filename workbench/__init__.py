@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench import analysis as analysis
     from workbench import operators as operators
     from workbench.analysis import compare as compare
     from workbench.checkpoint import Checkpoint as Checkpoint
@@ -43,12 +44,13 @@ _HOMES = {
     "ComparePanel": "workbench.panels.compare_panel",
     "MergePanel": "workbench.panels.merge_panel",
 }
-__all__ = ["operators", *_HOMES]
+_PACKAGES = ("analysis", "operators")
+__all__ = [*_PACKAGES, *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "operators":
-        return importlib.import_module("workbench.operators")
+    if name in _PACKAGES:
+        return importlib.import_module(f"workbench.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'workbench' has no attribute {name!r}; public names are {', '.join(__all__)}")

@@ -3,5 +3,7 @@
 from workbench.analysis.comparison import compare
 from workbench.analysis.conflicts import Interference, interference
 from workbench.analysis.similarities import Similarity, similarity
+from workbench.analysis.spectra import spectrum
+from workbench.analysis.spectrum_result import Spectrum
 
-__all__ = ["Interference", "Similarity", "compare", "interference", "similarity"]
+__all__ = ["Interference", "Similarity", "Spectrum", "compare", "interference", "similarity", "spectrum"]

@@ -39,11 +39,13 @@ def match(models: Mapping[str, Checkpoint], who: str) -> tuple[list[Matched], li
     """The first model's tensors that another one has too, in their order there, and what had to be left out.
 
     Tensors match by canonical name; of one model alone all count. Raises MergeError for a model that has nothing to compare
-    with the first; `who` asks.
+    with the first, or no weights at all; `who` asks.
     """
     first, *others = models
     anchor = models[first]
     if not others:
+        if not any(_counted(anchor)):
+            raise MergeError(f"{who}: {first} holds no floats; give a checkpoint with weights")
         return [Matched(_place(anchor, key), {first: key}) for key in _counted(anchor)], []
     shared: dict[str, dict[str, str]] = {}
     left_out: dict[tuple[str, tuple[str, ...]], list[str]] = {}
