@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-CHUNK = 1 << 15  # elements of a few models in float64 that stay in the cache together
+CHUNK = 1 << 16  # elements of a few models in float64 that stay in the cache together
 
 
 @dataclass(frozen=True)
