@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from workbench import analysis as analysis
     from workbench import operators as operators
     from workbench.analysis import compare as compare
+    from workbench.analysis import recover as recover
     from workbench.checkpoint import Checkpoint as Checkpoint
     from workbench.checkpoint import open as open
     from workbench.engine import export as export
@@ -37,6 +38,7 @@ _HOMES = {
     "preflight": "workbench.recipe",
     "export": "workbench.engine",
     "compare": "workbench.analysis",
+    "recover": "workbench.analysis",
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",

@@ -2,8 +2,9 @@
 
 from workbench.analysis.comparison import compare
 from workbench.analysis.conflicts import Interference, interference
+from workbench.analysis.recovery import Recovery, recover
 from workbench.analysis.similarities import Similarity, similarity
 from workbench.analysis.spectra import spectrum
 from workbench.analysis.spectrum_result import Spectrum
 
-__all__ = ["Interference", "Similarity", "Spectrum", "compare", "interference", "similarity", "spectrum"]
+__all__ = ["Interference", "Recovery", "Similarity", "Spectrum", "compare", "interference", "recover", "similarity", "spectrum"]

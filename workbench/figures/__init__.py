@@ -4,7 +4,8 @@ from workbench.figures.heat_maps import heat
 from workbench.figures.line_plots import lines
 from workbench.figures.look import COLOURS
 from workbench.figures.panel_plots import panels
+from workbench.figures.ratio_lines import ratio_lines
 from workbench.figures.stacks import stacked
 from workbench.figures.trees import tree_heat
 
-__all__ = ["COLOURS", "heat", "lines", "panels", "stacked", "tree_heat"]
+__all__ = ["COLOURS", "heat", "lines", "panels", "ratio_lines", "stacked", "tree_heat"]
