@@ -2,9 +2,22 @@
 
 from workbench.analysis.comparison import compare
 from workbench.analysis.conflicts import Interference, interference
+from workbench.analysis.explaining import Explanation, explain
 from workbench.analysis.recovery import Recovery, recover
 from workbench.analysis.similarities import Similarity, similarity
 from workbench.analysis.spectra import spectrum
 from workbench.analysis.spectrum_result import Spectrum
 
-__all__ = ["Interference", "Recovery", "Similarity", "Spectrum", "compare", "interference", "recover", "similarity", "spectrum"]
+__all__ = [
+    "Explanation",
+    "Interference",
+    "Recovery",
+    "Similarity",
+    "Spectrum",
+    "compare",
+    "explain",
+    "interference",
+    "recover",
+    "similarity",
+    "spectrum",
+]
