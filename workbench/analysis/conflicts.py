@@ -71,7 +71,7 @@ def interference(base: Checkpoint, models: Models, *, density: float = 0.2, prog
     groups = by_place(base, found)
     totals = {place: np.nansum(group, axis=0) for place, group in groups.items()}
     counts = {place: np.isfinite([sums[0] for sums in group]).sum(0) for place, group in groups.items()}
-    return Interference(origin, tuple(tuned), float(density), totals, counts)
+    return Interference(base.name, tuple(tuned), float(density), totals, counts)
 
 
 @dataclass(frozen=True, repr=False)
