@@ -5,6 +5,7 @@ from workbench.analysis.conflicts import Interference, interference
 from workbench.analysis.explaining import Explanation, explain
 from workbench.analysis.recovery import Recovery, recover
 from workbench.analysis.similarities import Similarity, similarity
+from workbench.analysis.singular import SingularValues, singular_values
 from workbench.analysis.spectra import spectrum
 from workbench.analysis.spectrum_result import Spectrum
 
@@ -13,11 +14,13 @@ __all__ = [
     "Interference",
     "Recovery",
     "Similarity",
+    "SingularValues",
     "Spectrum",
     "compare",
     "explain",
     "interference",
     "recover",
     "similarity",
+    "singular_values",
     "spectrum",
 ]
