@@ -200,10 +200,11 @@ def test_a_base_of_zeros_gives_nan_with_a_reason():
 
 
 def test_tensors_of_one_element_have_no_largest_share():
-    base, models = tuned(torch.tensor(1.0), torch.tensor(1.0), torch.tensor(2.0))
-    found = row(interference(base, models))
-    assert np.isnan(found[["overlap", "conflict"]].astype(float)).all()
-    assert found["note"] == "tensors too small to have a largest 20%"
+    base, models = tuned(torch.tensor(9.0), torch.tensor(1.0), torch.tensor(-2.0))
+    found = interference(base, models)
+    assert np.isnan(row(found)[["overlap", "conflict"]].astype(float)).all()
+    assert row(found)["note"] == "tensors too small to have a largest 20%"
+    assert "nan" not in found.hint
 
 
 def test_changes_that_never_meet_have_no_conflict():

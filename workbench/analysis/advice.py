@@ -65,11 +65,13 @@ def _method(models: Sequence[str], density: float, values: Mapping[str, np.ndarr
     carried = 1 + (len(models) - 1) * max(cosines.mean(), 0)  # how much of each change is in the sum, if all are as long
     weights = "of about 1" if cosines.max() < _ALIKE else f"of about {1 / carried:.2g} (with 1 it carries what they share too often)"
     apart = "nearly orthogonal" if cosines.max() < _ALIKE else "partly alike"
-    overlap, chance, conflict = (_spread(np.array([values[name][pair] for pair in pairs])) for name in ("overlap", "chance", "conflict"))
+    overlap, chance, conflict = (np.array([values[name][pair] for pair in pairs]) for name in ("overlap", "chance", "conflict"))
+    met = conflict[np.isfinite(conflict)]
+    signs = f", and of these {_spread(met)} have opposite signs (by chance 50%)" if len(met) else ""
+    shared = f"Of the largest {density:.0%}, {_spread(overlap)} are both models' (by chance {_spread(chance)}){signs}: TIES has little to settle."
     return (
         f"This speaks for task_arithmetic with weights {weights}: the changes are {apart} (cosine {_spread(cosines, '.2f')}), so their "
-        f"sum keeps each, where an average keeps {carried / len(models):.0%}. Of the largest {density:.0%}, {overlap} are both models' "
-        f"(by chance {chance}), and of these {conflict} have opposite signs (by chance 50%): TIES has little to settle."
+        f"sum keeps each, where an average keeps {carried / len(models):.0%}." + (f" {shared}" if np.isfinite(overlap).all() else "")
     )
 
 
