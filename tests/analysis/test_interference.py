@@ -204,7 +204,8 @@ def test_tensors_of_one_element_have_no_largest_share():
     found = interference(base, models)
     assert np.isnan(row(found)[["overlap", "conflict"]].astype(float)).all()
     assert row(found)["note"] == "tensors too small to have a largest 20%"
-    assert "nan" not in found.hint
+    assert found.hint.startswith("This speaks for ties, which elects a sign")
+    assert "a and b point against each other (cosine -1.00)" in found.hint
 
 
 def test_changes_that_never_meet_have_no_conflict():

@@ -10,7 +10,7 @@ import numpy as np
 
 _STRANGE = 0.5  # of the base's norm: tuning changes a model by a tenth or so, another model differs by all of it
 _EQUAL = 0.9  # the cosine of changes from which on they are nearly one
-_ALIKE = 0.2  # the cosine up to which a sum is as good as orthogonal
+_ALIKE = 0.2  # the cosine, either way, up to which changes are as good as orthogonal
 _SIBLINGS = 0.4  # the cosine from which on the base may be none: what a sibling learned is in both changes, negated
 _CLASH = 1.5  # times chance: how often the largest changes meet with opposite signs before it matters
 _FAR = 3.0  # how many times as long as another a change is before it drowns it
@@ -57,6 +57,12 @@ def _method(models: Sequence[str], density: float, values: Mapping[str, np.ndarr
             f"{values['overlap'][worst]:.0%} are both models' (by chance {values['chance'][worst]:.0%}), and of these "
             f"{values['conflict'][worst]:.0%} have opposite signs, {clash:.1f} times as many as chance would give: in a sum they cancel."
         )
+    if cosines.min() <= -_ALIKE:
+        first, second = (models[i] for i in pairs[int(cosines.argmin())])
+        return (
+            f"This speaks for ties, which elects a sign, or for giving each model blocks of its own: the changes of {first} and {second} "
+            f"point against each other (cosine {cosines.min():.2f}), and in a sum they cancel."
+        )
     if cosines.min() >= _EQUAL:
         return (
             f"This speaks for weighted_average: the changes are nearly the same (cosine {_spread(cosines, '.2f')}), so that an average "
@@ -68,10 +74,11 @@ def _method(models: Sequence[str], density: float, values: Mapping[str, np.ndarr
     overlap, chance, conflict = (np.array([values[name][pair] for pair in pairs]) for name in ("overlap", "chance", "conflict"))
     met = conflict[np.isfinite(conflict)]
     signs = f", and of these {_spread(met)} have opposite signs (by chance 50%)" if len(met) else ""
-    shared = f"Of the largest {density:.0%}, {_spread(overlap)} are both models' (by chance {_spread(chance)}){signs}: TIES has little to settle."
+    shared = f"Of the largest {density:.0%}, {_spread(overlap)} are both models' (by chance {_spread(chance)}){signs}"
     return (
         f"This speaks for task_arithmetic with weights {weights}: the changes are {apart} (cosine {_spread(cosines, '.2f')}), so their "
-        f"sum keeps each, where an average keeps {carried / len(models):.0%}." + (f" {shared}" if np.isfinite(overlap).all() else "")
+        f"sum keeps each, where an average keeps {carried / len(models):.0%}."
+        + (f" {shared}: TIES has little to settle." if np.isfinite(overlap).all() else "")
     )
 
 
