@@ -14,8 +14,9 @@ from held import Held
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import workbench as wb
 from workbench.checkpoint.architecture import Structure, is_marker, split_name
-from workbench.checkpoint.layouts import ldm_names
+from workbench.checkpoint.layouts import ldm_names, unet_names
 
 Ranks = Mapping[str, int]
 
@@ -98,7 +99,7 @@ def test_a_unet_is_known_by_its_names_in_both_layouts_under_any_prefix(unets, na
     for layout, renamed in (("diffusers", {key: key for key in ldm}), ("LDM", {key: split_name(new).rest for key, new in ldm.items()})):
         found = structure(names := [prefix + new for new in renamed.values()], dict(zip(names, unets[name].values(), strict=True)))
         assert (found.architecture.value, found.layout, found.components) == (name, layout, ("unet",))
-        assert {found.canonical(key) for key in names} == {("denoiser", new) for new in renamed.values()}
+        assert {found.canonical(key) for key in names} == {("denoiser", split_name(new).rest) for new in ldm.values()}
 
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 2.x", "SDXL", "small"])
@@ -193,6 +194,8 @@ def test_a_whole_checkpoint_falls_into_its_components(unets, vae, text_encoder, 
     found = structure(names, dict.fromkeys(names, 4))
     assert found.architecture.value == {"diffusers": "SD 1.x"}.get(form, form)
     assert found.components == ("unet", "vae", "text_encoder")
+    if form == "diffusers":  # U-Nets match by their LDM names
+        names |= {f"unet.{key}": ("denoiser", split_name(new).rest) for key, new in ldm_names("unet", parts[0]).items()}
     assert {key: found.canonical(key) for key in names} == names
     assert all(found.block(key) is None for key in names if found.component(key) != "unet")
 
@@ -269,4 +272,34 @@ def test_a_tensor_of_another_model_is_spelled_with_this_ones_prefix():
         "text_encoder.final_layer_norm.weight": "cond_stage_model.transformer.text_model.final_layer_norm.weight",
         "vae.decoder.conv_in.weight": "vae.decoder.conv_in.weight",
     }.items():
-        assert first.spell(split_name(theirs)) == spelled
+        assert first.spell(structure([theirs]).canonical(theirs), split_name(theirs)) == spelled
+
+
+@pytest.mark.parametrize("name", ["SD 1.x", "SD 2.x", "SDXL", "small"])
+def test_unet_names_survive_the_way_to_ldm_and_back(unets, name):
+    to_ldm = unet_names(unets[name])
+    ldm = {key: to_ldm.ldm(key) for key in unets[name]}
+    assert len(set(ldm.values())) == len(ldm)
+    assert unet_names(ldm.values()) == to_ldm
+    assert {key: to_ldm.diffusers(rest) for key, rest in ldm.items()} == {key: key for key in ldm}
+
+
+def test_the_few_names_of_a_lora_tell_as_much(unets):
+    some = [key for key in unets["small"] if ".attn2.to_q." in key]
+    assert {unet_names(some).ldm(key) for key in some} == {unet_names(unets["small"]).ldm(key) for key in some}
+
+
+@pytest.mark.parametrize("first", ["diffusers", "LDM"])
+def test_unets_of_both_layouts_merge_tensor_by_tensor_in_the_first_ones_names(first):
+    diffusers = {"down_blocks.0.resnets.1.conv1.weight": 1.0, "up_blocks.3.attentions.2.proj_in.weight": 2.0, "conv_out.bias": 3.0}
+    ldm = {"input_blocks.2.0.in_layers.2.weight": 3.0, "output_blocks.11.1.proj_in.weight": 4.0, "time_embed.0.bias": 5.0}
+    models = {
+        "diffusers": Held({key: torch.tensor([value]) for key, value in diffusers.items()}, "diffusers"),
+        "LDM": Held({f"model.diffusion_model.{key}": torch.tensor([value]) for key, value in ldm.items()}, "LDM"),
+    }
+    order = [models.pop(first), *models.values()]
+    merge = wb.operators.weighted_average(order, rules=[{"match": "*time_embed*", "take": "LDM"}])
+    numbers = {key: merge.read(key).item() for key in merge}
+    expected = {"diffusers": [*diffusers, "time_embedding.linear_1.bias"], "LDM": [*order[0], "model.diffusion_model.out.2.bias"]}[first]
+    values = {"diffusers": [2.0, 3.0, 3.0, 5.0], "LDM": [2.0, 3.0, 5.0, 3.0]}[first]
+    assert numbers == dict(zip(expected, values, strict=True))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from workbench.checkpoint.blocks import Block, flux_block, unet_block
+from workbench.checkpoint.layouts import UnetNames, unet_names
 
 
 class Architecture(enum.Enum):
@@ -61,7 +62,6 @@ _BFL = {"double_blocks", "single_blocks", "final_layer", "img_in", "txt_in", "ti
 _LDM = {"input_blocks", "middle_block", "output_blocks", "time_embed", "label_emb", "out"}
 _FLUX = _BFL - {"final_layer"} | {"single_transformer_blocks", "transformer_blocks", "time_text_embed"}
 _MARKERS = re.compile(r"(^|\.)(v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(min|max)|position_ids)$")
-_LAYERS = re.compile(r"(down|up)_blocks\.\d+\.resnets\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -99,32 +99,42 @@ class Structure:
         return tuple(dict.fromkeys(self.component(key) for key in self._names))
 
     def canonical(self, key: str) -> tuple[str, str]:
-        """The name by which tensors of different files match: component, and name without prefix."""
-        name = self._names[key]
-        return name.component, name.rest
+        """The name by which tensors of different files match: component, and name without prefix; of a U-Net the LDM name."""
+        return self._canonical[key]
+
+    @cached_property
+    def _canonical(self) -> dict[str, tuple[str, str]]:
+        return {
+            key: (name.component, self._unet.ldm(name.rest) if self._converts(name.component) else name.rest)
+            for key, name in self._names.items()
+        }
 
     @cached_property
     def by_canonical(self) -> dict[tuple[str, str], str]:
-        return {self.canonical(key): key for key in self._names}
+        return {canonical: key for key, canonical in self._canonical.items()}
+
+    @cached_property
+    def _unet(self) -> UnetNames:
+        return unet_names(name.rest for name in self._names.values() if name.component == "denoiser")
+
+    def _converts(self, component: str) -> bool:
+        """Whether this checkpoint's names of a component are others than the canonical ones."""
+        return component == "denoiser" and self.layout == "diffusers" and self.architecture is not Architecture.FLUX
 
     @cached_property
     def _prefixes(self) -> dict[str, str]:
         counts = Counter((name.component, name.prefix) for name in self._names.values())
         return {component: prefix for (component, prefix), _ in reversed(counts.most_common())}
 
-    def spell(self, name: Name) -> str:
-        """How this checkpoint would write the name of another's tensor: with its own prefix for that component."""
-        return self._prefixes.get(name.component, name.prefix) + name.rest
+    def spell(self, canonical: tuple[str, str], name: Name) -> str:
+        """How this checkpoint would write another's tensor, `name` there: in its own layout, with its own prefix for that component."""
+        component, rest = canonical
+        if component not in self._prefixes:
+            return name.prefix + name.rest
+        return self._prefixes[component] + (self._unet.diffusers(rest) if self._converts(component) else rest)
 
     def name(self, key: str) -> Name:
         return self._names[key]
-
-    @cached_property
-    def _layers(self) -> int:
-        """Residual layers in each of diffusers' down blocks; up blocks have one more. Of one side alone, as in public models."""
-        found = [(m[1], int(m[2])) for name in self._names.values() if (m := _LAYERS.match(name.rest))]
-        layers = [index + (side == "down") for side, index in found]
-        return max(layers) if len({side for side, _ in found}) == 2 else max([*layers, 2])
 
     def block(self, key: str) -> Block | None:
         """The block of the denoiser that `key` lies in, or None."""
@@ -133,7 +143,7 @@ class Structure:
             return None
         if self.architecture is Architecture.FLUX:
             return flux_block(name.rest)
-        return unet_block(name.rest, self.architecture.input_blocks, self._layers)
+        return unet_block(name.rest, self.architecture.input_blocks, self._unet.layers)
 
     @cached_property
     def prediction(self) -> str:

@@ -67,7 +67,7 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     for canonical, holder, own in _union(reference):
         key = _spell(call, canonical, holder, own)
         structure = holder.structure
-        rule = next((rule for rule in rules if rule.fits(key, structure.name(own).rest, structure.component(own))), None)
+        rule = next((rule for rule in rules if rule.fits({key, structure.name(own).rest, canonical[1]}, structure.component(own))), None)
         used.add(rule)
         entry = _entry(call, rule, key, holder, own)
         if isinstance(entry, str):
@@ -95,7 +95,7 @@ def _union(inputs: Sequence[Checkpoint]) -> Iterator[tuple[tuple[str, str], Chec
 def _spell(call: Call, canonical: tuple[str, str], holder: Checkpoint, own: str) -> str:
     """A tensor's name in the result: the first model's, or as the first model would write it."""
     first = call.inputs[0].structure
-    return first.by_canonical.get(canonical) or first.spell(holder.structure.name(own))
+    return first.by_canonical.get(canonical) or first.spell(canonical, holder.structure.name(own))
 
 
 def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, own: str) -> Entry | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -26,11 +26,11 @@ class Rule:
     take: int | None = None
     skip: bool = False
 
-    def fits(self, key: str, canonical: str, component: str) -> bool:
-        """Whether it is about a tensor, given its name in the result, its name without prefix, and its component."""
+    def fits(self, names: Collection[str], component: str) -> bool:
+        """Whether it is about a tensor, given its names in the result and without prefix, in either layout, and its component."""
         if self.component is not None and self.component != component:
             return False
-        return self.match is None or fnmatchcase(key, self.match) or fnmatchcase(canonical, self.match)
+        return self.match is None or any(fnmatchcase(name, self.match) for name in names)
 
 
 def parse(given: Sequence[Mapping[str, Any]], call: Call) -> tuple[Rule, ...]:
