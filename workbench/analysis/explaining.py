@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.analysis.inputs import check
 from workbench.analysis.matching import Matched
-from workbench.analysis.movement import COPIES, Movement, movement
+from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
 from workbench.analysis.pictures import Pictures, draw
 from workbench.analysis.placing import ALL, by_place
 from workbench.analysis.reading import NonFinite, Tensors, measured
@@ -180,7 +180,7 @@ class Explanation(Result):
 
         from workbench import figures
 
-        where = [place for place in self.moved if place != ALL]
+        where = [place for place in self.moved if place != ALL] or [ALL]
         rows = [
             (title, name, place, self._values[place][quantity][i])
             for quantity, title in _PANELS.items()
@@ -213,11 +213,12 @@ class Explanation(Result):
 
     @cached_property
     def _values(self) -> dict[str, dict[str, np.ndarray]]:
-        return {place: Movement.total(tensors).values() for place, tensors in self.moved.items() if tensors}
+        nothing = {name: np.full(len(self.parents), np.nan) for name in QUANTITIES}
+        return {place: Movement.total(tensors).values() if tensors else nothing for place, tensors in self.moved.items()}
 
     def _row(self, place: str, i: int) -> dict[str, object]:
-        values = {name: numbers[i] for name, numbers in self._values[place].items()} if self.moved[place] else {}
+        values = {name: numbers[i] for name, numbers in self._values[place].items()}
         there = sum(bool(moved.sums["elements"][i] > 0) for moved in self.moved[place])
-        missing = [f"{name}: {why}" for name, why in _UNDEFINED.items() if not np.isfinite(values.get(name, np.nan))]
+        missing = [f"{name}: {why}" for name, why in _UNDEFINED.items() if not np.isfinite(values[name])]
         note = "; ".join(missing) if there else "no tensor that could be compared"
         return {"place": place, "parent": self.parents[i], **values, "tensors": there, "note": note}

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 COPIES = 2.5  # of every model's tensor in float64: as read, one's Fourier transform, one's change and its squares
+# columns of `Explanation.frame`
+QUANTITIES = (
+    *("cosine", "distance", "norm_ratio", "change_rank", "high_frequencies", "parent_high_frequencies"),
+    *("nearest", "tied", "equal"),
+)
 _PIECE = 1 << 15  # elements of all models that stay in the cache together
 _NOISE = 2**-52  # of the greatest eigenvalue, for each row: below it there is only rounding
 
@@ -41,17 +46,18 @@ class Movement:
         return cls(sums, differing, sum(part.saturated for part in parts))
 
     def values(self) -> dict[str, np.ndarray]:
-        """The columns of `Explanation.frame`, a number for every parent; NaN where one is undefined."""
+        """The quantities, each a number for every parent; NaN where one is undefined."""
         sums = self.sums
-        return {
-            "cosine": np.clip(over(sums["inner"], np.sqrt(sums["result"] * sums["parent"])), -1, 1),
-            "distance": np.sqrt(over(sums["apart"], sums["parent"])),
-            "norm_ratio": np.sqrt(over(sums["result"], sums["parent"])),
-            "change_rank": over(sums["rank"], sums["ranked"]),
-            "high_frequencies": over(sums["high"], sums["energy"]),
-            "parent_high_frequencies": over(sums["parent_high"], sums["parent_energy"]),
-            **{name: over(sums[name], sums["elements"]) for name in ("nearest", "tied", "equal")},
-        }
+        values = (
+            np.clip(over(sums["inner"], np.sqrt(sums["result"] * sums["parent"])), -1, 1),
+            np.sqrt(over(sums["apart"], sums["parent"])),
+            np.sqrt(over(sums["result"], sums["parent"])),
+            over(sums["rank"], sums["ranked"]),
+            over(sums["high"], sums["energy"]),
+            over(sums["parent_high"], sums["parent_energy"]),
+            *(over(sums[name], sums["elements"]) for name in ("nearest", "tied", "equal")),
+        )
+        return dict(zip(QUANTITIES, values, strict=True))
 
     @property
     def norm_spread(self) -> np.ndarray:
