@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.analysis.metrics import over
+from workbench.analysis.ranks import effective_rank, singular
 from workbench.analysis.reading import Tensors
 from workbench.tensors import rounded
 
@@ -23,7 +24,6 @@ QUANTITIES = (
     *("nearest", "tied", "equal"),
 )
 _PIECE = 1 << 15  # elements of all models that stay in the cache together
-_NOISE = 2**-52  # of the greatest eigenvalue, for each row: below it there is only rounding
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def movement(tensors: Tensors, index: Mapping[str, int]) -> Movement:
     flat = matrices.flatten(1)
     sums, differing = _elementwise(flat, dtype)
     count = len(tensors.names) - 1
-    shares = [_effective_rank(matrices[0] - parent) if len(tensors.shape) > 1 else math.nan for parent in matrices[1:]]
+    shares = [_rank(matrices[0] - parent) if len(tensors.shape) > 1 else math.nan for parent in matrices[1:]]
     sums["rank"] = np.array(shares) * flat.shape[1]
     sums["ranked"] = np.where(np.isnan(shares), np.nan, flat.shape[1])
     high, *others = (_high(model, tensors.shape) for model in flat)
@@ -113,23 +113,10 @@ def _elementwise(flat: torch.Tensor, dtype: torch.dtype) -> tuple[dict[str, np.n
     return {name: total.numpy() for name, total in sums.items()} | {"elements": np.full(count, float(flat.shape[1]))}, differing.numpy()
 
 
-def _effective_rank(change: torch.Tensor) -> float:
-    """exp(entropy) of the singular values as shares of their sum, over how many there are; NaN for one, or for no change.
-
-    Source: Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", section 2.
-    """
-    import torch
-
+def _rank(change: torch.Tensor) -> float:
+    """The effective rank of a matrix over the full one; NaN for a row or column, or for zeros."""
     side = min(change.shape)
-    if side < 2:
-        return math.nan
-    squares = torch.linalg.eigvalsh(change @ change.T if change.shape[0] == side else change.T @ change)
-    squares[squares < squares[-1] * side * _NOISE] = 0
-    values = squares.sqrt()
-    if not values[-1]:
-        return math.nan
-    shares = values[values > 0] / values.sum()
-    return math.exp(-(shares * shares.log()).sum().item()) / side
+    return effective_rank(singular(change[None])[0]) / side if side > 1 else math.nan
 
 
 def _high(tensor: torch.Tensor, shape: Sequence[int]) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.analysis.inputs import Models, check, checkpoint, matched, named
 from workbench.analysis.matching import places
+from workbench.analysis.ranks import effective_rank, singular
 from workbench.analysis.reading import Tensors, measured
 from workbench.analysis.results import Result
 from workbench.checkpoint import Checkpoint
@@ -187,26 +188,18 @@ def _is_matrix(shape: tuple[int, ...]) -> bool:
 
 def _values(matrices: torch.Tensor, base: bool) -> list[np.ndarray]:
     """The singular values of each matrix, largest first; with `base`, of what the others differ from the first by."""
-    import torch
-
-    if base:
-        matrices = matrices[1:].sub_(matrices[0])
-    if matrices.shape[1] > matrices.shape[2]:
-        matrices = matrices.mT
-    squares = torch.linalg.eigvalsh(matrices @ matrices.mT).flip(1).numpy()
-    noise = np.finfo(float).eps * squares.shape[1] * squares[:, :1]
-    return list(np.sqrt(np.where(squares > noise, squares, 0)))
+    return list(singular(matrices[1:].sub_(matrices[0]) if base else matrices))
 
 
 def _numbers(values: np.ndarray | None) -> dict[str, float]:
     """What the singular values of a matrix come to; only the norm and the largest where all are zero."""
     if values is None or not values[0]:
         return dict.fromkeys(_NUMBERS, np.nan) | ({} if values is None else {"norm": 0.0, "largest": 0.0})
-    shares, energy = values[values > 0] / values.sum(), np.cumsum(values**2) / np.sum(values**2)
+    energy = np.cumsum(values**2) / np.sum(values**2)
     found = {
         "norm": float(np.sqrt(np.sum(values**2))),
         "largest": float(values[0]),
-        "effective_rank": float(np.exp(-np.sum(shares * np.log(shares)))),
+        "effective_rank": effective_rank(values),
         "stable_rank": float(np.sum(values**2) / values[0] ** 2),
     }
     return found | {f"for_{share}": int(np.searchsorted(energy, share / 100 - 1e-12) + 1) for share in _SHARES}
