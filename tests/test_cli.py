@@ -226,9 +226,40 @@ def test_inspect_takes_folders_and_several_at_once(command, folder):
     save_file({"down_blocks.1.resnets.0.conv1.weight": torch.ones(1)}, folder / "unet" / "diffusion_pytorch_model.safetensors")
     code, out, _ = command("inspect", "a.safetensors", "unet")
     assert code == 0
-    assert [line for line in out.splitlines() if not line.startswith(" ")] == ["a.safetensors", "unet"]
+    assert [line for line in out.splitlines() if not line.startswith(" ")][:2] == ["a.safetensors", "unet"]
     assert "  layout: diffusers\n" in out
     assert "  blocks: IN04\n" in out
+
+
+def test_inspect_of_two_files_says_how_they_differ(command):
+    command("merge", "recipe.yaml", "--out", "m.safetensors")
+    code, out, err = command("inspect", "a.safetensors", "m.safetensors")
+    assert (code, err) == (0, "")
+    # three ones in both, and four zeros that the average makes halves: the root of 4 / 4 over that of 3
+    assert "\n\na and m: 1 of 2 tensors changed, by 58 % of a's norm" in out
+    assert "weighted_average of a and b" in out
+    said = command("inspect", "a.safetensors", "m.safetensors", "b.safetensors")[1]
+    assert "changed" not in said  # of three nobody knows which two are meant
+    assert "a and a-2 are identical: the same 2 tensors" in command("inspect", "a.safetensors", "a.safetensors")[1]
+
+
+def test_inspect_says_what_is_wrong_with_a_file_and_goes_on(command):
+    code, out, err = command("inspect", "none.safetensors", "a.safetensors", "recipe.yaml")
+    assert code == 1
+    assert [line.startswith("error: ") for line in err.splitlines()] == [True, True]
+    assert "none.safetensors: there is no such file" in err
+    assert "recipe.yaml: .yaml is not known" in err
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == ["a.safetensors"]
+    code, out, err = command("inspect", "none.safetensors", "a.safetensors")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "differ" not in out + err
+
+
+def test_inspect_of_two_kinds_of_model_says_so(command, folder):
+    save_file({"double_blocks.0.x": torch.ones(1)}, folder / "flux.safetensors")
+    code, out, _ = command("inspect", "a.safetensors", "flux.safetensors")
+    assert code == 0
+    assert "a and flux: SD 1.x against Flux; no tensor that could be compared; 2 only in a; 1 only in flux" in out
 
 
 def test_without_arguments_it_shows_its_commands(command):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from workbench import analysis as analysis
     from workbench import operators as operators
     from workbench.analysis import compare as compare
+    from workbench.analysis import diff as diff
     from workbench.analysis import explain as explain
     from workbench.analysis import recover as recover
     from workbench.checkpoint import Checkpoint as Checkpoint
@@ -40,6 +41,7 @@ _HOMES = {
     "export": "workbench.engine",
     "compare": "workbench.analysis",
     "explain": "workbench.analysis",
+    "diff": "workbench.analysis",
     "recover": "workbench.analysis",
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",

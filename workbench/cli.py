@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from workbench.errors import WorkbenchError
 from workbench.family.commands import app as family
 from workbench.places import NOTEBOOKS, ROOT
 from workbench.tensors import SavedDtype
+
+if TYPE_CHECKING:
+    from workbench.checkpoint import Checkpoint
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
 app.add_typer(family, name="family")
@@ -50,20 +53,34 @@ def merge(
 
 
 @app.command()
-def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files or folders.")]) -> None:
-    """Say what checkpoints are: architecture, layout, components, prediction type, dtypes, blocks, recipe."""
+def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files or folders; of two, also how they differ.")]) -> None:
+    """Say what checkpoints are: architecture, layout, components, prediction type, dtypes, blocks, recipe; of two, how they differ."""
     import workbench as wb
+
+    found = []
+    for file in files:
+        try:
+            found.append(wb.open(file))
+        except WorkbenchError as error:
+            typer.echo(f"error: {error}", err=True)
+            continue
+        typer.echo(f"{file}")
+        _describe(found[-1])
+    if len(found) == len(files) == 2:
+        typer.echo(f"\n{wb.diff(*found)}")
+    if len(found) < len(files):
+        raise typer.Exit(1)
+
+
+def _describe(checkpoint: Checkpoint) -> None:
     from workbench.recipe.judgement import describe
 
-    for file in files:
-        checkpoint = wb.open(file)
-        typer.echo(f"{file}")
-        for name, value in describe(checkpoint).items():
-            typer.echo(f"  {name}: {value}")
-        blocks = dict.fromkeys(filter(None, map(checkpoint.block, checkpoint)))
-        typer.echo(f"  blocks: {', '.join(blocks) or 'none'}")
-        if "sd_merge_recipe" in checkpoint.metadata:
-            typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
+    for name, value in describe(checkpoint).items():
+        typer.echo(f"  {name}: {value}")
+    blocks = dict.fromkeys(filter(None, map(checkpoint.block, checkpoint)))
+    typer.echo(f"  blocks: {', '.join(blocks) or 'none'}")
+    if "sd_merge_recipe" in checkpoint.metadata:
+        typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
 
 
 @app.command()

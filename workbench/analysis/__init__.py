@@ -2,6 +2,7 @@
 
 from workbench.analysis.comparison import compare
 from workbench.analysis.conflicts import Interference, interference
+from workbench.analysis.differences import Difference, diff
 from workbench.analysis.explaining import Explanation, explain
 from workbench.analysis.recovery import Recovery, recover
 from workbench.analysis.similarities import Similarity, similarity
@@ -10,6 +11,7 @@ from workbench.analysis.spectra import spectrum
 from workbench.analysis.spectrum_result import Spectrum
 
 __all__ = [
+    "Difference",
     "Explanation",
     "Interference",
     "Recovery",
@@ -17,6 +19,7 @@ __all__ = [
     "SingularValues",
     "Spectrum",
     "compare",
+    "diff",
     "explain",
     "interference",
     "recover",

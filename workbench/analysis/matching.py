@@ -46,7 +46,7 @@ def match(models: Mapping[str, Checkpoint], who: str) -> tuple[list[Matched], li
     if not others:
         if not any(_counted(anchor)):
             raise MergeError(f"{who}: {first} holds no floats; give a checkpoint with weights")
-        return [Matched(_place(anchor, key), {first: key}) for key in _counted(anchor)], []
+        return [Matched(place(anchor, key), {first: key}) for key in _counted(anchor)], []
     shared: dict[str, dict[str, str]] = {}
     left_out: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for other in others:
@@ -57,7 +57,7 @@ def match(models: Mapping[str, Checkpoint], who: str) -> tuple[list[Matched], li
             shared.setdefault(key, {first: key})[other] = name
         for why, keys in reasons.items():
             left_out.setdefault((why, tuple(keys)), []).append(other)
-    matched = [Matched(_place(anchor, key), shared[key]) for key in anchor if key in shared]
+    matched = [Matched(place(anchor, key), shared[key]) for key in anchor if key in shared]
     return matched, [LeftOut(why, tuple(names), keys) for (why, keys), names in left_out.items()]
 
 
@@ -74,7 +74,8 @@ def listed(keys: Sequence[str]) -> str:
     return ", ".join(map(repr, keys[:_SHOWN])) + more
 
 
-def _place(model: Checkpoint, key: str) -> str:
+def place(model: Checkpoint, key: str) -> str:
+    """The block that a tensor lies in, or its component where it lies in none."""
     return model.block(key) or model.structure.component(key)
 
 

@@ -48,8 +48,11 @@ class Tensors:
     def shape(self) -> tuple[int, ...]:
         return self.models[self.names[0]].info(self.key).shape
 
-    def chunks(self) -> Iterator[torch.Tensor]:
-        """The tensor in flat pieces, always the same ones: models x elements, in float64; memory that is used again."""
+    def chunks(self, finite: bool = True) -> Iterator[torch.Tensor]:
+        """The tensor in flat pieces, always the same ones: models x elements, in float64; memory that is used again.
+
+        Whoever does not want them `finite` has to expect NaN and infinity.
+        """
         import torch
 
         rows = torch.empty(len(self.names), CHUNK, dtype=torch.float64)
@@ -58,7 +61,8 @@ class Tensors:
                 chunk = rows[:, : min(CHUNK, len(parts[0]) - start)]
                 for row, part in zip(chunk, parts, strict=True):
                     row.copy_(part[start : start + CHUNK].float() if part.itemsize < 4 else part[start : start + CHUNK])  # twice as fast
-                _check(chunk, self.names)
+                if finite:
+                    _check(chunk, self.names)
                 yield chunk
             self.done(sum(part.nbytes for part in parts))
 

@@ -14,11 +14,11 @@ import numpy as np
 from workbench.analysis.inputs import Models, check, matched, named
 from workbench.analysis.inputs import checkpoint as judged
 from workbench.analysis.least_squares import Fit, Remainder, Sums, alike, least_squares, rounding_left
-from workbench.analysis.matching import places
 from workbench.analysis.metrics import Gram, tensor_sums
+from workbench.analysis.placing import ALL, by_place
 from workbench.analysis.reading import Tensors, measured
 from workbench.analysis.results import Result
-from workbench.analysis.similarities import ALL
+from workbench.analysis.wording import enumerated, percent
 from workbench.checkpoint import Checkpoint
 from workbench.merge.call import unique
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _WHO = "recover"
-_SHOWN = 3  # names in a sentence
 _LEAST = 0.005  # what is not 0.00 in a sentence
 
 
@@ -52,10 +51,8 @@ def recover(checkpoint: Checkpoint, candidates: Models, *, progress: bool = True
     models = {unique(judged(checkpoint, _WHO).name, found): checkpoint, **found}
     check(models, _WHO)
     tensors = measured(models, matched(models, _WHO), _summed, who=_WHO, progress=progress)
-    groups: dict[str, list[_Tensor]] = {place: [] for place in places(checkpoint)}
-    for tensor in tensors:
-        groups[tensor.place].append(tensor)
-    rows = {place: _row(group, tuple(found)) for place, group in groups.items() if group} | {ALL: _row(tensors, tuple(found))}
+    groups = by_place(checkpoint, [(one.place, one) for one in tensors])
+    rows = {place: _row(group, tuple(found)) for place, group in groups.items()}
     return Recovery(checkpoint.name, tuple(found), rows, len(rows.keys() - {ALL, *checkpoint.components}))
 
 
@@ -162,7 +159,7 @@ class Recovery(Result):
         if whole.fit.rest.fits:
             return f"{self.checkpoint}: {_told(_mix(whole), whole.fit.rest)}"
         fitting = [place for place, row in self.rows.items() if row.fit and row.fit.rest.fits]
-        return f"{self.checkpoint}: {_misfit(whole)}" + (f"; it fits only in {_listed(fitting)}" if fitting else "")
+        return f"{self.checkpoint}: {_misfit(whole)}" + (f"; it fits only in {enumerated(fitting)}" if fitting else "")
 
     def plot(self) -> go.Figure:
         """The ratios of each candidate along the blocks, and below them what is left."""
@@ -219,7 +216,7 @@ def _notes(names: Sequence[str], sums: Sums, fit: Fit) -> Iterator[str]:
     if unknown:
         told = alike(sums, [at + 1 for at in unknown])
         together = f", {fit.ratios[unknown].sum():.2f} together" if len(unknown) > 1 else ""
-        yield f"{_listed([names[at] for at in unknown])} {told}{together}"
+        yield f"{enumerated([names[at] for at in unknown])} {told}{together}"
     if not fit.rest.square:
         yield "the checkpoint is all zero"
     if fit.spare <= 0:
@@ -240,25 +237,10 @@ def _mix(row: Row) -> str:
 def _told(mix: str, rest: Remainder) -> str:
     """The mix with its residual, and how that compares with rounding."""
     left, rounding = rest.relative("left"), rest.relative("rounding")
-    more = "no more than rounding leaves" if rest.exact else f"where rounding leaves {_percent(rounding)}: something else is in it too"
-    return f"{mix}, residual {_percent(left)}, {more}"
+    more = "no more than rounding leaves" if rest.exact else f"where rounding leaves {percent(rounding)}: something else is in it too"
+    return f"{mix}, residual {percent(left)}, {more}"
 
 
 def _misfit(row: Row) -> str:
-    nearest, far, left = row.names[row.fit.nearest], _percent(row.relative("far")), _percent(row.relative("left"))
+    nearest, far, left = row.names[row.fit.nearest], percent(row.relative("far")), percent(row.relative("left"))
     return f"no candidates fit: the nearest, {nearest}, is {far} away, and the best mix, {_mix(row)}, leaves a residual of {left}"
-
-
-def _percent(share: float) -> str:
-    if math.isnan(share):
-        return "undefined"
-    if 0 < share < 1e-6:
-        return "under 0.0001 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """`a, b and c`, or the first few and how many more there are."""
-    if len(names) > _SHOWN:
-        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
