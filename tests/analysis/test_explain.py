@@ -225,7 +225,7 @@ def test_the_average_of_strangers_shrinks():
     (finding,) = wb.explain(average([Held(a, "a"), Held(b, "b")])).warnings
     assert (finding.kind, finding.places, finding.tensors) == ("norm", ("IN00",), (IN0,))
     left = ((a[IN0] + b[IN0]).norm() / 2 / min(a[IN0].norm(), b[IN0].norm())).item()
-    assert f"shrunk in IN00 to {left:.0%} of the smallest parent's norm" in finding.text
+    assert f"of the smallest parent's norm there is left {left:.0%} in IN00" in finding.text
     assert "task_arithmetic" in finding.text
 
 
@@ -311,7 +311,7 @@ def test_gains_that_become_alike_are_told():
     (finding,) = wb.explain(average([a, b])).warnings
     assert (finding.kind, finding.places, finding.tensors) == ("collapse", ("MID",), (key,))
     left = (((gains[0] + gains[1]) / 2).std() / min(gain.std() for gain in gains)).item()
-    assert f"in MID to {left:.0%} of the smallest parent's spread" in finding.text
+    assert f"of the smallest parent's spread there is left {left:.0%} in MID" in finding.text
     assert "arXiv:2211.08403" in finding.text
 
 

@@ -295,5 +295,6 @@ def test_the_figure_has_a_panel_for_each_quantity_and_says_the_hint():
     frame = found.frame()
     np.testing.assert_array_equal(drawn["heart · moon", "y2"].y, frame["cosine"][frame["place"] != "all"])
     assert list(drawn["heart", "y"].x) == [place for place in frame["place"] if place != "all"]
+    assert [line.y0 for line in figure.layout.shapes] == [0, frame["overlap_by_chance"].iloc[-1], 0.5]
     assert found.hint.split(":")[0] in figure.layout.title.text
     assert repr(found) == f"<Interference: {found.hint}>"

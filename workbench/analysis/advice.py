@@ -29,7 +29,7 @@ def advice(base: str, models: Sequence[str], density: float, values: Mapping[str
     still = [name for name, norm in zip(models, norms, strict=True) if not norm]
     if still:
         verb = "does" if len(still) == 1 else "do"
-        return f"{_and(still)} {verb} not differ from {base}: there is no change to merge. Leave out what is the base itself."
+        return f"{' and '.join(still)} {verb} not differ from {base}: there is no change to merge. Leave out what is the base itself."
     pairs = [pair for pair in combinations(range(len(models)), 2) if math.isfinite(values["cosine"][pair])]
     if not pairs:
         return "No two models have a tensor in common that could be compared: their changes cannot meet."
@@ -107,7 +107,3 @@ def _spread(values: np.ndarray, style: str = ".0%") -> str:
 
 def _number(count: int) -> str:
     return {2: "two", 3: "three", 4: "four"}.get(count, str(count))
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -71,7 +71,9 @@ def explain(
     `renderer`, a `workbench.Renderer`, draws `prompts` with `seeds` by every parent and the result, which it then holds.
     `warnings` says what looks wrong (see `warning_signs`).
 
-    Every parent and the result are read once, whole tensors of all in float64. The same numbers on any number of threads.
+    Every parent and the result are read once, whole tensors of all in float64; most of the time goes into singular values.
+    The same numbers on any number of threads.
+
     Raises, before a weight is read: InputError for what is no merge, MergeError for one that cannot be made, OptionError
     for a renderer without prompts or prompts without a renderer, and the renderer's own errors. Warns (NonFiniteWarning) of
     NaN and infinity, and (MergeWarning) of parents that are left out.

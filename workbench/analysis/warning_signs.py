@@ -14,6 +14,7 @@ from workbench.analysis.placing import ALL
 from workbench.merge import Merge
 
 Kind = Literal["nan", "saturation", "norm", "collapse", "copy", "vae"]
+_SHOWN = 5  # places that a sentence names
 _SHRUNK = 0.9  # of the least parent's; averages of two that have nothing in common keep 0.71, of relatives nearly all
 
 
@@ -66,11 +67,11 @@ def _nan(evidence: Evidence) -> Iterator[Finding]:
     places = tuple(dict.fromkeys(merge.block(key) or merge.structure.component(key) for key in keys))
     guilty = [name for name in evidence.parents if any(name in evidence.nonfinite[key] for key in keys)]
     cure = (
-        f"{_and(guilty)} holds it already: mend that file, or take these tensors from another by a rule"
+        f"{' and '.join(guilty)} holds it already: mend that file, or take these tensors from another by a rule"
         if guilty
         else "no parent does: the merge leaves the range of its dtype; lower the weights, or make it with dtype='bfloat16'"
     )
-    text = f"NaN or infinity in {_count(keys, 'tensor')} of {_and(places)} ({listed(keys)}): it draws black or noise; {cure}."
+    text = f"NaN or infinity in {_count(keys, 'tensor')} of {_told(places)} ({listed(keys)}): it draws black or noise; {cure}."
     yield Finding("nan", places, tuple(keys), text)
 
 
@@ -81,8 +82,8 @@ def _saturation(evidence: Evidence) -> Iterator[Finding]:
     places = _places_of(evidence, found)
     dtypes = sorted({evidence.merge.info(key).dtype_name for key in found})
     text = (
-        f"{_count(range(sum(found.values())), 'element')} of {_and(places)} ({listed(list(found))}) have the largest value that "
-        f"{_and(dtypes)} holds: what lay beyond was cut off; lower the weights, or make it with dtype='bfloat16'."
+        f"{_count(range(sum(found.values())), 'element')} of {_told(places)} ({listed(list(found))}) have the largest value that "
+        f"{' and '.join(dtypes)} holds: what lay beyond was cut off; lower the weights, or make it with dtype='bfloat16'."
     )
     yield Finding("saturation", places, tuple(found), text)
 
@@ -93,8 +94,8 @@ def _norm(evidence: Evidence) -> Iterator[Finding]:
         return
     keys = tuple(key for place in shrunk for key in evidence.moved[place])
     text = (
-        f"The weights have shrunk in {_worst(shrunk)} of the smallest parent's norm: an average of weights that have little in common "
-        "gets smaller, and pictures pale or blurred; for relatives add changes to their common base (task_arithmetic), for strangers "
+        f"The weights have shrunk: of the smallest parent's norm there is left {_worst(shrunk)}. An average of weights that have little in "
+        "common gets smaller, and pictures pale or blurred; for relatives add changes to their common base (task_arithmetic), for strangers "
         "let one model have the block by a rule."
     )
     yield Finding("norm", tuple(shrunk), keys, text)
@@ -106,8 +107,8 @@ def _collapse(evidence: Evidence) -> Iterator[Finding]:
         return
     keys = tuple(key for place in shrunk for key, moved in evidence.moved[place].items() if np.isfinite(moved.sums["spread"]).any())
     text = (
-        f"The gains of normalisation layers ({listed(keys)}) spread over channels in {_worst(shrunk)} of the smallest parent's spread: "
-        "channels that every parent tells apart become alike (a sign of variance collapse, Jordan et al. 2022, arXiv:2211.08403); take "
+        f"The gains of normalisation layers ({listed(keys)}) differ less from channel to channel: of the smallest parent's spread there is "
+        f"left {_worst(shrunk)}. Channels that every parent tells apart become alike (a sign of variance collapse, Jordan et al. 2022, arXiv:2211.08403); take "
         f"these tensors from one model by rules, {{'match': NAME, 'take': {evidence.slot!r}}}, or add changes to a common base."
     )
     yield Finding("collapse", tuple(shrunk), keys, text)
@@ -136,8 +137,8 @@ def _copy(evidence: Evidence) -> Iterator[Finding]:
     for name, places in copied.items():
         keys = tuple(key for place in places for key in evidence.moved[place])
         text = (
-            f"{_and(places)} {'is' if len(places) == 1 else 'are'} {name}'s to the bit, though the parents differ there: nothing of the "
-            "others arrived; if it was not meant so, look at the weights of these blocks."
+            f"{_told(places)} {'is' if len(places) == 1 else 'are'} {name}'s to the bit, though the parents differ there: nothing "
+            "of the others arrived; if it was not meant so, look at the weights of these blocks."
         )
         yield Finding("copy", tuple(places), keys, text)
 
@@ -165,8 +166,13 @@ def _shrunk(ratios: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def _worst(shrunk: Mapping[str, float]) -> str:
     """The places, with what is left in each: the least first."""
-    told = [f"{place} to {left:.0%}" for place, left in sorted(shrunk.items(), key=lambda pair: pair[1])]
-    return ", ".join(told)
+    return _told([f"{left:.0%} in {place}" for place, left in sorted(shrunk.items(), key=lambda pair: pair[1])])
+
+
+def _told(places: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = [f"and {len(places) - _SHOWN} more"] if len(places) > _SHOWN else []
+    return ", ".join([*places[:_SHOWN], *more])
 
 
 def _places_of(evidence: Evidence, keys: Mapping[str, object]) -> tuple[str, ...]:
@@ -175,7 +181,3 @@ def _places_of(evidence: Evidence, keys: Mapping[str, object]) -> tuple[str, ...
 
 def _count(things: Sequence[object], what: str) -> str:
     return f"{len(things)} {what}{'s' if len(things) != 1 else ''}"
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
