@@ -94,9 +94,9 @@ def _norm(evidence: Evidence) -> Iterator[Finding]:
         return
     keys = tuple(key for place in shrunk for key in evidence.moved[place])
     text = (
-        f"The weights have shrunk: of the smallest parent's norm there is left {_worst(shrunk)}. An average of weights that have little in "
-        "common gets smaller, and pictures pale or blurred; for relatives add changes to their common base (task_arithmetic), for strangers "
-        "let one model have the block by a rule."
+        f"The weights have shrunk: of the smallest parent's norm there is left {_worst(shrunk)}. An average of weights that have little "
+        "in common gets smaller, and pictures pale or blurred; for relatives add changes to their common base (task_arithmetic), for "
+        "strangers let one model have the block by a rule."
     )
     yield Finding("norm", tuple(shrunk), keys, text)
 
@@ -107,9 +107,10 @@ def _collapse(evidence: Evidence) -> Iterator[Finding]:
         return
     keys = tuple(key for place in shrunk for key, moved in evidence.moved[place].items() if np.isfinite(moved.sums["spread"]).any())
     text = (
-        f"The gains of normalisation layers ({listed(keys)}) differ less from channel to channel: of the smallest parent's spread there is "
-        f"left {_worst(shrunk)}. Channels that every parent tells apart become alike (a sign of variance collapse, Jordan et al. 2022, arXiv:2211.08403); take "
-        f"these tensors from one model by rules, {{'match': NAME, 'take': {evidence.slot!r}}}, or add changes to a common base."
+        f"The gains of normalisation layers ({listed(keys)}) differ less from channel to channel: of the smallest parent's spread there "
+        f"is left {_worst(shrunk)}. Channels that every parent tells apart become alike (a sign of variance collapse, Jordan et al. 2022, "
+        f"arXiv:2211.08403); take these tensors from one model by rules, {{'match': NAME, 'take': {evidence.slot!r}}}, or add changes to "
+        "a common base."
     )
     yield Finding("collapse", tuple(shrunk), keys, text)
 
