@@ -277,7 +277,7 @@ def test_saturation_is_counted(dtype, largest):
     merge = average([a, b], weights=[1, 0], dtype=dtype)
     (finding,) = (one for one in wb.explain(merge).warnings if one.kind == "saturation")
     assert (finding.places, finding.tensors) == (("other",), ("x",))
-    assert f"1 element of other ('x') have the largest value that {dtype} holds" in finding.text
+    assert f"1 element of other ('x') at the largest value that {dtype} holds" in finding.text
     smaller = average([held("a", x=[1.0, 2.0, largest / 2]), b], weights=[1, 0], dtype=dtype)
     assert "saturation" not in kinds(wb.explain(smaller))
 

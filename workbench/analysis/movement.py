@@ -61,7 +61,11 @@ class Movement:
 
     @property
     def norm_spread(self) -> np.ndarray:
-        """How much the gains of normalisation layers differ from channel to channel, over how much each parent's do."""
+        """How much the gains of normalisation layers differ from channel to channel, over how much each parent's do.
+
+        The root of the sum of squares about each layer's mean: what weights alone show of the variance collapse that
+        Jordan et al. 2022 (REPAIR, arXiv:2211.08403) measure in activations, which a gain scales channel by channel.
+        """
         return np.sqrt(over(self.sums["spread"], self.sums["parent_spread"]))
 
 

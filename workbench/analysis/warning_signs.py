@@ -82,7 +82,7 @@ def _saturation(evidence: Evidence) -> Iterator[Finding]:
     places = _places_of(evidence, found)
     dtypes = sorted({evidence.merge.info(key).dtype_name for key in found})
     text = (
-        f"{_count(range(sum(found.values())), 'element')} of {_told(places)} ({listed(list(found))}) have the largest value that "
+        f"{_count(range(sum(found.values())), 'element')} of {_told(places)} ({listed(list(found))}) at the largest value that "
         f"{' and '.join(dtypes)} holds: what lay beyond was cut off; lower the weights, or make it with dtype='bfloat16'."
     )
     yield Finding("saturation", places, tuple(found), text)
@@ -108,7 +108,7 @@ def _collapse(evidence: Evidence) -> Iterator[Finding]:
     keys = tuple(key for place in shrunk for key, moved in evidence.moved[place].items() if np.isfinite(moved.sums["spread"]).any())
     text = (
         f"The gains of normalisation layers ({listed(keys)}) differ less from channel to channel: of the smallest parent's spread there "
-        f"is left {_worst(shrunk)}. Channels that every parent tells apart become alike (a sign of variance collapse, Jordan et al. 2022, "
+        f"is left {_worst(shrunk)}. Channels that every parent tells apart become alike (compare variance collapse, Jordan et al. 2022, "
         f"arXiv:2211.08403); take these tensors from one model by rules, {{'match': NAME, 'take': {evidence.slot!r}}}, or add changes to "
         "a common base."
     )
