@@ -182,6 +182,22 @@ def test_the_same_model_in_two_precisions_counts_as_equal():
     assert found.ratios.loc["all", "other"] == pytest.approx(0.5, abs=1e-3)
 
 
+def test_ratios_of_candidates_apart_by_little_more_than_rounding_are_called_rough():
+    base = noise("", 0, 50_000, torch.float32)["x"]
+    notes, off = [], []
+    for apart in (3e-4, 1e-3, 5e-3):
+        a, b = (held(name, x=(base + apart * noise("", seed, 50_000)["x"]).half()) for seed, name in enumerate("ab", 1))
+        found = wb.recover(average([a, b], weights=[0.6, 0.4]), [a, b])
+        notes.append(found.notes["all"])
+        off.append(abs(found.rows["all"].fit.ratios[0] - 0.6))
+    assert notes == [
+        "a and b are equal to within rounding, 1.00 together",
+        "the candidates differ by little more than rounding: ratios are rough",
+        "",
+    ]
+    assert off[0] > 0.1 > off[1] > 0.01 > 1e-3 > off[2]  # the reasons are right
+
+
 def test_a_candidate_that_is_a_merge_of_the_others_leaves_no_ratios(family, made):
     found = wb.recover(made["average"], some(family, "base", "heart", "moon") | {"skills": made["skills"]})
     assert found.ratios.loc["all"].isna().all()

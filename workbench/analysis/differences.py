@@ -239,16 +239,16 @@ def _change(tensors: Tensors) -> Change:
     import torch
 
     found = Change()
-    for chunk in tensors.chunks(finite=False):
-        first, second = chunk
-        same = (first == second) | (first.isnan() & second.isnan())
-        finite = torch.isfinite(chunk).all(0)
-        odd = int((~finite).sum())
-        if odd:
-            chunk[:, ~finite] = 0
+    for first, second in tensors.chunks(finite=False):
         away = second - first
-        largest = float(away.abs().max())
-        found += Change(len(first), float(first @ first), float(away @ away), largest, int((~same).sum()), odd)
+        same, odd = away == 0, 0
+        if not math.isfinite(float(away.sum())):
+            same |= (first == second) | (first.isnan() & second.isnan())
+            finite = away.isfinite()
+            odd = len(away) - int(finite.sum())
+            first, away = first[finite], away[finite]
+        largest = float(torch.linalg.vector_norm(away, math.inf)) if len(away) else 0.0
+        found += Change(len(same), float(first @ first), float(away @ away), largest, len(same) - int(same.sum()), odd)
     return found
 
 

@@ -15,6 +15,7 @@ _CALCULATED = 1e-6
 _MANTISSA = 0.541
 _STEADY = 1e-13  # eigenvalues of a sum in float64 below this share of the largest are noise
 _BLURRED = 4  # squared differences up to so many times what rounding leaves are not told from it
+_ROUGH = 100  # up to so many times, rounding still pulls the checkpoint to one of the candidates: ratios are off by some hundredths
 _TOUCHED = 1e-3  # of the largest part in a direction that cannot be seen: less does not move a ratio
 _ROUNDED = 2.5**2  # times what rounding leaves on average, squared: that is its most, at half an ulp everywhere
 _NEARLY = 0.99  # of the squared distance from the nearest candidate
@@ -80,17 +81,15 @@ class Remainder:
 
 @dataclass(frozen=True)
 class Fit:
-    """The least squares over some elements: for each candidate its ratio, the ratio's standard error if what is left is noise (NaN
-    without spare elements to tell it from), and whether the ratio means something: those of candidates that are sums of each other
-    do not, and are the ones of least norm. `spare` counts the elements beyond those that any numbers would fit.
-    """
+    """The least squares over some elements, and how far it can be trusted."""
 
-    ratios: np.ndarray
-    errors: np.ndarray
-    known: np.ndarray
+    ratios: np.ndarray  # of each candidate; of those that are sums of each other the ones of least norm
+    errors: np.ndarray  # standard errors of the ratios, if what is left is noise; NaN without spare elements to tell it from
+    known: np.ndarray  # whether a ratio means something: its candidate is no sum of the others
     rest: Remainder
-    nearest: int
-    spare: int
+    rough: bool  # whether rounding moved the ratios more than their errors tell
+    nearest: int  # the candidate that is least far from the checkpoint
+    spare: int  # elements beyond those that any numbers would fit
 
 
 def rounding_left(square: float, numel: int, eps: float, least: float) -> float:
@@ -126,6 +125,7 @@ def least_squares(sums: Sums) -> Fit:
         errors=np.sqrt(variances),
         known=_known(directions[:, ~seen | (lengths <= _BLURRED)]),
         rest=Remainder(square, left, rounding, float(far.min())),
+        rough=bool((lengths[lengths > _BLURRED] < _ROUGH).any()),
         nearest=int(far.argmin()),
         spare=spare,
     )

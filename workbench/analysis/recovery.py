@@ -181,7 +181,7 @@ class Recovery(Result):
     def _ranges(self) -> str:
         """`A 0.00 to 1.00, B 0.00 to 1.00`"""
         ratios = self.ratios.drop(index=ALL).dropna(axis=1, how="all")
-        return ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, low, high in zip(ratios, ratios.min(), ratios.max(), strict=True))
+        return ", ".join(f"{name} {low:z.2f} to {high:z.2f}" for name, low, high in zip(ratios, ratios.min(), ratios.max(), strict=True))
 
 
 def _summed(tensors: Tensors) -> _Tensor:
@@ -217,6 +217,8 @@ def _notes(names: Sequence[str], sums: Sums, fit: Fit) -> Iterator[str]:
         told = alike(sums, [at + 1 for at in unknown])
         together = f", {fit.ratios[unknown].sum():.2f} together" if len(unknown) > 1 else ""
         yield f"{enumerated([names[at] for at in unknown])} {told}{together}"
+    if fit.rough:
+        yield "the candidates differ by little more than rounding: ratios are rough"
     if not fit.rest.square:
         yield "the checkpoint is all zero"
     if fit.spare <= 0:
