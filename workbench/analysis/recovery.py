@@ -179,9 +179,10 @@ class Recovery(Result):
         return pd.Index(self.rows, name="block")
 
     def _ranges(self) -> str:
-        """`A 0.00 to 1.00, B 0.00 to 1.00`"""
-        ratios = self.ratios.drop(index=ALL).dropna(axis=1, how="all")
-        return ", ".join(f"{name} {low:z.2f} to {high:z.2f}" for name, low, high in zip(ratios, ratios.min(), ratios.max(), strict=True))
+        """`A 0.00 to 1.00, B 0.50 to 0.75`, of the candidates that are in it."""
+        ratios = self.ratios.drop(index=ALL)
+        there = ratios.loc[:, ratios.abs().max() >= _LEAST]
+        return ", ".join(f"{name} {low:z.2f} to {high:z.2f}" for name, low, high in zip(there, there.min(), there.max(), strict=True))
 
 
 def _summed(tensors: Tensors) -> _Tensor:
@@ -216,7 +217,7 @@ def _notes(names: Sequence[str], sums: Sums, fit: Fit) -> Iterator[str]:
     if unknown:
         told = alike(sums, [at + 1 for at in unknown])
         together = f", {fit.ratios[unknown].sum():.2f} together" if len(unknown) > 1 else ""
-        yield f"{enumerated([names[at] for at in unknown])} {told}{together}"
+        yield f"{enumerated([names[at] for at in unknown], len(unknown))} {told}{together}"
     if fit.rough:
         yield "the candidates differ by little more than rounding: ratios are rough"
     if not fit.rest.square:

@@ -17,8 +17,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
 
 
-def enumerated(names: Sequence[str]) -> str:
+def enumerated(names: Sequence[str], shown: int = _SHOWN) -> str:
     """`a, b and c`, or the first few and how many more there are."""
-    if len(names) > _SHOWN:
-        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    if len(names) > shown:
+        return f"{', '.join(names[:shown])} and {len(names) - shown} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
