@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from held import Held
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,3 +29,16 @@ def test_adding_and_taking_away_gives_the_base(strength):
     base, tuned, original = torch.randn(3, 5, 2, dtype=torch.float64)
     there = add_difference.function(base, tuned, original, strength=strength)
     torch.testing.assert_close(add_difference.function(there, tuned, original, strength=-strength), base)
+
+
+def test_add_delta_two_by_two_by_hand():
+    base, first, second = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]]), torch.full((2, 2), 10.0)
+    result = wb.operators.add_delta.function(base, [first, second], strengths=[2.0, 0.5])
+    assert result.tolist() == [[8.0, 7.0], [8.0, 7.0]]
+    assert base.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_add_delta_of_tuned_models_is_task_arithmetic():
+    base, tuned = Held({"x": torch.randn(5)}, "base"), Held({"x": torch.randn(5)}, "tuned")
+    added = wb.operators.add_delta(base, [tuned], strengths=0.7)
+    assert torch.equal(added.read("x"), wb.operators.task_arithmetic(base, [tuned], weights=0.7).read("x"))

@@ -126,12 +126,16 @@ class Structure:
         counts = Counter((name.component, name.prefix) for name in self._names.values())
         return {component: prefix for (component, prefix), _ in reversed(counts.most_common())}
 
+    def diffusers(self, rest: str) -> str:
+        """The name without prefix that diffusers has for a canonical name of the denoiser."""
+        return rest if self.architecture is Architecture.FLUX else self._unet.diffusers(rest)
+
     def spell(self, canonical: tuple[str, str], name: Name) -> str:
         """How this checkpoint would write another's tensor, `name` there: in its own layout, with its own prefix for that component."""
         component, rest = canonical
         if component not in self._prefixes:
             return name.prefix + name.rest
-        return self._prefixes[component] + (self._unet.diffusers(rest) if self._converts(component) else rest)
+        return self._prefixes[component] + (self.diffusers(rest) if self._converts(component) else rest)
 
     def name(self, key: str) -> Name:
         return self._names[key]

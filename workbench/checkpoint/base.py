@@ -33,6 +33,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     path: Path | None = None  # what `open` would open again
     metadata: Mapping[str, str]
     space: Space = Space.WEIGHT
+    notes: tuple[str, ...] = ()  # what somebody who merges it would want to know
     scope: Scope = Scope.ELEMENT  # what a part of it costs: ELEMENT means a slice is as cheap as its size
 
     @property

@@ -8,19 +8,22 @@ from pathlib import Path
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.joined import Joined, inside, open_sharded
 from workbench.checkpoint.json_object import read_object
+from workbench.checkpoint.lora_names import is_lora
+from workbench.checkpoint.low_rank import LowRank
 from workbench.checkpoint.pickle_file import PickleFile
 from workbench.checkpoint.safetensors_file import SafetensorsFile
 from workbench.errors import CheckpointError
 
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model", "pytorch_lora_weights")
 
 
 def open(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint lazily: names, shapes and dtypes now, tensors when they are read.
 
     `path` is a `.safetensors` file; a `.ckpt`, `.pt`, `.pth` or `.bin` file (weights only, no code is run); a folder of shards
-    with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component.
+    with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component. A LoRA (kohya's or PEFT's names) gives
+    the changes it makes, under the model's own names.
     Raises CheckpointError for anything else, and for a damaged file.
     """
     path = Path(path).expanduser().absolute()  # so that it still says where the file lies when the current folder changes
@@ -31,10 +34,15 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
     if path.name.endswith(".index.json"):
         return open_sharded(path)
     if path.suffix.lower() in _PICKLES:
-        return PickleFile(path)
+        return _whole(PickleFile(path))
     if path.suffix.lower() in (".safetensors", ".sft"):
-        return SafetensorsFile(path)
+        return _whole(SafetensorsFile(path))
     raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}")
+
+
+def _whole(file: Checkpoint) -> Checkpoint:
+    """A file's tensors as they are, or, of a LoRA, the changes that they make."""
+    return LowRank(file) if is_lora(file) else file
 
 
 def _open_pipeline(folder: Path) -> Joined:
@@ -56,7 +64,7 @@ def _open_component(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder}: {held}; of a folder, an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors is opened")
     if weights.name.endswith(".index.json"):
         return open_sharded(weights)
-    return (PickleFile if weights.suffix == ".bin" else SafetensorsFile)(weights, folder.name)
+    return _whole((PickleFile if weights.suffix == ".bin" else SafetensorsFile)(weights, folder.name))
 
 
 def _weights_of(folder: Path) -> Path | None:

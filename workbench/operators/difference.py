@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from workbench.merge import Range, operator
-from workbench.tensors import Scope, Weight
+from workbench.merge import PerModel, Range, operator
+from workbench.tensors import Deltas, Scope, Weight
 
 
 @operator(
@@ -25,3 +25,20 @@ def add_difference(
     Shapes: all three and the result are of one shape.
     """
     return base + strength * (tuned - original)
+
+
+@operator(scope=Scope.ELEMENT, keys="base", source="Hu et al. 2021, arXiv:2106.09685, section 4.1: W + B A")
+def add_delta(
+    base: Weight,
+    deltas: Deltas,
+    *,
+    strengths: Annotated[PerModel[float], Range(-2, 2, 0.05, "how much of each change", per_block=True)] = 1.0,
+) -> Weight:
+    """Add changes, such as LoRAs, to a model: base + sum of strength * change.
+
+    Shapes: `base`, each of the n changes and the result are of one shape; `strengths` are n numbers.
+    """
+    result = base.clone()
+    for change, strength in zip(deltas, strengths, strict=True):
+        result.add_(change, alpha=strength)
+    return result

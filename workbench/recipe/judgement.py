@@ -82,9 +82,11 @@ class Preflight:
 
 def preflight(checkpoint: Checkpoint) -> Preflight:
     """Judge a merge and the merges inside it by names, shapes and options; no weight is read."""
+    files = _files(checkpoint)
     findings = list(dict.fromkeys(finding for merge in _merges(checkpoint) for finding in _judge(merge)))
+    findings += [Finding("note", f"{file.name}: {text}") for file in files for text in file.notes]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))
-    return Preflight(tuple(describe(model) for model in _files(checkpoint)), tuple(findings))
+    return Preflight(tuple(describe(model) for model in files), tuple(findings))
 
 
 def describe(model: Checkpoint) -> dict[str, object]:
@@ -205,7 +207,8 @@ def _answers(merge: Merge) -> Iterator[Finding]:
     names = merge.call.names
     delta = any(slot.space is Space.DELTA for slot in merge.call.operator.inputs)
     for entry in merge.plan.entries.values():
-        lacking = [model for model, name in zip(names, entry.names, strict=True) if name is None]
+        models = zip(names, entry.names, merge.call.inputs, strict=True)
+        lacking = [name for name, key, model in models if key is None and model.space is Space.WEIGHT]  # LoRAs hold only what they change
         if entry.unasked:
             answer = f"{entry.unasked} and comes untouched from {names[entry.take]}"
         elif lacking and entry.problem is None and entry.take is None:

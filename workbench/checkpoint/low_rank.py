@@ -1,0 +1,134 @@
+"""`LowRank`: a LoRA, as a checkpoint of changes under its model's own names, expanded when read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from workbench.checkpoint.base import Checkpoint, hashed
+from workbench.checkpoint.lora_names import pairs
+from workbench.errors import CheckpointError
+from workbench.tensors import Part, Rows, Scope, Space, TensorInfo, elements
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a change is made of: scale * up @ down, with `mid` between them where there is one. Names in the LoRA's file."""
+
+    up: str
+    down: str
+    mid: str | None
+    scale: float
+    rank: int
+    info: TensorInfo
+
+
+@final
+class LowRank(Checkpoint):
+    """The changes that a LoRA makes, tensor by tensor: low-rank ones, and whole ones (`diff`) as they are.
+
+    `holder` has the factors; `path` is where it lies, if anywhere. Reading multiplies, in float32.
+    Raises CheckpointError for factors that do not fit together, and for what is no LoRA.
+    """
+
+    space = Space.DELTA
+    scope = Scope.ROW
+
+    def __init__(self, holder: Checkpoint) -> None:
+        self.holder = holder
+        self.name, self.path, self.metadata = holder.name, holder.path, holder.metadata
+        where = holder.path or holder.name
+        alphas = _adapter_alphas(holder.metadata)
+        self._entries: dict[str, Factors | str] = {}
+        unscaled = []
+        for name, roles in pairs(holder, where).items():
+            if "diff" in roles:
+                self._entries[name] = roles["diff"]
+                continue
+            alpha = float(holder.read(roles["alpha"])) if "alpha" in roles else alphas.get(name.partition(".")[0])
+            if alpha is None:
+                unscaled.append(roles["up"])
+            self._entries[name] = _factors(holder, where, name, roles, alpha)
+        if unscaled and len(unscaled) < len(self._entries):
+            self.notes = (f"{len(unscaled)} of {len(self._entries)} pairs have no alpha ({unscaled[0]!r}, ...) and are taken as they are",)
+
+    @property
+    def entries(self) -> Mapping[str, Factors | str]:
+        return self._entries
+
+    def info(self, key: str) -> TensorInfo:
+        entry = self.entry(key)
+        return self.holder.info(entry) if isinstance(entry, str) else entry.info
+
+    def read(self, key: str, part: Part = None) -> torch.Tensor:
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.holder.read(entry, part)
+        shape = entry.info.shape
+        first, last = elements(part, shape)
+        row = math.prod(shape[1:])
+        rows = Rows(first // row, -(-last // row))  # those that the part lies in
+        change = self._multiplied(entry, rows)
+        if part is None or isinstance(part, Rows):
+            return change
+        return change.reshape(-1)[first - rows.start * row : last - rows.start * row].clone()
+
+    def factors(self, key: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Of a low-rank change, matrices whose product it is, in float32: rows x rank (the scale in it), rank x others; else None."""
+        entry = self.entry(key)
+        if isinstance(entry, str) or entry.mid is not None:
+            return None
+        up, down = (self.holder.read(name).float().flatten(1) for name in (entry.up, entry.down))
+        return up * entry.scale, down
+
+    def fingerprint(self, key: str) -> str:
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.holder.fingerprint(entry)
+        names = [name for name in (entry.up, entry.down, entry.mid) if name]
+        return hashed(entry.scale, *(self.holder.fingerprint(name) for name in names))
+
+    def sources(self) -> tuple[Path, ...]:
+        return self.holder.sources()
+
+    def replaced(self) -> tuple[Path, ...]:
+        return self.holder.replaced()
+
+    def _multiplied(self, entry: Factors, rows: Rows) -> torch.Tensor:
+        up = self.holder.read(entry.up, rows).float().flatten(1)
+        down = self.holder.read(entry.down).float()
+        if entry.mid is not None:  # rank x rank x height x width between two 1x1 convolutions
+            down = self.holder.read(entry.mid).float().permute(0, 2, 3, 1) @ down.flatten(1)
+            down = down.permute(0, 3, 1, 2)
+        return (up @ down.flatten(1) * entry.scale).reshape(len(up), *entry.info.shape[1:])
+
+
+def _factors(holder: Checkpoint, where: object, name: str, roles: Mapping[str, str], alpha: float | None) -> Factors:
+    """The factors of one change. Raises CheckpointError when their shapes do not multiply."""
+    up, down = (holder.info(roles[role]).shape for role in ("up", "down"))
+    mid = holder.info(roles["mid"]).shape if "mid" in roles else None
+    rank = down[0] if down else 0
+    fits = len(up) == len(down) in (2, 4) and up[1] == rank > 0 and set(up[2:]) <= {1}
+    if not fits or (mid is not None and (len(mid) != 4 or mid[:2] != (rank, rank) or set(down[2:]) > {1})):
+        told = f"{roles['up']!r} of shape {up} and {roles['down']!r} of shape {down}" + (f" with a middle of shape {mid}" if mid else "")
+        raise CheckpointError(f"{where}: {told} do not multiply to a change of {name!r}; the file is damaged, or of another kind")
+    shape = (up[0], down[1], *(mid[2:] if mid else down[2:]))
+    scale = 1.0 if alpha is None else alpha / rank
+    return Factors(roles["up"], roles["down"], roles.get("mid"), scale, rank, TensorInfo(shape, "F32"))
+
+
+def _adapter_alphas(metadata: Mapping[str, str]) -> dict[str, float]:
+    """Component -> alpha, where diffusers wrote PEFT's settings into the header."""
+    try:
+        found = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError:
+        return {}
+    ends = ".lora_alpha"
+    return {key.removesuffix(ends): float(value) for key, value in found.items() if key.endswith(ends) and isinstance(value, int | float)}

@@ -1,0 +1,157 @@
+"""Writes LoRAs as kohya's tools, A1111, Forge and ComfyUI read them, and as diffusers does. Reading lies in `checkpoint`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.architecture import Architecture
+from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.low_rank import Factors, LowRank
+from workbench.checkpoint.writing import replacing
+from workbench.errors import ExportError
+from workbench.tensors import SavedDtype
+
+if TYPE_CHECKING:
+    import torch
+
+Format = Literal["kohya", "diffusers"]
+
+_VERSIONS = {Architecture.SD1: "sd_v1", Architecture.SD2: "sd_v2", Architecture.SDXL: "sdxl_base_v1-0", Architecture.FLUX: "flux1"}
+_SPECS = {
+    Architecture.SD1: "stable-diffusion-v1/lora",
+    Architecture.SD2: "stable-diffusion-v2-512/lora",
+    Architecture.SDXL: "stable-diffusion-xl-v1-base/lora",
+    Architecture.FLUX: "flux-1-dev/lora",
+}
+_KOHYA_HEADS = {"denoiser": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
+_PARTS = {"kohya": ("lora_up.weight", "lora_down.weight", "lora_mid.weight"), "diffusers": ("lora_B.weight", "lora_A.weight", None)}
+
+
+def export(
+    lora: LowRank, path: str | os.PathLike[str], *, format: Format = "kohya", dtype: SavedDtype = "float16", overwrite: bool = False
+) -> Path:
+    """Write a LoRA to a `.safetensors` file, and return where it lies; it is either whole or not there.
+
+    `kohya` names are those of sd-scripts, with an alpha beside each pair; `diffusers` names are PEFT's, the scale multiplied
+    into `lora_B`, read by `pipe.load_lora_weights`. Pairs come first, whole changes (`diff`) after; these, and changes with a
+    middle, have no place in `diffusers` names.
+
+    Raises ExportError for a target that is there already (unless `overwrite`), for what the names cannot hold, and for an
+    unknown format or dtype. Nothing is written then.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    if not isinstance(lora, LowRank):
+        raise ExportError(f"{path}: a LoRA is written here, got {lora!r}; workbench.export writes models")
+    if path.suffix != ".safetensors":
+        raise ExportError(f"{path}: a LoRA's name ends in .safetensors")
+    for name, given, allowed in (("format", format, Format), ("dtype", dtype, SavedDtype)):
+        if given not in get_args(allowed):
+            raise ExportError(f"{path}: {name} must be one of {', '.join(map(repr, get_args(allowed)))}, got {given!r}")
+    if path.exists() and not overwrite:
+        raise ExportError(f"{path}: is there already; choose another name or overwrite=True")
+    if path.resolve() in {source.resolve() for source in lora.sources()}:
+        raise ExportError(f"{path}: is the LoRA itself; choose another name")
+    tensors = dict(_tensors(lora, path, format, dtype))
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, _metadata(lora, path))
+    return path
+
+
+def lora_of(
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]], whole: Mapping[str, torch.Tensor], name: str, model: Checkpoint
+) -> LowRank:
+    """A LoRA in memory, for tensors of a model under its own names.
+
+    `pairs` holds matrices up (rows x rank) and down (rank x the rest, flat) whose product is the change of a `.weight`;
+    `whole` the whole change of a `.weight` or `.bias`.
+    """
+    tensors = {}
+    for key, (up, down) in pairs.items():
+        module = key.removesuffix(".weight")
+        shape = model.info(key).shape
+        tensors[f"{module}.lora_up.weight"] = up.reshape(*up.shape, *[1] * (len(shape) - 2))
+        tensors[f"{module}.lora_down.weight"] = down.reshape(len(down), *shape[1:])
+    for key, change in whole.items():
+        tensors[f"{key.removesuffix('.bias')}.diff_b" if key.endswith(".bias") else f"{key.removesuffix('.weight')}.diff"] = change
+    return LowRank(InMemory(tensors, name))
+
+
+def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
+    import torch
+
+    kind = getattr(torch, dtype)
+    for key, entry in lora.entries.items():
+        module = _module(lora, path, key, format)
+        if isinstance(entry, str):
+            if format == "diffusers":
+                raise ExportError(f"{path}: {key!r} is changed as a whole, which diffusers' names cannot hold; choose format='kohya'")
+            yield f"{module}.{'diff_b' if key.endswith('.bias') else 'diff'}", _finite(path, key, lora.read(key), kind)
+            continue
+        yield from _pair(lora, path, key, entry, module, format, kind)
+
+
+def _pair(
+    lora: LowRank, path: Path, key: str, entry: Factors, module: str, format: Format, kind: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
+    import torch
+
+    up, down, mid = _PARTS[format]
+    if entry.mid is not None and mid is None:
+        raise ExportError(f"{path}: {key!r} has a middle, which diffusers' names cannot hold; choose format='kohya'")
+    scale = entry.scale if format == "diffusers" else 1.0
+    yield f"{module}.{up}", _finite(path, key, lora.holder.read(entry.up).float() * scale, kind)
+    yield f"{module}.{down}", _finite(path, key, lora.holder.read(entry.down).float(), kind)
+    if entry.mid is not None:
+        yield f"{module}.{mid}", _finite(path, key, lora.holder.read(entry.mid).float(), kind)
+    if format == "kohya":
+        yield f"{module}.alpha", torch.tensor(entry.scale * entry.rank)
+
+
+def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    import torch
+
+    small = tensor.to(kind).contiguous()
+    if not torch.isfinite(small.float()).all():
+        raise ExportError(f"{path}: the factors of {key!r} are beyond {kind}, or NaN; choose dtype='float32'")
+    return small
+
+
+def _module(lora: LowRank, path: Path, key: str, format: Format) -> str:
+    """The name of the module, as the format writes it: U-Nets of SD in diffusers' names, but SDXL in kohya's own, which are LDM's."""
+    structure = lora.structure
+    component, rest = structure.canonical(key)
+    if component not in _KOHYA_HEADS:
+        raise ExportError(f"{path}: {key!r} belongs to no part of a pipeline that LoRAs change ({', '.join(_KOHYA_HEADS)})")
+    module = rest.rpartition(".")[0]
+    if component == "denoiser" and (format == "diffusers" or structure.architecture is not Architecture.SDXL):
+        module = structure.diffusers(module + ".")[:-1]
+    if component.startswith("text_encoder"):
+        module = f"text_model.{module}"
+    if format == "diffusers":
+        return f"{structure.component(key)}.{module}"
+    head = _KOHYA_HEADS[component]
+    if component == "text_encoder" and structure.architecture is Architecture.SDXL:
+        head = "lora_te1_"
+    return head + module.replace(".", "_")
+
+
+def _metadata(lora: LowRank, path: Path) -> dict[str, str]:
+    """What kohya's tools and A1111 look for, and ModelSpec's name of the kind."""
+    ranks = sorted({entry.rank for entry in lora.entries.values() if isinstance(entry, Factors)})
+    told = str(ranks[0]) if len(ranks) == 1 else "Dynamic"
+    found = {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": told, "ss_network_alpha": told}
+    architecture = lora.structure.architecture
+    if architecture in _VERSIONS:
+        found |= {
+            "ss_base_model_version": _VERSIONS[architecture],
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": _SPECS[architecture],
+            "modelspec.title": path.stem,
+        }
+    return found
