@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.merge import Merge as Merge
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
     from workbench.panels.merge_panel import MergePanel as MergePanel
+    from workbench.panels.spectrum_panel import SpectrumPanel as SpectrumPanel
     from workbench.recipe import Recipe as Recipe
     from workbench.recipe import preflight as preflight
     from workbench.render import Renderer as Renderer
@@ -49,6 +50,7 @@ _HOMES = {
     "sweep": "workbench.sweeps",
     "ComparePanel": "workbench.panels.compare_panel",
     "MergePanel": "workbench.panels.merge_panel",
+    "SpectrumPanel": "workbench.panels.spectrum_panel",
 }
 _PACKAGES = ("analysis", "operators")
 __all__ = [*_PACKAGES, *_HOMES]

@@ -12,6 +12,7 @@ from workbench.analysis.bands import APART, BETWEEN, COUNT, ENERGY, IN_PHASE, MO
 from workbench.analysis.metrics import over as quotient
 from workbench.analysis.results import Result
 from workbench.errors import InputError, OptionError
+from workbench.figures import COLOURS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _AXIS = "frequency (1: the highest)"
 ALL = "all"  # the last place: every tensor
+OF_PARTS = (COLOURS[4], COLOURS[5])  # of the weights that were asked for: other colours than the models'
 _UNITS = {
     "energy": "sum of squares",
     "amplitude": "amplitude",
@@ -133,6 +135,8 @@ class Spectrum(Result):
             curves = curves[curves["block"] == block].drop(columns=["block", "note"])
             tidy = curves.melt("frequency", var_name="of", value_name="share").dropna()
             lower = _lines(tidy, "share", "of", f"Share of {self.models[0]} in the {self.models[-1]}")
+            for line, colour in zip(lower.data, OF_PARTS, strict=False):
+                line.update(line_color=colour)
         return figures.stacked(upper.update_yaxes(type="log", dtick="D2"), lower.update_yaxes(rangemode="tozero"))
 
     def _amplitudes(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, final
 
@@ -25,10 +25,13 @@ Change = Callable[[PanelState], PanelState]
 
 @final
 class MergeView:
-    """Tells `changed(change, what)` how the state is to change; controls are made anew only when they are other controls."""
+    """Tells `changed(change, what)` how the state is to change; controls are made anew only when they are other controls.
 
-    def __init__(self, changed: Callable[[Change, str], None]) -> None:
-        self._changed, self._showing = changed, False
+    `only` names the options that a panel of one method leaves to it; method, inputs and rules are then not shown.
+    """
+
+    def __init__(self, changed: Callable[[Change, str], None], only: Collection[str] | None = None) -> None:
+        self._changed, self._only, self._showing = changed, only, False
         self._made_for: dict[str, Any] = {}
         self._controls: dict[str, widgets.Widget] = {}
         self._method = widgets.Dropdown(options=list(registry()), layout=full())
@@ -40,7 +43,8 @@ class MergeView:
         self._rules.observe(self._ruled, "value")
         method = _titled(heading("method", "How the models are merged"), [self._method, self._summary])
         rules = _titled(heading("rules", _RULES), [self._rules])
-        self.widget = widgets.VBox([method, self._slots, self._options, rules, self._words]).add_class("wb-column")
+        parts = [method, self._slots, self._options, rules] if only is None else [self._options]
+        self.widget = widgets.VBox([*parts, self._words]).add_class("wb-column")
 
     def show(self, state: PanelState, depth: Depth, words: Sequence[tuple[str, str]]) -> None:
         """Show a state; nothing is told."""
@@ -53,6 +57,8 @@ class MergeView:
             self._make("slots", (state.operator, state.models), lambda: self._make_slots(state))
             self._make("options", (state.operator, state.many, depth), lambda: self._make_options(state, depth))
             for name, value in _values(state).items():
+                if name not in self._controls:
+                    continue
                 with suppress(traitlets.TraitError, ValueError, TypeError):  # no value for this control: preflight says why
                     self._controls[name].value = value
             rules = declaration.rules if state.rules is None else state.rules
@@ -89,6 +95,8 @@ class MergeView:
     def _make_options(self, state: PanelState, depth: Depth) -> None:
         rows = []
         for name, option in state.declaration.options.items():
+            if self._only is not None and name not in self._only:
+                continue
             control = option_control(option, state.value(name), state.many, depth)
             switch = [control.switch] if isinstance(control, ByBlock) else []
             rows.append(_titled(option_heading(option), [control], switch))
