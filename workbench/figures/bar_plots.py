@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
-from workbench.figures.look import COLOURS, LETTER, WIDTH, template
+from workbench.figures.look import COLOURS, heading, template
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-_ROW, _SAID = 22, 18  # pixels of a bar, and of a line of text below the title
+_ROW = 22  # pixels of a bar
 
 
 def bars(values: pd.Series, *, title: str, told: str = "", x_title: str) -> go.Figure:
@@ -26,10 +25,9 @@ def bars(values: pd.Series, *, title: str, told: str = "", x_title: str) -> go.F
     figure = go.Figure(
         go.Bar(x=numbers, y=names, orientation="h", textposition="outside", hovertemplate="%{y}: %{x:.4g}<extra></extra>", **look)
     )
-    said = textwrap.wrap(told, int((WIDTH - 80) / LETTER))
-    above = 50 + _SAID * len(said)
-    heading = "<br>".join([title, *(f'<span style="font-size:13px">{line}</span>' for line in said)])
-    figure.update_layout(template=template(), title_text=heading, height=above + 70 + _ROW * max(len(names), 4), margin_t=above)
+    head, said = heading(title, told)
+    above = 50 + said
+    figure.update_layout(template=template(), title=head, height=above + 70 + _ROW * max(len(names), 4), margin_t=above)
     most = float(values.max()) if values.notna().any() else 0.0
     figure.update_xaxes(title_text=x_title, range=[0, 1.1 * most or 1])  # room for the longest bar's number
     return figure.update_yaxes(type="category", autorange="reversed", showgrid=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,6 +17,13 @@ DARK = "#10151a"  # what is written on the colours of cells, which are all light
 WIDTH = 800  # pixels of a notebook's cell, for which room is reckoned
 FONT = 12  # pixels of a label
 LETTER = 0.6 * FONT  # pixels of a digit or letter, about
+
+
+def heading(title: str, told: str) -> tuple[dict[str, Any], int]:
+    """A figure's title with a sentence below it, in lines as wide as a notebook; and the pixels that the sentence takes."""
+    said = textwrap.wrap(told, int((WIDTH - 80) / LETTER))
+    text = "<br>".join([title, *(f'<span style="font-size:13px">{line}</span>' for line in said)])
+    return {"text": text, "pad_t": 24 if said else 16}, 18 * len(said) + 8 * bool(said)
 
 
 @cache

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from workbench.figures.line_plots import legend_room, stroke
-from workbench.figures.look import INK, LETTER, WIDTH, template
+from workbench.figures.look import INK, heading, template
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 _PANEL, _GAP = 110, 40  # pixels of a panel, and between two, where the lower one's title stands
-_SAID = 18  # pixels of a line of text below the title
 
 
 def panels(
@@ -28,8 +26,8 @@ def panels(
     from plotly.subplots import make_subplots
 
     titles, names, words = (list(dict.fromkeys(map(str, frame[column]))) for column in (panel, colour, x))
-    said = textwrap.wrap(told, int((WIDTH - 80) / LETTER))
-    above, inner = 60 + _SAID * len(said) + legend_room(names) + 20, len(titles) * (_PANEL + _GAP) - _GAP
+    head, said = heading(title, told)
+    above, inner = 60 + said + legend_room(names) + 20, len(titles) * (_PANEL + _GAP) - _GAP
     spacing = _GAP / inner if len(titles) > 1 else 0
     figure = make_subplots(rows=len(titles), cols=1, shared_xaxes=True, vertical_spacing=spacing, subplot_titles=titles)
     figure.update_annotations(x=0, xanchor="left", font_size=13)
@@ -41,8 +39,7 @@ def panels(
         next(line for line in figure.data if line.name == name).showlegend = len(names) > 1
     for what, height in (levels or {}).items():
         figure.add_hline(height, row=titles.index(what) + 1, col=1, line={"color": INK, "dash": "dot", "width": 1})
-    title = "<br>".join([title, *(f'<span style="font-size:13px">{line}</span>' for line in said)])
-    figure.update_layout(template=template(), title_text=title, hovermode="x unified", height=inner + above + 50)
+    figure.update_layout(template=template(), title=head, hovermode="x unified", height=inner + above + 50)
     figure.update_layout(margin={"t": above, "b": 50}, legend_y=1 + 26 / inner, legend_traceorder="normal")
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=words)
     figure.update_yaxes(nticks=5)

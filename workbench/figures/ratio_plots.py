@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from workbench.figures.line_plots import legend_room, lines
-from workbench.figures.look import INK, LETTER, WIDTH
+from workbench.figures.look import INK, heading
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 _RATIOS, _GAP, _LEFT, _AXIS = 270, 30, 110, 70  # pixels of the lines, of the bars below them, and of the names of blocks
-_SAID = 18  # pixels of a line of text below the title
 
 
 def ratio_lines(frame: pd.DataFrame, blocks: int, *, title: str, told: str) -> go.Figure:
@@ -27,10 +25,9 @@ def ratio_lines(frame: pd.DataFrame, blocks: int, *, title: str, told: str) -> g
     for line in figure.data:
         _part(figure, line, blocks)
     _add_left(figure, frame.drop_duplicates("block"))
-    said = textwrap.wrap(told, int((WIDTH - 80) / LETTER))
-    above, inner = 40 + _SAID * len(said) + legend_room([*names, "residual", "nearest candidate"]), _RATIOS + _GAP + _LEFT
-    title = "<br>".join([title, *(f'<span style="font-size:13px">{line}</span>' for line in said)])
-    figure.update_layout(title_text=title, height=above + inner + _AXIS, margin={"t": above, "b": _AXIS})
+    head, said = heading(title, told)
+    above, inner = 40 + said + legend_room([*names, "residual", "nearest candidate"]), _RATIOS + _GAP + _LEFT
+    figure.update_layout(title=head, height=above + inner + _AXIS, margin={"t": above, "b": _AXIS})
     figure.update_layout(showlegend=True, legend_title_text="", legend_traceorder="normal")
     figure.update_xaxes(title_text="", anchor="y2")
     figure.update_yaxes(rangemode="tozero")
