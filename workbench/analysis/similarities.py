@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from workbench.analysis.inputs import Models, check, checkpoint, matched, named
-from workbench.analysis.matching import places
 from workbench.analysis.metrics import COPIES, METRICS, Sums, tensor_sums
+from workbench.analysis.placing import ALL, by_place
 from workbench.analysis.reading import Tensors, measured
 from workbench.analysis.results import Result
 from workbench.checkpoint import Checkpoint
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 By = Literal["model", "block", "layer", "tensor"]
-ALL = "all"  # the last place: every tensor compared
 _KINDS = get_args(By)
 _PAIRS = 15  # what a heat map has room for
 Measured = tuple[str, str, list[Sums]]  # a tensor's place and name, and its sums for each measure
@@ -228,13 +227,12 @@ def _metrics(given: str | Sequence[str]) -> list[str]:
 
 def _groups(by: By, anchor: Checkpoint, found: Sequence[Measured]) -> dict[str, list[Measured]]:
     """What was measured in each place, in the order of the places; last in all of them."""
-    groups: dict[str, list[Measured]] = {}
     if by == "block":
-        measured_places = {place for place, _, _ in found}
-        groups = {place: [] for place in places(anchor) if place in measured_places}
+        return by_place(anchor, [(place, (place, key, sums)) for place, key, sums in found])
+    groups: dict[str, list[Measured]] = {}
     for one in found if by != "model" else ():
-        place, key, _ = one
-        groups.setdefault({"block": place, "layer": key.rpartition(".")[0] or key, "tensor": key}[by], []).append(one)
+        key = one[1]
+        groups.setdefault(key if by == "tensor" else key.rpartition(".")[0] or key, []).append(one)
     return groups | {ALL: list(found)}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.analysis.inputs import Models, check, checkpoint, matched, named
 from workbench.analysis.matching import places
+from workbench.analysis.placing import ALL
 from workbench.analysis.ranks import effective_rank, singular
 from workbench.analysis.reading import Tensors, measured
 from workbench.analysis.results import Result
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     import torch
 
-ALL = "all"  # the last place: every matrix
 _COPIES = 3  # of the matrices in memory: as read, their products, and what their eigenvalues take
 _SHARES = (50, 90, 99)  # per cent of the energy
 _NUMBERS = ("norm", "largest", "effective_rank", "stable_rank", *(f"for_{share}" for share in _SHARES))
