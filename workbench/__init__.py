@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench import analysis as analysis
+    from workbench import lora as lora
     from workbench import operators as operators
     from workbench.analysis import compare as compare
     from workbench.analysis import diff as diff
@@ -52,7 +53,7 @@ _HOMES = {
     "MergePanel": "workbench.panels.merge_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",
 }
-_PACKAGES = ("analysis", "operators")
+_PACKAGES = ("analysis", "lora", "operators")
 __all__ = [*_PACKAGES, *_HOMES]
 
 

@@ -13,7 +13,7 @@ from workbench.tensors import PIECE
 if TYPE_CHECKING:
     import torch
 
-    from workbench.analysis.reading import Tensors
+    from workbench.engine.reading import Tensors
     from workbench.operators.spectral import Over
 
 _ROUNDING = 1e-13  # of a row's norm: what a transform in float64 may leave where there is nothing

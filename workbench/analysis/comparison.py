@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.analysis.inputs import Models, named
 from workbench.analysis.similarities import measure
+from workbench.engine.inputs import Models, named
 
 if TYPE_CHECKING:
     import pandas as pd

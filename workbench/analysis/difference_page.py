@@ -6,8 +6,8 @@ import html
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from workbench.analysis.matching import listed
 from workbench.analysis.wording import percent
+from workbench.checkpoint.matching import listed
 
 if TYPE_CHECKING:
     import pandas as pd

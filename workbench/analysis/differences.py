@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.analysis import difference_page
 from workbench.analysis.headers import Said, kinds, metadata, recipes
-from workbench.analysis.inputs import checkpoint
-from workbench.analysis.matching import Matched, place, places
 from workbench.analysis.placing import ALL
-from workbench.analysis.reading import Tensors, measured
-from workbench.analysis.results import Result
 from workbench.analysis.wording import percent
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.matching import Matched, place, places
+from workbench.engine.inputs import checkpoint
+from workbench.engine.reading import Tensors, measured
+from workbench.figures.results import Result
 from workbench.merge.call import unique
 from workbench.recipe import preflight
 from workbench.tensors import TensorInfo

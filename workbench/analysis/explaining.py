@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.analysis.inputs import check
-from workbench.analysis.matching import Matched
 from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
 from workbench.analysis.pictures import Pictures, draw
 from workbench.analysis.placing import ALL, by_place
-from workbench.analysis.reading import NonFinite, Tensors, measured
-from workbench.analysis.results import Result
 from workbench.analysis.warning_signs import Evidence, Finding, findings
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import is_marker
+from workbench.checkpoint.matching import Matched
+from workbench.engine.inputs import check
+from workbench.engine.reading import NonFinite, Tensors, measured
 from workbench.errors import InputError, MergeWarning, OptionError, warn
+from workbench.figures.results import Result
 from workbench.merge import Merge
 from workbench.merge.call import unique
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from workbench.analysis.reading import CHUNK
+from workbench.engine.reading import CHUNK
 
 if TYPE_CHECKING:
     import torch
 
-    from workbench.analysis.reading import Tensors
+    from workbench.engine.reading import Tensors
 
 RANK = 8  # leading directions whose overlap is measured
 COPIES = 3  # of every model's tensor in float64 that are in memory at once for a measure of whole tensors

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.analysis.metrics import over
 from workbench.analysis.ranks import effective_rank, singular
-from workbench.analysis.reading import Tensors
+from workbench.engine.reading import Tensors
 from workbench.tensors import rounded
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from workbench.analysis.matching import places
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.matching import places
 
 Found = TypeVar("Found")
 

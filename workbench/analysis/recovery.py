@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.analysis.inputs import Models, check, matched, named
-from workbench.analysis.inputs import checkpoint as judged
 from workbench.analysis.least_squares import Fit, Remainder, Sums, alike, least_squares, rounding_left
 from workbench.analysis.metrics import Gram, tensor_sums
 from workbench.analysis.placing import ALL, by_place
-from workbench.analysis.reading import Tensors, measured
-from workbench.analysis.results import Result
 from workbench.analysis.wording import enumerated, percent
 from workbench.checkpoint import Checkpoint
+from workbench.engine.inputs import Models, check, matched, named
+from workbench.engine.inputs import checkpoint as judged
+from workbench.engine.reading import Tensors, measured
+from workbench.figures.results import Result
 from workbench.merge.call import unique
 
 if TYPE_CHECKING:

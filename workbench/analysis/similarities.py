@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from workbench.analysis.inputs import Models, check, checkpoint, matched, named
 from workbench.analysis.metrics import COPIES, METRICS, Sums, tensor_sums
 from workbench.analysis.placing import ALL, by_place
-from workbench.analysis.reading import Tensors, measured
-from workbench.analysis.results import Result
 from workbench.checkpoint import Checkpoint
+from workbench.engine.inputs import Models, check, checkpoint, matched, named
+from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError
+from workbench.figures.results import Result
 from workbench.merge.call import unique
 
 if TYPE_CHECKING:

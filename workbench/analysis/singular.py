@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from workbench.analysis.inputs import Models, check, checkpoint, matched, named
-from workbench.analysis.matching import places
 from workbench.analysis.placing import ALL
 from workbench.analysis.ranks import effective_rank, singular
-from workbench.analysis.reading import Tensors, measured
-from workbench.analysis.results import Result
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.matching import places
+from workbench.engine.inputs import Models, check, checkpoint, matched, named
+from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError
+from workbench.figures.results import Result
 from workbench.merge.call import unique
 
 if TYPE_CHECKING:

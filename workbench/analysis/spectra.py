@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.analysis.bands import BETWEEN, MOVED, SUMS, Transform
-from workbench.analysis.inputs import Models, check, matched, named
-from workbench.analysis.matching import Matched, places
-from workbench.analysis.reading import Tensors, measured
 from workbench.analysis.spectrum_result import Spectrum
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.matching import Matched, places
+from workbench.engine.inputs import Models, check, matched, named
+from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError
 from workbench.merge import Merge
 from workbench.merge.call import unique

@@ -10,9 +10,9 @@ import numpy as np
 
 from workbench.analysis.bands import APART, BETWEEN, COUNT, ENERGY, IN_PHASE, MOVED, PHASES
 from workbench.analysis.metrics import over as quotient
-from workbench.analysis.results import Result
 from workbench.errors import InputError, OptionError
 from workbench.figures import COLOURS
+from workbench.figures.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd

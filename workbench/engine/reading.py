@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from workbench.analysis.matching import Matched, listed
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.matching import Matched, listed
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteWarning, warn
 from workbench.tensors import PIECE, Flat, Scope

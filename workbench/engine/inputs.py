@@ -1,11 +1,11 @@
-"""What the functions of this package take: checkpoints in a list or by name, judged before a weight is read."""
+"""What functions that measure models take: checkpoints in a list or by name, judged before a weight is read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from workbench.analysis.matching import Matched, match
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.matching import Matched, match
 from workbench.errors import InputError, MergeError, MergeWarning, warn
 from workbench.merge.call import unique
 from workbench.recipe import preflight

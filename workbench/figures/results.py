@@ -1,4 +1,4 @@
-"""What every result of this package is: a frame, a figure, and a sentence; in a cell, the figure shows."""
+"""What every result is: a frame, a figure, and a sentence; in a cell, the figure shows."""
 
 from __future__ import annotations
 
