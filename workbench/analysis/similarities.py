@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from workbench.analysis.metrics import COPIES, METRICS, Sums, tensor_sums
-from workbench.analysis.placing import ALL, by_place
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.placing import ALL, by_place
 from workbench.engine.inputs import Models, check, checkpoint, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError

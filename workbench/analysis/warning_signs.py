@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from workbench.analysis.movement import Movement
-from workbench.analysis.placing import ALL
 from workbench.checkpoint.matching import listed
+from workbench.checkpoint.placing import ALL
 from workbench.merge import Merge
 
 Kind = Literal["nan", "saturation", "norm", "collapse", "copy", "vae"]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.checkpoint.lora_names import pairs
@@ -16,6 +16,8 @@ from workbench.tensors import Part, Rows, Scope, Space, TensorInfo, elements
 
 if TYPE_CHECKING:
     import torch
+
+    from workbench.figures.results import Result
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,16 @@ class Factors:
 class LowRank(Checkpoint):
     """The changes that a LoRA makes, tensor by tensor: low-rank ones, and whole ones (`diff`) as they are.
 
-    `holder` has the factors; `path` is where it lies, if anywhere. Reading multiplies, in float32.
+    `holder` has the factors; `path` is where it lies, if anywhere. Reading multiplies, in float32. `report` tells how it was
+    made, and shows in a cell.
     Raises CheckpointError for factors that do not fit together, and for what is no LoRA.
     """
 
     space = Space.DELTA
     scope = Scope.ROW
 
-    def __init__(self, holder: Checkpoint) -> None:
-        self.holder = holder
+    def __init__(self, holder: Checkpoint, report: Result | None = None) -> None:
+        self.holder, self.report = holder, report
         self.name, self.path, self.metadata = holder.name, holder.path, holder.metadata
         where = holder.path or holder.name
         alphas = _adapter_alphas(holder.metadata)
@@ -100,6 +103,14 @@ class LowRank(Checkpoint):
 
     def replaced(self) -> tuple[Path, ...]:
         return self.holder.replaced()
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.report is None else f"<{type(self).__name__} {self.name!r}: {self.report.headline}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any] | None:
+        if self.report is None:
+            return None
+        return self.report._repr_mimebundle_(include, exclude) | {"text/plain": repr(self)}
 
     def _multiplied(self, entry: Factors, rows: Rows) -> torch.Tensor:
         up = self.holder.read(entry.up, rows).float().flatten(1)

@@ -18,6 +18,8 @@ from workbench.tensors import SavedDtype
 if TYPE_CHECKING:
     import torch
 
+    from workbench.figures.results import Result
+
 Format = Literal["kohya", "diffusers"]
 
 _VERSIONS = {Architecture.SD1: "sd_v1", Architecture.SD2: "sd_v2", Architecture.SDXL: "sdxl_base_v1-0", Architecture.FLUX: "flux1"}
@@ -71,15 +73,24 @@ def lora_of(
     `pairs` holds matrices up (rows x rank) and down (rank x the rest, flat) whose product is the change of a `.weight`;
     `whole` the whole change of a `.weight` or `.bias`.
     """
+    return in_memory({key: (*pair, model.info(key).shape) for key, pair in pairs.items()}, whole, name)
+
+
+def in_memory(
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]],
+    whole: Mapping[str, torch.Tensor],
+    name: str,
+    report: Result | None = None,
+) -> LowRank:
+    """As `lora_of`, with each change's shape beside its factors; `report` is what there is to say of it."""
     tensors = {}
-    for key, (up, down) in pairs.items():
+    for key, (up, down, shape) in pairs.items():
         module = key.removesuffix(".weight")
-        shape = model.info(key).shape
         tensors[f"{module}.lora_up.weight"] = up.reshape(*up.shape, *[1] * (len(shape) - 2))
         tensors[f"{module}.lora_down.weight"] = down.reshape(len(down), *shape[1:])
     for key, change in whole.items():
         tensors[f"{key.removesuffix('.bias')}.diff_b" if key.endswith(".bias") else f"{key.removesuffix('.weight')}.diff"] = change
-    return LowRank(InMemory(tensors, name))
+    return LowRank(InMemory(tensors, name), report)
 
 
 def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -87,7 +98,7 @@ def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[
 
     kind = getattr(torch, dtype)
     for key, entry in lora.entries.items():
-        module = _module(lora, path, key, format)
+        module = module_name(lora, path, key, format)
         if isinstance(entry, str):
             if format == "diffusers":
                 raise ExportError(f"{path}: {key!r} is changed as a whole, which diffusers' names cannot hold; choose format='kohya'")
@@ -122,7 +133,7 @@ def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> to
     return small
 
 
-def _module(lora: LowRank, path: Path, key: str, format: Format) -> str:
+def module_name(lora: Checkpoint, path: object, key: str, format: Format) -> str:
     """The name of the module, as the format writes it: U-Nets of SD in diffusers' names, but SDXL in kohya's own, which are LDM's."""
     structure = lora.structure
     component, rest = structure.canonical(key)
