@@ -279,7 +279,7 @@ def test_the_figure_shows_models_and_curves_over_frequency():
     assert [note.text for note in figure.layout.annotations] == ["Share of heart in the result"]
     heat = found.heat()
     assert heat.data[0].y[0] == "IN00"
-    assert heat.data[0].z[0][0] == pytest.approx(found.curves()["taken"][0])
+    assert heat.data[0].z[0][0] == pytest.approx(found.curves()["taken"][0], abs=5e-4)
 
 
 def test_figures_of_models_side_by_side():
@@ -287,6 +287,10 @@ def test_figures_of_models_side_by_side():
     assert [line.name for line in one.plot().data] == ["base"]
     assert [line.name for line in two.plot().data] == ["base", "heart", "base − heart", "heart"]
     assert two.heat("apart").layout.title.text == "Difference of heart from base, by block and frequency"
+    assert [line.line.color for line in two.plot().data[1::2]] == [two.plot().data[1].line.color] * 2  # a model keeps its colour
+    assert two.plot().layout.annotations[0].text == "Coherence of heart with base"
+    fine = spectrum(noise("fine", 0, {"x": (1, 4000)}), bands=[0, 0.001, 0.003, 1]).heat().data[0].x
+    assert list(fine) == ["0.001", "0.002", "0.501"]  # bands that two digits would not tell apart
     with pytest.raises(InputError, match="only an fft_blend merge has curves"):
         two.curves()
     with pytest.raises(OptionError, match="block must be one of 'IN00'"):

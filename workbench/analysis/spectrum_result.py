@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -113,7 +114,7 @@ class Spectrum(Result):
         there = values[name][0, row][np.isfinite(values[name][0, row])]
         if not len(there):
             return f"{told}: {_UNDEFINED[name]}"
-        low, high = (f"{value:.0%}" if name == "taken" else f"{value:.3g}" for value in there[[0, -1]])
+        low, high = (f"{value:z.0%}" if name == "taken" else f"{value:.3g}" for value in there[[0, -1]])
         what = f"of {self.models[0]}, {self.models[-1]} has" if name == "taken" else f"{self.models[0]} has an amplitude of"
         return f"{told}: {what} {low} at the lowest frequencies and {high} at the highest"
 
@@ -129,14 +130,15 @@ class Spectrum(Result):
             return upper.update_yaxes(rangemode="tozero")
         if self.asked is None:
             others = frame[frame["model"] != self.models[0]]
-            lower = _lines(others, "coherence", "model", f"Coherence with {self.models[0]}", "cosine")
+            of = f" of {self.models[1]}" if len(self.models) == 2 else ""
+            lower, colours = _lines(others, "coherence", "model", f"Coherence{of} with {self.models[0]}", "cosine"), COLOURS[1:]
         else:
             curves = self.curves().rename(columns={"taken": "as measured"})
             curves = curves[curves["block"] == block].drop(columns=["block", "note"])
             tidy = curves.melt("frequency", var_name="of", value_name="share").dropna()
-            lower = _lines(tidy, "share", "of", f"Share of {self.models[0]} in the {self.models[-1]}")
-            for line, colour in zip(lower.data, OF_PARTS, strict=False):
-                line.update(line_color=colour)
+            lower, colours = _lines(tidy, "share", "of", f"Share of {self.models[0]} in the {self.models[-1]}"), OF_PARTS
+        for line, colour in zip(lower.data, colours, strict=False):
+            line.update(line_color=colour)
         return figures.stacked(upper.update_yaxes(type="log", dtick="D2"), lower.update_yaxes(rangemode="tozero"))
 
     def _amplitudes(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +161,11 @@ class Spectrum(Result):
         frame = self.frame()
         if model not in self.models or value not in _UNITS or value not in frame:
             raise OptionError(f"heat: there is no {value!r} of {model!r}; there are {', '.join(self.models)}, and {', '.join(_UNITS)}")
-        frame = frame[frame["model"] == model].assign(frequency=[f"{one:.2f}" for one in frame["frequency"][frame["model"] == model]])
+        digits = max(2, -math.floor(math.log10(np.diff(self.edges).min())))  # as many as tell the bands apart
+        frame = frame[frame["model"] == model]
+        frame = frame.assign(frequency=[f"{one:.{digits}f}" for one in frame["frequency"]])
         table = frame.pivot(index="block", columns="frequency", values=value).dropna(how="all", axis=1)
+        table = table.round(3) if value == "taken" else table  # what rounding leaves below 0 is no second way
         told = {"model": model, "first": self.models[0]}
         title = f"{_TITLES[value].format(**told)}, by block and frequency"
         return figures.heat(table, title=title, x_title=_AXIS, y_title="", unit=_UNITS[value].format(**told))

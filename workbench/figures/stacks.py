@@ -21,7 +21,9 @@ def stacked(upper: go.Figure, lower: go.Figure) -> go.Figure:
     plots = [part.layout.height - part.layout.margin.t - _AXIS for part in (upper, lower)]
     plots = [int(0.75 * plot) for plot in plots]
     inside = plots[0] + heads[1] + plots[1]
-    figure.add_traces([trace.update(yaxis="y2", legend="legend2") for trace in go.Figure(lower).data])
+    for part, own in ((figure, {}), (lower := go.Figure(lower), {"yaxis": "y2", "legend": "legend2"})):
+        part.update_traces(showlegend=part.layout.showlegend, **own)
+    figure.add_traces(lower.data)
     top = plots[1] / inside
     figure.update_layout(
         template=template(),
@@ -34,7 +36,6 @@ def stacked(upper: go.Figure, lower: go.Figure) -> go.Figure:
         legend2={**upper.layout.template.layout.legend.to_plotly_json(), "y": top, "title": lower.layout.legend.title},
         showlegend=True,
     )
-    figure.update_traces(showlegend=True)
     head = {"text": lower.layout.title.text, "font_size": 16, "x": 0, "xanchor": "left", "showarrow": False, "xref": "paper"}
     return figure.add_annotation(**head, y=top + (heads[1] - 14) / inside, yref="paper", yanchor="top")
 
