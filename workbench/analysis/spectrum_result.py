@@ -165,7 +165,7 @@ class Spectrum(Result):
         frame = frame[frame["model"] == model]
         frame = frame.assign(frequency=[f"{one:.{digits}f}" for one in frame["frequency"]])
         table = frame.pivot(index="block", columns="frequency", values=value).dropna(how="all", axis=1)
-        table = table.round(3) if value == "taken" else table  # what rounding leaves below 0 is no second way
+        table = table.round(2) if value == "taken" else table  # what rounding leaves below 0 is no second way
         told = {"model": model, "first": self.models[0]}
         title = f"{_TITLES[value].format(**told)}, by block and frequency"
         return figures.heat(table, title=title, x_title=_AXIS, y_title="", unit=_UNITS[value].format(**told))
