@@ -76,13 +76,14 @@ class Name:
 class Structure:
     """What the names of one checkpoint say; see `structure_of`."""
 
-    def __init__(self, names: Mapping[str, Name], rank: Callable[[str], int]) -> None:
+    def __init__(self, names: Mapping[str, Name], rank: Callable[[str], int], whole: Structure | None = None) -> None:
         self._names = names
         self._rank = rank
+        self._whole = whole
 
     @cached_property
     def architecture(self) -> Architecture:
-        return _architecture(self._names, self._rank)
+        return self._whole.architecture if self._whole else _architecture(self._names, self._rank)
 
     @cached_property
     def denoiser(self) -> str:
@@ -115,6 +116,8 @@ class Structure:
 
     @cached_property
     def _unet(self) -> UnetNames:
+        if self._whole:
+            return self._whole._unet
         return unet_names(name.rest for name in self._names.values() if name.component == "denoiser")
 
     def _converts(self, component: str) -> bool:
@@ -178,8 +181,11 @@ class Structure:
         return "diffusers" if heads else "plain"
 
 
-def structure_of(keys: Iterable[str], rank: Callable[[str], int]) -> Structure:
-    """What names say; `rank` is the number of dimensions of a tensor, which tells SD 1.x from 2.x without text encoder."""
+def structure_of(keys: Iterable[str], rank: Callable[[str], int], whole: Structure | None = None) -> Structure:
+    """What names say; `rank` is the number of dimensions of a tensor, which tells SD 1.x from 2.x without text encoder.
+
+    Where the names are some of a model's, that model, `whole`, says what they do not.
+    """
     names: dict[str, Name] = {}
     taken = set()
     for key in keys:
@@ -188,7 +194,7 @@ def structure_of(keys: Iterable[str], rank: Callable[[str], int]) -> Structure:
             name = Name("other", "", key)
         taken.add((name.component, name.rest))
         names[key] = name
-    return Structure(names, rank)
+    return Structure(names, rank, whole)
 
 
 def is_marker(key: str) -> bool:

@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from workbench.checkpoint.architecture import Structure, structure_of
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.checkpoint.lora_names import pairs
 from workbench.errors import CheckpointError
@@ -37,15 +39,15 @@ class LowRank(Checkpoint):
     """The changes that a LoRA makes, tensor by tensor: low-rank ones, and whole ones (`diff`) as they are.
 
     `holder` has the factors; `path` is where it lies, if anywhere. Reading multiplies, in float32. `report` tells how it was
-    made, and shows in a cell.
+    made, and shows in a cell; `model` is whose tensors it changes, where that is known.
     Raises CheckpointError for factors that do not fit together, and for what is no LoRA.
     """
 
     space = Space.DELTA
     scope = Scope.ROW
 
-    def __init__(self, holder: Checkpoint, report: Result | None = None) -> None:
-        self.holder, self.report = holder, report
+    def __init__(self, holder: Checkpoint, report: Result | None = None, model: Checkpoint | None = None) -> None:
+        self.holder, self.report, self._model = holder, report, model
         self.name, self.path, self.metadata = holder.name, holder.path, holder.metadata
         where = holder.path or holder.name
         alphas = _adapter_alphas(holder.metadata)
@@ -65,6 +67,11 @@ class LowRank(Checkpoint):
     @property
     def entries(self) -> Mapping[str, Factors | str]:
         return self._entries
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Architecture, components, and the canonical name and block of each key; what few names do not tell, its model does."""
+        return structure_of(self, lambda key: len(self.info(key).shape), self._model.structure if self._model else None)
 
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)

@@ -3,10 +3,10 @@
 from workbench.figures.bar_plots import bars
 from workbench.figures.heat_maps import heat
 from workbench.figures.line_plots import lines
-from workbench.figures.look import COLOURS
+from workbench.figures.look import COLOURS, INK
 from workbench.figures.panel_plots import panels
 from workbench.figures.ratio_plots import ratio_lines
 from workbench.figures.stacks import stacked
 from workbench.figures.trees import tree_heat
 
-__all__ = ["COLOURS", "bars", "heat", "lines", "panels", "ratio_lines", "stacked", "tree_heat"]
+__all__ = ["COLOURS", "INK", "bars", "heat", "lines", "panels", "ratio_lines", "stacked", "tree_heat"]

@@ -1,5 +1,9 @@
 """Changes of low rank: taken out of models, put together, and written. Reading them lies in `checkpoint`, adding them in `operators`."""
 
+from workbench.lora.applying import apply
+from workbench.lora.combining import merge, resize
+from workbench.lora.error_curves import error
+from workbench.lora.extraction import extract
 from workbench.lora.formats import export
 
-__all__ = ["export"]
+__all__ = ["apply", "error", "export", "extract", "merge", "resize"]

@@ -73,13 +73,14 @@ def lora_of(
     `pairs` holds matrices up (rows x rank) and down (rank x the rest, flat) whose product is the change of a `.weight`;
     `whole` the whole change of a `.weight` or `.bias`.
     """
-    return in_memory({key: (*pair, model.info(key).shape) for key, pair in pairs.items()}, whole, name)
+    return in_memory({key: (*pair, model.info(key).shape) for key, pair in pairs.items()}, whole, name, model)
 
 
 def in_memory(
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]],
     whole: Mapping[str, torch.Tensor],
     name: str,
+    model: Checkpoint,
     report: Result | None = None,
 ) -> LowRank:
     """As `lora_of`, with each change's shape beside its factors; `report` is what there is to say of it."""
@@ -90,7 +91,7 @@ def in_memory(
         tensors[f"{module}.lora_down.weight"] = down.reshape(len(down), *shape[1:])
     for key, change in whole.items():
         tensors[f"{key.removesuffix('.bias')}.diff_b" if key.endswith(".bias") else f"{key.removesuffix('.weight')}.diff"] = change
-    return LowRank(InMemory(tensors, name), report)
+    return LowRank(InMemory(tensors, name), report, model)
 
 
 def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,0 +1,185 @@
+"""`merge` and `resize`: LoRAs from LoRAs, exact in the directions they have, and then cut. Adding them to a model is `applying`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.architecture import Architecture
+from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.matching import listed
+from workbench.engine.pool import Done, run
+from workbench.errors import InputError, MergeError, OptionError
+from workbench.lora.choosing import Wanted
+from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
+from workbench.lora.formats import in_memory
+from workbench.lora.gathering import Gathered
+from workbench.tensors import SavedDtype, TensorInfo, dtype_code
+
+if TYPE_CHECKING:
+    import torch
+
+
+def merge(loras: Sequence[LowRank], strengths: float | Sequence[float] = 1.0, *, rank: int | None = None, progress: bool = True) -> LowRank:
+    """One LoRA that changes a model as several together do: the sum of strength * change.
+
+    Without `rank` it is exact: the ranks add up, less what is in several. With `rank` the strongest directions of each tensor's
+    sum are kept, and `.report` tells the error. The tensors are those of all, named as in the first; what one of them changes
+    as a whole (`diff`) stays whole.
+
+    Raises InputError for what is no list of LoRAs, OptionError for strengths or a rank that make no sense, MergeError for LoRAs
+    of different models, or that come to nothing.
+    """
+    who = "merge"
+    if isinstance(loras, str | Checkpoint) or not isinstance(loras, Sequence) or not loras:
+        raise InputError(f"{who} takes one or more LoRAs in a list, got {loras!r}")
+    for lora in loras:
+        _check(lora, who)
+    numbers = _strengths(strengths, len(loras), who)
+    if rank is not None:
+        Wanted(rank).check(who)
+    return _combined(loras, numbers, Wanted(rank), "+".join(dict.fromkeys(lora.name for lora in loras)), progress, who)
+
+
+def resize(
+    lora: LowRank,
+    *,
+    rank: int | None = None,
+    target_error: float | None = None,
+    max_bytes: int | None = None,
+    dtype: SavedDtype = "float16",
+    progress: bool = True,
+) -> LowRank:
+    """The same LoRA in fewer directions, the strongest of each tensor; `.report` tells what is missed.
+
+    Exactly one limit is given, as for `extract`: a `rank`, a `target_error` of each tensor, or `max_bytes` of the file in `dtype`.
+    Whole changes (`diff`) stay as they are.
+
+    Raises InputError for what is no LoRA, OptionError for a limit that makes no sense.
+    """
+    who = "resize"
+    _check(lora, who)
+    wanted = Wanted(rank, target_error, max_bytes, TensorInfo((), dtype_code(dtype)).itemsize)
+    wanted.check(who)
+    return _combined([lora], [1.0], wanted, lora.name, progress, who)
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A tensor of the result, under the first LoRA's name, and what it is the sum of: LoRAs, its name there, and strengths."""
+
+    key: str
+    shape: tuple[int, ...]
+    terms: list[tuple[LowRank, str, float]]
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * math.prod(self.shape)
+
+    @property
+    def held(self) -> int:
+        """Bytes that it takes, at most about: the change in float64 and some more of it."""
+        return 4 * self.nbytes
+
+    @property
+    def is_whole(self) -> bool:
+        return any(isinstance(lora.entries[name], str) for lora, name, _ in self.terms)
+
+    def added(self) -> torch.Tensor:
+        """The change itself, in float32."""
+        return sum(lora.read(name).double() * strength for lora, name, strength in self.terms).float()  # type: ignore[union-attr]
+
+    def apart(self) -> Decomposed | None:
+        """All directions of the change, of the factors of all LoRAs side by side; None where it is zero."""
+        import torch
+
+        pairs = [lora.factors(name) for lora, name, _ in self.terms]
+        if any(pair is None for pair in pairs):  # a middle is between them
+            change = self.added()
+            return decompose(self.key, change, total) if (total := energy(change)) else None
+        up = torch.cat([pair[0] * strength for pair, (_, _, strength) in zip(pairs, self.terms, strict=True)], 1)  # type: ignore[index]
+        return decompose_product(self.key, self.shape, up, torch.cat([pair[1] for pair in pairs]))  # type: ignore[index]
+
+
+def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: Wanted, name: str, progress: bool, who: str) -> LowRank:
+    sums = _sums(loras, strengths, who)
+    known = (lora for lora in loras if lora.architecture != Architecture.GENERIC.value)
+    gathered = Gathered(wanted, _outline(sums, name, next(known, loras[0])))
+
+    def work(one: _Sum, done: Done) -> None:
+        _check_finite(one, who)
+        if one.is_whole:
+            change = one.added()
+            gathered.keep(one.key, change, energy(change))
+        elif (found := one.apart()) is not None:
+            gathered.add(found)
+        done(one.nbytes)
+
+    run(sums, work, total=sum(one.nbytes for one in sums), title=who, delay=2, progress=progress)
+    if not gathered.totals:
+        raise MergeError(f"{who}: {name} changes nothing: everything in it is zero")
+    return gathered.lora(name, [one.key for one in sums], (), who)
+
+
+def _outline(sums: Sequence[_Sum], name: str, model: Checkpoint) -> LowRank:
+    """The names and shapes of the result: a LoRA of rank 1 without memory. `model` tells what they are parts of."""
+    import torch
+
+    one = torch.zeros(1)
+    pairs = {
+        each.key: (one.expand(each.shape[0], 1), one.expand(1, math.prod(each.shape[1:])), each.shape) for each in sums if not each.is_whole
+    }
+    return in_memory(pairs, {each.key: one.expand(each.shape) for each in sums if each.is_whole}, name, model)
+
+
+def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> list[_Sum]:
+    """Each tensor that any of the LoRAs changes, once. Raises MergeError for LoRAs of different models."""
+    _check_architectures(loras, who)
+    first = loras[0].structure
+    found: dict[tuple[str, str], _Sum] = {}
+    strange = []
+    for lora, strength in zip(loras, strengths, strict=True):
+        for own in lora:
+            canonical, shape = lora.structure.canonical(own), lora.info(own).shape
+            key = first.by_canonical.get(canonical) or first.spell(canonical, lora.structure.name(own))
+            known = found.setdefault(canonical, _Sum(key, shape, []))
+            known.terms.append((lora, own, strength))
+            if shape != known.shape:
+                strange.append(f"{known.key!r} is {list(known.shape)} in {known.terms[0][0].name}, {list(shape)} in {lora.name}")
+    if strange:
+        raise MergeError(f"{who}: these LoRAs are of different models: {'; '.join(strange[:3])}{'; ...' * (len(strange) > 3)}")
+    return list(found.values())
+
+
+def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
+    known = {lora.architecture: lora for lora in loras if lora.architecture != Architecture.GENERIC.value}
+    if len(known) > 1:
+        told = ", ".join(f"{lora.name} is {architecture} ({listed(list(lora))})" for architecture, lora in known.items())
+        raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")
+
+
+def _check_finite(one: _Sum, who: str) -> None:
+    for lora, name, _ in one.terms:
+        entry = lora.entries[name]
+        names = [entry] if isinstance(entry, str) else filter(None, (entry.up, entry.down, entry.mid))
+        if not all(lora.holder.read(factor).isfinite().all() for factor in names):
+            raise MergeError(f"{who}: {lora.name}: {name!r} holds NaN or infinity; mend the file, or leave it out")
+
+
+def _check(lora: object, who: str) -> None:
+    if not isinstance(lora, LowRank):
+        raise InputError(f"{who} takes LoRAs (see workbench.open and workbench.lora.extract), got {lora!r}")
+
+
+def _strengths(given: float | Sequence[float], count: int, who: str) -> list[float]:
+    """One number for each LoRA. Raises OptionError."""
+    many = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given] * count
+    if len(many) != count:
+        raise OptionError(f"{who}: strengths needs one number or {count}, one per LoRA, got {len(many)}: {many}")
+    for number in many:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise OptionError(f"{who}: strengths must be finite numbers, got {number!r}")
+    return many

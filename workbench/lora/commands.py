@@ -1,0 +1,117 @@
+"""The commands `workbench lora ...`: what the functions of this package do, from files to files. Nothing is computed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.errors import ExportError, InputError, OptionError
+from workbench.lora.formats import Format, export
+from workbench.tensors import SavedDtype
+
+if TYPE_CHECKING:
+    from workbench.checkpoint.low_rank import LowRank
+
+app = typer.Typer(help="Take LoRAs out of models, put them together, and make them smaller.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="The safetensors file to write.")]
+Form = Annotated[Format, typer.Option(help="Names in the file: of kohya's tools, A1111, Forge and ComfyUI, or of diffusers.")]
+Dtype = Annotated[SavedDtype, typer.Option(help="Of the numbers in the file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
+Rank = Annotated[int | None, typer.Option(help="Directions of each tensor.")]
+TargetError = Annotated[float | None, typer.Option(help="Of each tensor: what is missed over its change, from 0 to 1.")]
+MaxBytes = Annotated[int | None, typer.Option(help="Of the file; shared out where they buy most.")]
+
+
+@app.command()
+def extract(
+    tuned: Annotated[Path, typer.Argument(help="The model that was trained.")],
+    base: Annotated[Path, typer.Argument(help="The model that it was trained from.")],
+    out: Out,
+    rank: Rank = None,
+    target_error: TargetError = None,
+    max_bytes: MaxBytes = None,
+    include: Annotated[list[str] | None, typer.Option(help="A component or a pattern of tensor names; may be repeated.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Keep norms and biases too, as they are.")] = False,
+    format: Form = "kohya",
+    dtype: Dtype = "float16",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write what a model learned on top of its base as a LoRA, and say how much of it that holds."""
+    import workbench as wb
+
+    _check(out, overwrite)
+    limits = {"rank": rank, "target_error": target_error, "max_bytes": max_bytes}
+    found = wb.lora.extract(wb.open(tuned), wb.open(base), **limits, include=include, whole=whole, dtype=dtype)  # type: ignore[arg-type]
+    _write(found, out, format, dtype, overwrite)
+
+
+@app.command()
+def merge(
+    loras: Annotated[list[Path], typer.Argument(help="LoRA files.")],
+    out: Out,
+    strengths: Annotated[str, typer.Option(help="One number, or one for each LoRA: 1,0.5")] = "1",
+    rank: Rank = None,
+    format: Form = "kohya",
+    dtype: Dtype = "float16",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one LoRA that does what several do together; without a rank it is exact."""
+    import workbench as wb
+
+    _check(out, overwrite)
+    numbers = _numbers(strengths)
+    found = wb.lora.merge([_opened(path) for path in loras], numbers[0] if len(numbers) == 1 else numbers, rank=rank)
+    _write(found, out, format, dtype, overwrite)
+
+
+@app.command()
+def resize(
+    lora: Annotated[Path, typer.Argument(help="A LoRA file.")],
+    out: Out,
+    rank: Rank = None,
+    target_error: TargetError = None,
+    max_bytes: MaxBytes = None,
+    format: Form = "kohya",
+    dtype: Dtype = "float16",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a LoRA in fewer directions, the strongest of each tensor, and say what is missed."""
+    import workbench as wb
+
+    _check(out, overwrite)
+    found = wb.lora.resize(_opened(lora), rank=rank, target_error=target_error, max_bytes=max_bytes, dtype=dtype)
+    _write(found, out, format, dtype, overwrite)
+
+
+def _opened(path: Path) -> LowRank:
+    """The LoRA in a file. Raises InputError for a file that is none."""
+    import workbench as wb
+    from workbench.checkpoint.low_rank import LowRank
+
+    found = wb.open(path)
+    if not isinstance(found, LowRank):
+        raise InputError(f"{path}: is a model and no LoRA; `workbench lora extract` makes one of it and its base")
+    return found
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise OptionError(f"--strengths must be numbers with commas between them, such as 1,0.5; got {text!r}") from None
+
+
+def _check(out: Path, overwrite: bool) -> None:
+    """Raise ExportError for an output that cannot be, before there is work done for it."""
+    if out.suffix != ".safetensors":
+        raise ExportError(f"{out}: a LoRA's name ends in .safetensors")
+    if out.exists() and not overwrite:
+        raise ExportError(f"{out}: is there already; choose another name or --overwrite")
+
+
+def _write(lora: LowRank, out: Path, format: Format, dtype: SavedDtype, overwrite: bool) -> None:
+    path = export(lora, out, format=format, dtype=dtype, overwrite=overwrite)
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.3g} MB; {lora.report.headline}")  # type: ignore[union-attr]

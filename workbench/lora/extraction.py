@@ -1,0 +1,80 @@
+"""`extract`: what a tuned model has learned on top of its base, as a LoRA. How a change is taken apart is in `decomposition`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.low_rank import LowRank
+from workbench.errors import MergeWarning, warn
+from workbench.lora.choosing import Wanted
+from workbench.lora.decomposition import decompose
+from workbench.lora.differences import Difference, Include, Kind, nothing, side_by_side, streamed
+from workbench.lora.gathering import Gathered
+from workbench.tensors import SavedDtype, TensorInfo, dtype_code
+
+if TYPE_CHECKING:
+    import torch
+
+_WHO = "extract"
+
+
+def extract(
+    tuned: Checkpoint,
+    base: Checkpoint,
+    *,
+    rank: int | None = None,
+    target_error: float | None = None,
+    max_bytes: int | None = None,
+    include: Include = None,
+    whole: bool = False,
+    dtype: SavedDtype = "float16",
+    progress: bool = True,
+) -> LowRank:
+    """A LoRA that makes `base` into `tuned`, as nearly as its size allows: tensor by tensor the strongest directions of tuned - base.
+
+    Exactly one limit is given: a `rank` for all tensors; a `target_error`, the norm of what is missed over that of the change, for
+    which every tensor takes as many directions as it needs; or `max_bytes` of the file that `export` writes in `dtype`, shared out
+    where they buy most squared error. `include` says which tensors, by component (`"text_encoder"`) or name
+    (`"*attn2*"`), one or several; by default all matrices and convolutions of the denoiser and the text encoders. `whole` keeps
+    what of it has no rank, norms and biases, as it is. Convolutions are taken apart as rows x (channels x height x width).
+
+    Models and merges are read once, merges unrounded, tensor by tensor. What does not differ is not in the LoRA. `.report`
+    tells what the LoRA holds, and what it leaves behind: `.frame()`, `.plot()`, `.error`.
+
+    Raises OptionError for a limit that makes no sense, InputError for what is no checkpoint and an `include` that fits nothing,
+    MergeError for models that do not fit together or do not differ. Warns of tensors that only one of them has or that hold NaN, and of
+    a rank that no tensor has.
+    """
+    wanted = Wanted(rank, target_error, max_bytes, TensorInfo((), dtype_code(dtype)).itemsize)
+    wanted.check(_WHO)
+    side, differences = side_by_side(tuned, base, include, whole, _WHO)
+    _warn_of_rank(rank, differences)
+    gathered = Gathered(wanted, base)
+
+    def work(difference: Difference, change: torch.Tensor, total: float) -> None:
+        if difference.kind is Kind.FACTORS:
+            gathered.add(decompose(difference.key, change, total, rank))
+        else:
+            gathered.keep(difference.key, change, total)
+
+    _, lost = streamed(side, differences, work, who=_WHO, progress=progress)
+    if not gathered.totals:
+        raise nothing(side, _WHO)
+    return gathered.lora(f"{side.tuned}-lora", [one.key for one in differences], _notes(lost), _WHO)
+
+
+def _warn_of_rank(rank: int | None, differences: Sequence[Difference]) -> None:
+    """Tell of a rank that no tensor has; where only some have less, the report notes it."""
+    most = max((min(one.shape[0], math.prod(one.shape[1:])) for one in differences if one.kind is Kind.FACTORS), default=0)
+    if rank is not None and 0 < most < rank:
+        warn(f"{_WHO}: rank {rank} is above the smaller dimension of every tensor, and is reduced to {most} or less", MergeWarning)
+
+
+def _notes(lost: Sequence[Difference]) -> tuple[str, ...]:
+    """What differs and is not in the LoRA, in words."""
+    if not lost:
+        return ()
+    return (f"{len(lost)} more tensors differ and are left out ({lost[0].key!r}{', ...' * (len(lost) > 1)})",)
