@@ -5,5 +5,6 @@ from workbench.lora.combining import merge, resize
 from workbench.lora.error_curves import error
 from workbench.lora.extraction import extract
 from workbench.lora.formats import export
+from workbench.lora.hyper import hyper_merge
 
-__all__ = ["apply", "error", "export", "extract", "merge", "resize"]
+__all__ = ["apply", "error", "export", "extract", "hyper_merge", "merge", "resize"]

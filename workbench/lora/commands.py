@@ -9,12 +9,14 @@ import typer
 
 from workbench.errors import ExportError, InputError, OptionError
 from workbench.lora.formats import Format, export
+from workbench.lora.hyper_command import hyper
 from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
     from workbench.checkpoint.low_rank import LowRank
 
 app = typer.Typer(help="Take LoRAs out of models, put them together, and make them smaller.", no_args_is_help=True)
+app.command()(hyper)
 
 Out = Annotated[Path, typer.Option(help="The safetensors file to write.")]
 Form = Annotated[Format, typer.Option(help="Names in the file: of kohya's tools, A1111, Forge and ComfyUI, or of diffusers.")]

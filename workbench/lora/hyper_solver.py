@@ -1,0 +1,181 @@
+"""Finds low-rank changes and multipliers for small matrices: one change at a time, or all together. No model is read here.
+
+With changes C_j of all layers, the sum over j of |C_j - sum_k multipliers[j, k] * L_k|^2 is made small, where L_k has a rank limit in
+every layer: a block term decomposition, solved by alternating least squares (De Lathauwer and Nion 2008, "Decompositions of a
+higher-order tensor in block terms, part III", section 3). Given the multipliers, layers know nothing of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.engine.pool import usual_threads
+
+if TYPE_CHECKING:
+    import torch
+
+_NOTHING = 1e-12  # of the largest square: what is below is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Multipliers (changes x LoRAs) and the sums that tell how well they fit.
+
+    `squares` has the products of the changes with each other, `along` (changes x LoRAs) those with LoRAs, and `inner` those of LoRAs
+    with each other, each summed over all elements.
+    """
+
+    multipliers: np.ndarray
+    squares: np.ndarray
+    along: np.ndarray
+    inner: np.ndarray
+
+    def left(self, count: int | None = None) -> np.ndarray:
+        """The products of what is left of the changes after the first `count` LoRAs (or all), with each other."""
+        multipliers, along = self.multipliers[:, :count], self.along[:, :count]
+        across = along @ multipliers.T
+        return self.squares - across - across.T + multipliers @ self.inner[:count, :count] @ multipliers.T
+
+    @property
+    def loss(self) -> float:
+        """The sum of squares that is left."""
+        return float(np.trace(self.left()))
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The low-rank changes of every layer (each LoRAs x p x q), and the fit after the first of them was found, the second, ... all."""
+
+    loras: list[torch.Tensor]
+    fits: tuple[Fit, ...]
+
+    @property
+    def fit(self) -> Fit:
+        return self.fits[-1]
+
+
+class Solver:
+    """The matrices of all layers (each changes x p x q), and the `squares` of the changes, with what lies beyond the matrices."""
+
+    def __init__(self, cores: Sequence[torch.Tensor], squares: np.ndarray, ranks: Sequence[int]) -> None:
+        self.cores, self.squares, self.ranks = cores, squares, ranks
+
+    def one_by_one(self, iterations: int) -> Solution:
+        """Each LoRA for what the ones before it leave, from its strongest direction; those before stay as they are."""
+        found = self._nothing()
+        for k in range(len(self.ranks)):
+            found = self._with_another(found)
+            for _ in range(iterations):
+                found = self._improved(found, k)
+                rest = found.fit.along[:, k] - found.fit.multipliers[:, :k] @ found.fit.inner[:k, k]
+                found.fit.multipliers[:, k] = rest / found.fit.inner[k, k] if found.fit.inner[k, k] > 0 else 0
+        return found
+
+    def together(self, iterations: int) -> Solution:
+        """One LoRA more at a time, and then all so far once more, in sweeps; at last all from the changes' own directions.
+
+        Of the two ways to all LoRAs, the one that leaves less.
+        """
+        found = self._nothing()
+        for _ in self.ranks:
+            found = self._swept(self._with_another(found), iterations)
+        other = self._swept(self._along_changes(), iterations)
+        return found if found.fit.loss <= other.fit.loss else replace(other, fits=(*found.fits[:-1], other.fit))
+
+    def _nothing(self) -> Solution:
+        import torch
+
+        count = len(self.squares)
+        fit = Fit(np.zeros((count, 0)), self.squares, np.zeros((count, 0)), np.zeros((0, 0)))
+        return Solution([torch.zeros(0, *core.shape[1:], device=core.device) for core in self.cores], (fit,))
+
+    def _with_another(self, found: Solution) -> Solution:
+        """One LoRA more, which is zero yet, along the strongest direction of what is left."""
+        return _joined(found, np.linalg.eigh(found.fit.left())[1][:, -1:], found.fits)
+
+    def _along_changes(self) -> Solution:
+        """All LoRAs, which are zero yet, along the changes; more LoRAs than these begin with the first ones again."""
+        directions = np.eye(len(self.squares))[:, np.arange(len(self.ranks)) % len(self.squares)]
+        return _joined(self._nothing(), directions, ())
+
+    def _swept(self, found: Solution, iterations: int) -> Solution:
+        """Every LoRA improved in turn, and all multipliers after each."""
+        for _ in range(iterations):
+            for k in range(found.fit.multipliers.shape[1]):
+                found = self._improved(found, k)
+                fit = found.fit
+                there = fit.inner.diagonal() > 0
+                inverse = np.linalg.pinv(fit.inner[np.ix_(there, there)], _NOTHING, hermitian=True)
+                fit.multipliers[:, there] = fit.along[:, there] @ inverse
+        return found
+
+    def _improved(self, found: Solution, which: int) -> Solution:
+        """One LoRA made best for the multipliers and the other LoRAs, in every layer."""
+        multipliers = found.fit.multipliers
+        products = multipliers.T @ multipliers
+
+        def improved(at: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+            return _improved(self.cores[at], found.loras[at], which, self.ranks[which], multipliers[:, which], products[which])
+
+        layers = _on_threads(improved, len(self.cores))
+        along, inner = (sum(layer[i] for layer in layers) for i in (1, 2))
+        fit = Fit(multipliers.copy(), self.squares, along, inner)
+        return Solution([layer[0] for layer in layers], (*found.fits[:-1], fit))
+
+
+def _joined(found: Solution, directions: np.ndarray, before: tuple[Fit, ...]) -> Solution:
+    """More LoRAs, which are zero, with multipliers of their own."""
+    import torch
+
+    fit, more = found.fit, directions.shape[1]
+    loras = [torch.cat([layer, layer.new_zeros(more, *layer.shape[1:])]) for layer in found.loras]
+    along, inner = np.pad(fit.along, ((0, 0), (0, more))), np.pad(fit.inner, (0, more))
+    return Solution(loras, (*before, Fit(np.hstack([fit.multipliers, directions]), fit.squares, along, inner)))
+
+
+def _improved(
+    core: torch.Tensor, loras: torch.Tensor, which: int, rank: int, multipliers: np.ndarray, products: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """One layer's LoRAs after one of them was improved, and their products with the changes and with each other.
+
+    `multipliers` are those of the LoRA, and `products` those of its multipliers with all LoRAs'.
+    """
+    import torch
+
+    loras, square = loras.clone(), products[which]
+    others = torch.from_numpy(np.where(np.arange(len(products)) == which, 0, products)).to(core)
+    target = torch.tensordot(torch.from_numpy(multipliers.copy()).to(core), core, 1) - torch.tensordot(others, loras, 1)
+    loras[which] = truncated(target / square, rank) if square > 0 else 0
+    flat = loras.flatten(1).double()
+    along = core.flatten(1).double() @ flat.T
+    return loras, along.cpu().numpy(), (flat @ flat.T).cpu().numpy()
+
+
+def truncated(matrix: torch.Tensor, rank: int) -> torch.Tensor:
+    """The nearest matrix of a rank."""
+    import torch
+
+    if matrix.shape[0] > matrix.shape[1]:
+        return truncated(matrix.T, rank).T
+    if rank >= len(matrix):
+        return matrix
+    wide = matrix.double()
+    directions = torch.linalg.eigh(wide @ wide.T)[1][:, -rank:].to(matrix.dtype)
+    return directions @ (directions.T @ matrix)
+
+
+def _on_threads(work: Callable[[int], tuple[torch.Tensor, np.ndarray, np.ndarray]], count: int) -> list:
+    """What `work` makes of 0, 1, ..., in order; each on one thread, so that any number of threads gives the same bits."""
+    import torch
+
+    intra = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(usual_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, range(count)))
+    finally:
+        torch.set_num_threads(intra)
