@@ -140,7 +140,7 @@ def test_a_long_export_shows_how_far_it_is(lab):
     slow = """import time
 from workbench.engine import streaming
 at_once = streaming._bytes
-streaming._bytes = lambda tensor: time.sleep(0.02) or at_once(tensor)"""
+streaming._bytes = lambda tensor: time.sleep(0.04) or at_once(tensor)"""
     notebook = lab([SMALL, slow]).run_all()
     drawn(notebook)
     notebook.find("button", "Export").click()
@@ -148,14 +148,13 @@ streaming._bytes = lambda tensor: time.sleep(0.02) or at_once(tensor)"""
     expect(bar).to_be_visible(timeout=SECONDS)
     expect(notebook.find("button", "Export")).to_be_disabled()
     bar.screenshot(path=notebook._shots / "export-progress.png")
-    widths = {width for _ in range(20) if (width := filled(notebook))}
-    assert len(widths) > 2
+    widths = set()
+    until(lambda: widths.add(filled(notebook)) or len(widths) > 2, "the bar stands still", 30)
     expect(notebook.find(".wb-tabs .wb-said")).to_have_text(re.compile(r"merged\.safetensors: [\d.]+ MB in"), timeout=SECONDS)
 
 
 def filled(notebook: NotebookPage) -> str:
-    """How much of the bar of progress is filled."""
-    notebook.page.wait_for_timeout(100)
+    """How much of the bar of progress is filled, as the page has it."""
     inner = notebook.page.locator(".wb-tabs .progress-bar")
     return inner.first.get_attribute("style") if inner.count() else ""
 

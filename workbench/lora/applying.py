@@ -8,7 +8,6 @@ from typing import Any
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, MergeWarning, OptionError, warn
 from workbench.merge import Merge, schedules
-from workbench.operators import add_delta
 from workbench.recipe import preflight
 
 _WHO = "apply"
@@ -24,6 +23,8 @@ def apply(base: Checkpoint, loras: Sequence[tuple[Checkpoint, Strength]]) -> Mer
     Raises InputError for what is no pair of LoRA and strength, OptionError for a strength that makes no sense, and MergeError
     for a LoRA that does not fit the model. Warns of tensors of a LoRA that the model does not have.
     """
+    from workbench.operators import add_delta
+
     pairs = _pairs(loras)
     deltas, strengths = [lora for lora, _ in pairs], [strength for _, strength in pairs]
     merge = add_delta(base, deltas)

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from workbench import operators
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.matching import Matched
@@ -54,6 +53,8 @@ def hyper_merge(
     given = named(models, _WHO)
     _check_kinds(given)
     _check_options(len(given), ranks, iterations, device)
+    from workbench import operators
+
     average = operators.weighted_average(list(given.values()))
     tensors = [one for one in matched(given, _WHO) if len(one.names) == len(given)]
     first = next(iter(given.values()))

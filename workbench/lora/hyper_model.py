@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench import operators
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.low_rank import LowRank
 from workbench.engine.inputs import checkpoint as judged
@@ -58,6 +57,8 @@ class HyperModel(Result):
         if not number and model not in names:
             raise OptionError(f"reconstruct: model must be a number below {len(names)} or one of {', '.join(names)}, got {model!r}")
         row = self.multipliers.iloc[model] if number else self.multipliers.loc[model]
+        from workbench import operators
+
         return operators.add_delta(self.average, self.loras, strengths=row.tolist())
 
     def multipliers_for(self, checkpoint: Checkpoint) -> pd.Series:
