@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 SHORT = 384  # a side that is decomposed whole, because that takes no longer
-_BLOCKS = 3  # of random directions: the first, and those that the matrix and its transpose make of it
-_SHARE = 0.75  # of the rank that is asked for, in each block
+_BLOCKS = 4  # of random directions: the first, and those that the matrix and its transpose make of it
+_SHARE = 0.625  # of the rank that is asked for, in each block
 _COLUMNS = 2048  # that are in float64 at once
 _CHUNK = 1 << 15  # elements that stay in the cache in float64
 _ROUNDING = 1e-12  # of the largest square: what is below is float32's rounding
@@ -76,15 +76,16 @@ def decompose(key: str, change: torch.Tensor, total: float, rank: int | None = N
         basis, reduced = None, wide
     else:
         basis, reduced = _krylov(wide, _block(rank), key)
-    squares, directions = torch.linalg.eigh(gram(reduced))
-    squares, directions = squares.flip(0), directions.flip(1)
-    kept = min(rank or len(wide), int((squares > _ROUNDING * squares[0]).sum()))
-    squares, left = squares[:kept].numpy(), directions[:, :kept].float()
+    squares, left = _strongest(reduced, rank)
+    if basis is not None and total - squares.sum() < _CANCELS * total:  # so little is left that rounding shows: once more, with these alone
+        basis = torch.linalg.qr(wide @ (reduced.T @ left))[0]
+        reduced = basis.T @ wide
+        squares, left = _strongest(reduced, rank)
     roots = torch.from_numpy(squares**0.25).float()
     right = (left.T @ reduced) / roots[:, None]
     left = (left if basis is None else basis @ left) * roots
     up, down = (right.T, left.T) if turned else (left, right)
-    beyond = 0.0 if kept == len(wide) else _beyond(matrix, up, down, total, total - float(squares.sum()))
+    beyond = 0.0 if len(squares) == len(wide) else _beyond(matrix, up, down, total, total - float(squares.sum()))
     return Decomposed(key, tuple(change.shape), total, beyond, squares, up.contiguous(), down.contiguous())
 
 
@@ -129,12 +130,22 @@ def energy(tensor: torch.Tensor) -> float:
     return sum(float(part @ part) for part in parts)
 
 
+def _strongest(matrix: torch.Tensor, rank: int | None) -> tuple[np.ndarray, torch.Tensor]:
+    """The squared singular values, largest first and at most `rank`, less those that are rounding, and the directions of the rows."""
+    import torch
+
+    squares, directions = torch.linalg.eigh(gram(matrix))
+    squares, directions = squares.flip(0), directions.flip(1)
+    kept = min(rank or len(matrix), int((squares > _ROUNDING * squares[0]).sum()))
+    return squares[:kept].numpy(), directions[:, :kept].float()
+
+
 def _block(rank: int) -> int:
     return max(8, round(_SHARE * rank))
 
 
 def _krylov(matrix: torch.Tensor, width: int, key: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """An orthonormal basis of where the matrix is strongest, rows x 3 blocks of `width`, and the matrix in it."""
+    """An orthonormal basis of where the matrix is strongest, rows x 4 blocks of `width`, and the matrix in it."""
     import torch
 
     seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little") >> 1
