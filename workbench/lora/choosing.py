@@ -5,24 +5,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
 from workbench.errors import OptionError
 from workbench.lora.decomposition import Decomposed
+from workbench.tensors import SavedDtype, TensorInfo, dtype_code
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What limits a LoRA: exactly one of the three; `max_bytes` goes with the bytes of a number in the file."""
+    """What limits a LoRA: exactly one of the three; `dtype` is that of the numbers in the file, which `max_bytes` goes by."""
 
     rank: int | None = None
     target_error: float | None = None
     max_bytes: int | None = None
-    itemsize: int = 2
+    dtype: str = "float16"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number in the file."""
+        return TensorInfo((), dtype_code(self.dtype)).itemsize
 
     def check(self, who: str) -> None:
-        """Raise OptionError unless exactly one is given, and makes sense."""
+        """Raise OptionError unless exactly one is given, and all make sense."""
+        if self.dtype not in get_args(SavedDtype):
+            raise OptionError(f"{who}: dtype must be one of {', '.join(map(repr, get_args(SavedDtype)))}, got {self.dtype!r}")
         given = {name: getattr(self, name) for name in ("rank", "target_error", "max_bytes") if getattr(self, name) is not None}
         if len(given) != 1:
             raise OptionError(f"{who}: give one of rank, target_error and max_bytes, got {' and '.join(given) or 'none'}")
@@ -80,4 +89,4 @@ class Chosen:
         layer = self._layers[key]
         nbytes = np.full(layer.rank, layer.width * self._wanted.itemsize)
         nbytes[0] += self._overhead(key)
-        return np.minimum.accumulate(layer.squares / nbytes), nbytes
+        return np.minimum.accumulate(layer.squares[: layer.rank] / nbytes), nbytes

@@ -17,7 +17,7 @@ from workbench.lora.choosing import Wanted
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
 from workbench.lora.formats import in_memory
 from workbench.lora.gathering import Gathered
-from workbench.tensors import SavedDtype, TensorInfo, dtype_code
+from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def resize(
     """
     who = "resize"
     _check(lora, who)
-    wanted = Wanted(rank, target_error, max_bytes, TensorInfo((), dtype_code(dtype)).itemsize)
+    wanted = Wanted(rank, target_error, max_bytes, dtype)
     wanted.check(who)
     return _combined([lora], [1.0], wanted, lora.name, progress, who)
 

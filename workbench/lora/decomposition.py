@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,8 @@ class Decomposed:
     """The change of tensor `key`, of any `shape`, as rows x others: its strongest directions.
 
     `up` (rows x rank) times `down` (rank x others) is the change, as far as it is known, in float32, each singular value
-    shared by both; `squares` are the singular values squared, `total` the sum of squares of the whole change, and `beyond` that of
-    what is not in the directions.
+    shared by both. `squares` are the singular values squared, as many as are known; `beyond` is the sum of squares of what is in none
+    of them, `total` that of the whole change.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Decomposed:
 
     @property
     def rank(self) -> int:
-        return len(self.squares)
+        return self.up.shape[1]
 
     @property
     def width(self) -> int:
@@ -49,15 +49,14 @@ class Decomposed:
 
     @cached_property
     def left(self) -> np.ndarray:
-        """The squared error with 0, 1, ... all directions."""
+        """The squared error with 0, 1, ... all known directions."""
         return self.beyond + np.append(self.squares[::-1].cumsum()[::-1], 0)
 
     def first(self, rank: int) -> Decomposed:
         """The first `rank` directions, or all there are, in memory of their own."""
         if rank >= self.rank:
             return self
-        up, down = self.up[:, :rank].clone(), self.down[:rank].clone()
-        return Decomposed(self.key, self.shape, self.total, float(self.left[rank]), self.squares[:rank], up, down)
+        return replace(self, up=self.up[:, :rank].clone(), down=self.down[:rank].clone())
 
 
 def decompose(key: str, change: torch.Tensor, total: float, rank: int | None = None) -> Decomposed:

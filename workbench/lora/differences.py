@@ -102,8 +102,11 @@ def side_by_side(tuned: Checkpoint, base: Checkpoint, include: Include, whole: b
         key, other = (tensor.names[name] for name in names)
         if (kind := kinds[base].get(key)) is not None:
             found.append(Difference(key, other, tensor.place, base.info(key).shape, kind))
+    for rule in _rules(base, include, who):
+        if not any(_fits(rule, base, one.key) for one in found):
+            raise InputError(f"{who}: include: {(rule.match or rule.component)!r} fits no tensor that both have; {_told(base)}")
     if all(one.kind is Kind.NOT for one in found):
-        raise InputError(f"{who}: include={include!r} fits no tensor that both have and a LoRA can hold; {_told(base)}")
+        raise InputError(f"{who}: include: there is no matrix or convolution that both have and is asked for; {_told(base)}")
     return side, found
 
 
@@ -161,11 +164,12 @@ def _kinds(model: Checkpoint, include: Include, whole: bool, who: str) -> dict[s
     rules = _rules(model, include, who)
     found: dict[str, Kind] = {}
     for key in model:
-        name, shape = model.structure.name(key), model.info(key).shape
-        names = {key, name.rest, model.structure.canonical(key)[1]}
-        if not any(rule.fits(names, model.structure.component(key)) for rule in rules):
+        shape = model.info(key).shape
+        fitting = [rule for rule in rules if _fits(rule, model, key)]
+        if not fitting:
             continue
-        if key.endswith(".weight") and len(shape) in (2, 4) and not (include is None and _TABLE.search(key)):
+        named_so = any(rule.match is not None for rule in fitting)
+        if key.endswith(".weight") and len(shape) in (2, 4) and (named_so or not _TABLE.search(key)):
             found[key] = Kind.FACTORS
         elif whole and key.endswith((".weight", ".bias")) and len(shape) == 1:
             found[key] = Kind.WHOLE
@@ -183,6 +187,11 @@ def _rules(model: Checkpoint, include: Include, who: str) -> list[Rule]:
     if not isinstance(asked, Sequence) or not asked or not all(isinstance(one, str) for one in asked):
         raise InputError(f"{who}: include takes components or patterns of tensor names, got {include!r}; {_told(model)}")
     return [Rule(None, one) if one in COMPONENTS else Rule(one, None) for one in asked]
+
+
+def _fits(rule: Rule, model: Checkpoint, key: str) -> bool:
+    names = {key, model.structure.name(key).rest, model.structure.canonical(key)[1]}
+    return rule.fits(names, model.structure.component(key))
 
 
 def _told(model: Checkpoint) -> str:

@@ -13,7 +13,7 @@ from workbench.lora.choosing import Wanted
 from workbench.lora.decomposition import decompose
 from workbench.lora.differences import Difference, Include, Kind, nothing, side_by_side, streamed
 from workbench.lora.gathering import Gathered
-from workbench.tensors import SavedDtype, TensorInfo, dtype_code
+from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ def extract(
     MergeError for models that do not fit together or do not differ. Warns of tensors that only one of them has or that hold NaN, and of
     a rank that no tensor has.
     """
-    wanted = Wanted(rank, target_error, max_bytes, TensorInfo((), dtype_code(dtype)).itemsize)
+    wanted = Wanted(rank, target_error, max_bytes, dtype)
     wanted.check(_WHO)
     side, differences = side_by_side(tuned, base, include, whole, _WHO)
     _warn_of_rank(rank, differences)

@@ -65,4 +65,4 @@ class Gathered:
             return Layer(key, where, 0, total, total, 0, "left out: other tensors buy more")
         short = found.rank < (self._wanted.rank or 0)
         note = "has no more directions" if short else ""
-        return Layer(key, where, found.rank, total, float(found.left[-1]), found.rank * found.width * size, note)
+        return Layer(key, where, found.rank, total, float(found.left[found.rank]), found.rank * found.width * size, note)
