@@ -19,7 +19,7 @@ from workbench.errors import MergeError, OptionError
 from workbench.figures.results import Result
 from workbench.lora.formats import lora_of
 from workbench.lora.hyper_layers import Layer
-from workbench.lora.hyper_solver import Fit, Solution
+from workbench.lora.hyper_solver import Fit, Solution, on_threads
 from workbench.merge import Merge
 from workbench.tensors import SavedDtype
 
@@ -177,12 +177,13 @@ def rank_of(lora: str) -> int:
 def _loras(
     layers: list[Layer], solution: Solution, scales: np.ndarray, ranks: Sequence[int], labels: Sequence[str], model: Checkpoint
 ) -> list[LowRank]:
-    pairs: list[dict[str, tuple[torch.Tensor, torch.Tensor]]] = [{} for _ in ranks]
-    while layers:  # each basis goes when its layer is done
-        layer, small = layers.pop(), solution.loras.pop()
-        for k, rank in enumerate(ranks):
-            pairs[k][layer.key] = layer.expanded(*_factors(small[k] * float(scales[k]), rank))
-    return [lora_of({key: found[key] for key in reversed(found)}, {}, name, model) for name, found in zip(labels, pairs, strict=True)]
+    def expanded(at: int) -> tuple[str, list[tuple[torch.Tensor, torch.Tensor]]]:
+        layer, small = layers[at], solution.loras[at]
+        layers[at] = solution.loras[at] = None  # type: ignore[assignment]  # the LoRAs take the room of what they are made of
+        return layer.key, [layer.expanded(*_factors(small[k] * float(scales[k]), rank)) for k, rank in enumerate(ranks)]
+
+    found = dict(on_threads(expanded, len(layers)))
+    return [lora_of({key: pairs[k] for key, pairs in found.items()}, {}, label, model) for k, label in enumerate(labels)]
 
 
 def _factors(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:

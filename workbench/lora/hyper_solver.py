@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from workbench.engine.pool import usual_threads
 
 if TYPE_CHECKING:
     import torch
+
+Made = TypeVar("Made")
 
 _NOTHING = 1e-12  # of the largest square: what is below is rounding
 
@@ -77,15 +79,20 @@ class Solver:
         return found
 
     def together(self, iterations: int) -> Solution:
-        """One LoRA more at a time, and then all so far once more, in sweeps; at last all from the changes' own directions.
+        """One LoRA more at a time, and then all so far once more, in sweeps; or all at once from the changes' own directions.
 
-        Of the two ways to all LoRAs, the one that leaves less.
+        Of the two ways to all LoRAs, the one that leaves less; after that directions change places, while that helps.
         """
         found = self._nothing()
         for _ in self.ranks:
             found = self._swept(self._with_another(found), iterations)
-        other = self._swept(self._along_changes(), iterations)
-        return found if found.fit.loss <= other.fit.loss else replace(other, fits=(*found.fits[:-1], other.fit))
+        found = _better(found, self._swept(self._along_changes(), iterations))
+        while (order := self._order(found)) != sorted(order):
+            other = self._swept(_reordered(found, order), iterations)
+            if other.fit.loss >= found.fit.loss:
+                break
+            found = _better(found, other)
+        return found
 
     def _nothing(self) -> Solution:
         import torch
@@ -114,6 +121,20 @@ class Solver:
                 fit.multipliers[:, there] = fit.along[:, there] @ inverse
         return found
 
+    def _order(self, found: Solution) -> list[int]:
+        """Which LoRA's direction each rank would serve best: the one that it would hold most of, all in all."""
+        from scipy.optimize import linear_sum_assignment
+
+        multipliers = found.fit.multipliers
+        products = multipliers.T @ multipliers
+
+        def held(at: int) -> np.ndarray:
+            targets = [_target(self.cores[at], found.loras[at], k, multipliers[:, k], products[k]) for k in range(len(products))]
+            return np.stack([_squares(target)[[min(rank, *target.shape) - 1 for rank in self.ranks]] for target in targets])
+
+        held_by_rank = sum(on_threads(held, len(self.cores))) * products.diagonal()[:, None]
+        return linear_sum_assignment(-held_by_rank.T)[1].tolist()
+
     def _improved(self, found: Solution, which: int) -> Solution:
         """One LoRA made best for the multipliers and the other LoRAs, in every layer."""
         multipliers = found.fit.multipliers
@@ -122,7 +143,7 @@ class Solver:
         def improved(at: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
             return _improved(self.cores[at], found.loras[at], which, self.ranks[which], multipliers[:, which], products[which])
 
-        layers = _on_threads(improved, len(self.cores))
+        layers = on_threads(improved, len(self.cores))
         along, inner = (sum(layer[i] for layer in layers) for i in (1, 2))
         fit = Fit(multipliers.copy(), self.squares, along, inner)
         return Solution([layer[0] for layer in layers], (*found.fits[:-1], fit))
@@ -145,15 +166,41 @@ def _improved(
 
     `multipliers` are those of the LoRA, and `products` those of its multipliers with all LoRAs'.
     """
-    import torch
-
-    loras, square = loras.clone(), products[which]
-    others = torch.from_numpy(np.where(np.arange(len(products)) == which, 0, products)).to(core)
-    target = torch.tensordot(torch.from_numpy(multipliers.copy()).to(core), core, 1) - torch.tensordot(others, loras, 1)
-    loras[which] = truncated(target / square, rank) if square > 0 else 0
+    loras = loras.clone()
+    loras[which] = truncated(_target(core, loras, which, multipliers, products), rank)
     flat = loras.flatten(1).double()
     along = core.flatten(1).double() @ flat.T
     return loras, along.cpu().numpy(), (flat @ flat.T).cpu().numpy()
+
+
+def _target(core: torch.Tensor, loras: torch.Tensor, which: int, multipliers: np.ndarray, products: np.ndarray) -> torch.Tensor:
+    """What a LoRA would be without a rank limit, beside the others; zero where its multipliers are."""
+    import torch
+
+    if not products[which] > 0:
+        return torch.zeros_like(loras[which])
+    others = torch.from_numpy(np.where(np.arange(len(products)) == which, 0, products) / products[which]).to(core)
+    return torch.tensordot(torch.from_numpy(multipliers / products[which]).to(core), core, 1) - torch.tensordot(others, loras, 1)
+
+
+def _squares(matrix: torch.Tensor) -> np.ndarray:
+    """The sums of the largest 1, 2, ... squared singular values."""
+    import torch
+
+    wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).double()
+    return torch.linalg.eigvalsh(wide @ wide.T).flip(0).cumsum(0).cpu().numpy()
+
+
+def _better(found: Solution, other: Solution) -> Solution:
+    """The solution that leaves less, with the history of the first."""
+    return found if found.fit.loss <= other.fit.loss else replace(other, fits=(*found.fits[:-1], other.fit))
+
+
+def _reordered(found: Solution, order: Sequence[int]) -> Solution:
+    """The same LoRAs in other places, where they have other ranks to fit."""
+    fit = found.fit
+    fit = Fit(fit.multipliers[:, order], fit.squares, fit.along[:, order], fit.inner[np.ix_(order, order)])
+    return Solution([layer[list(order)] for layer in found.loras], (*found.fits[:-1], fit))
 
 
 def truncated(matrix: torch.Tensor, rank: int) -> torch.Tensor:
@@ -169,7 +216,7 @@ def truncated(matrix: torch.Tensor, rank: int) -> torch.Tensor:
     return directions @ (directions.T @ matrix)
 
 
-def _on_threads(work: Callable[[int], tuple[torch.Tensor, np.ndarray, np.ndarray]], count: int) -> list:
+def on_threads(work: Callable[[int], Made], count: int) -> list[Made]:
     """What `work` makes of 0, 1, ..., in order; each on one thread, so that any number of threads gives the same bits."""
     import torch
 
