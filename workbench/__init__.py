@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.engine import export as export
     from workbench.merge import Merge as Merge
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
+    from workbench.panels.lora_panel import LoraPanel as LoraPanel
     from workbench.panels.merge_panel import MergePanel as MergePanel
     from workbench.panels.spectrum_panel import SpectrumPanel as SpectrumPanel
     from workbench.recipe import Recipe as Recipe
@@ -50,6 +51,7 @@ _HOMES = {
     "open_grid": "workbench.render",
     "sweep": "workbench.sweeps",
     "ComparePanel": "workbench.panels.compare_panel",
+    "LoraPanel": "workbench.panels.lora_panel",
     "MergePanel": "workbench.panels.merge_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",
 }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from notebook_page import NotebookPage, until
+from panel_page import SECONDS, drawn, redrawn, result
 from playwright.sync_api import Locator, expect
 
 SMALL = """from pathlib import Path
@@ -16,7 +15,6 @@ Path("panel.yaml").unlink(missing_ok=True)
 panel = wb.MergePanel(keep="panel.yaml")
 panel.show(panel.state.with_operator("ties").with_wanted(steps=4))
 panel"""
-SECONDS = 60_000
 
 
 @pytest.fixture
@@ -24,26 +22,6 @@ def notebook(lab) -> NotebookPage:
     opened = lab([SMALL]).run_all()
     drawn(opened)
     return opened
-
-
-def drawn(notebook: NotebookPage) -> None:
-    """Wait until every picture is there."""
-    until(lambda: notebook.python("panel.wait(0)"), "pictures are still being drawn", 60)
-    expect(notebook.page.locator(".wb-stale")).to_have_count(0)
-
-
-def result(notebook: NotebookPage) -> Locator:
-    """The first picture of the merge."""
-    return notebook.page.locator(".wb-result img").first
-
-
-@contextmanager
-def redrawn(notebook: NotebookPage) -> Iterator[None]:
-    """What happens inside leads to another picture of the merge; waits until all are there."""
-    before = result(notebook).get_attribute("src")
-    yield
-    expect(result(notebook)).not_to_have_attribute("src", before, timeout=SECONDS)
-    drawn(notebook)
 
 
 def slider(notebook: NotebookPage, option: str) -> Locator:

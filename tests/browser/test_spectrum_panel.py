@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 from notebook_page import NotebookPage, until
+from panel_page import drawn, redrawn, result
 from playwright.sync_api import Locator, expect
-from test_merge_panel import drawn, redrawn, result
 
 CELL = """import workbench as wb
 from workbench.places import DATA

@@ -64,6 +64,10 @@ class Panel(ABC):
     def _show(self, state: PanelState) -> None:
         """Show a state, and what is said of it, in the parts that only this panel has."""
 
+    def _beside(self, state: PanelState) -> Sequence[str]:
+        """The models whose pictures stand beside the result's."""
+        return state.used
+
     def _measure(self, cancelled: Callable[[], bool]) -> list[str]:
         """What else to do on the worker's thread once the pictures are there; returns what to say of it."""
         return []
@@ -163,16 +167,17 @@ class Panel(ABC):
     def _picture(self, state: PanelState) -> None:
         """Show the pictures that are known, dim the others, and have them drawn: the result's first."""
         models = {RESULT: self._judged.merge} if self._judged.ok else {}
-        models |= {name: self._shelf.checkpoints[name] for name in state.used}
+        beside = self._beside(state)
+        models |= {name: self._shelf.checkpoints[name] for name in beside}
         try:
             request, problem = state.wanted.request(), ""
         except RenderError as error:
             request, problem = None, "Write a prompt to see pictures." if not state.wanted.prompts else str(error)
         with self._publishing:
             self._worker.cancel()
-            self._gallery.arrange(state.used, request)
+            self._gallery.arrange(beside, request)
             missing = {name: model for name, model in models.items() if request is None or not self._show_known(name, model, request)}
-            for name in {*state.used, RESULT} - {*models} | {*missing}:
+            for name in {*beside, RESULT} - {*models} | {*missing}:
                 self._gallery.dim(name)
             waits = "Drawing …" if self._studio.ready else "Loading the pipeline …"
             self._status.value = waits if request is not None and missing else html.escape(problem)
