@@ -33,7 +33,8 @@ def error(
     `include` is that of `extract`. Models and merges are read once, tensor by tensor, and only the singular values are kept.
     Raises OptionError for ranks that make no sense, else as `extract` does.
     """
-    asked = sorted(set(ranks)) if isinstance(ranks, Sequence) and all(isinstance(rank, int) for rank in ranks) else []
+    numbers = isinstance(ranks, Sequence) and all(isinstance(rank, int) and not isinstance(rank, bool) for rank in ranks)
+    asked = sorted(set(ranks)) if numbers else []
     if not asked or asked[0] < 1:
         raise OptionError(f"{_WHO}: ranks must be one or more whole numbers from 1, got {ranks!r}")
     side, differences = side_by_side(tuned, base, include, False, _WHO)
@@ -113,10 +114,11 @@ class ErrorCurves(Result):
     @property
     def headline(self) -> str:
         differ = sum(len(layer.squares) > 0 for layer in self.layers)
-        ends = [(rank, _share(self.layers, rank)[0]) for rank in dict.fromkeys([self.ranks[0], self.ranks[-1]])]
-        told = ", and ".join(f"misses {error:.1%} of the change at rank {rank}" for rank, error in ends)
-        half = self.needed(0.5)["rank"].iloc[-1]
-        return f"a LoRA of {differ} layers of {self.tuned} {told}; to miss less than half takes rank {half:.0f}"
+        first, *last = [(rank, _share(self.layers, rank)[0]) for rank in dict.fromkeys([self.ranks[0], self.ranks[-1]])]
+        told = f"misses {first[1]:.1%} of the change at rank {first[0]}" + "".join(
+            f", and {error:.1%} at rank {rank}" for rank, error in last
+        )
+        return f"a LoRA of {differ} layers of {self.tuned} {told}; rank {self.needed(0.5)['rank'].iloc[-1]:.0f} misses less than half"
 
     def plot(self) -> go.Figure:
         """The error over the rank, a line for each block and a thick one for all; both axes logarithmic."""
