@@ -150,8 +150,8 @@ def test_a_size_buys_the_most_squared_error_that_its_bytes_could():
     for key, one in values.items():
         tuned.tensors[key].diagonal()[: len(one)] = one
     squares = [(one**2).numpy() for one in values.values()]
-    cost = [[0, *(pair_overhead(base, key) + 2 * sum(shape) * (rank + 1) for rank in range(8))] for key, shape in sides.items()]
     for size in range(1600, 5000, 100):
+        cost = [[0, *(pair_overhead(base, size, key) + 2 * sum(shape) * (rank + 1) for rank in range(8))] for key, shape in sides.items()]
         ranks = [int(rank) for rank in wb.lora.extract(tuned, base, max_bytes=size).report.frame()["rank"].iloc[:-1]]
         spent = sum(prices[rank] for prices, rank in zip(cost, ranks, strict=True))
         assert spent <= size

@@ -26,7 +26,8 @@ class Gathered:
 
     def __init__(self, wanted: Wanted, model: Checkpoint) -> None:
         self._wanted, self._model = wanted, model
-        self._chosen = Chosen(wanted, partial(pair_overhead, model))
+        self._limit = wanted.max_bytes or 0
+        self._chosen = Chosen(wanted, partial(pair_overhead, model, self._limit))
         self._whole: dict[str, torch.Tensor] = {}
         self.totals: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -47,7 +48,7 @@ class Gathered:
         keys = [key for key in keys if key in self.totals]
         whole = {key: self._whole[key] for key in keys if key in self._whole}
         size = self._wanted.itemsize
-        taken = HEAD + sum(change.numel() * size + whole_overhead(self._model, key) for key, change in whole.items())
+        taken = HEAD + sum(change.numel() * size + whole_overhead(self._model, self._limit, key) for key, change in whole.items())
         found = self._chosen.layers(taken)
         if not found and (not whole or taken > (self._wanted.max_bytes or taken)):
             told = f"{taken} bytes go to names and whole changes" if whole else "no direction fits beside the names in the file"
