@@ -18,7 +18,7 @@ from workbench import cli
 from workbench.checkpoint.in_memory import InMemory
 from workbench.errors import ExportError, InputError, MergeError, MergeWarning, NonFiniteError, OptionError, RecipeError, WorkbenchError
 from workbench.lora.hyper_layers import carried, reduced
-from workbench.lora.hyper_solver import Solver, truncated
+from workbench.lora.hyper_solver import Solver, nearest
 from workbench.places import DATA
 from workbench.tensors import Space
 
@@ -210,8 +210,9 @@ def test_a_truncation_is_that_of_the_singular_value_decomposition():
     matrix = torch.randn(9, 14, generator=torch.Generator().manual_seed(0))
     left, values, right = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
     best = (left[:, :3] * values[:3]) @ right[:3]
-    assert truncated(matrix, 3).double().numpy() == pytest.approx(best, abs=1e-5)
-    assert truncated(matrix.T, 3).double().numpy() == pytest.approx(best.T, abs=1e-5)
+    for found, wanted in ((nearest(matrix, 3), best), (nearest(matrix.T, 3), best.T)):
+        assert (found[0] @ found[1]).double().numpy() == pytest.approx(wanted, abs=1e-5)
+        torch.testing.assert_close(found[1] @ found[1].T, torch.eye(3))
 
 
 def test_one_lora_of_two_models_by_hand():
@@ -237,12 +238,12 @@ def test_solutions_only_get_better():
     losses = [solver.together(count).fit.loss for count in (1, 3, 9)]
     assert losses == sorted(losses, reverse=True)
     found = solver.together(9)
-    rest = [
-        core - torch.tensordot(torch.from_numpy(found.fit.multipliers).float(), lora, 1)
-        for core, lora in zip(cores, found.loras, strict=True)
-    ]
+    rest = [core.clone() for core in cores]
+    for layer, loras in zip(rest, found.loras, strict=True):
+        for k, (up, down) in enumerate(loras):
+            assert up.shape[1] == len(down) == (3, 2)[k]
+            layer -= torch.from_numpy(found.fit.multipliers[:, k]).float()[:, None, None] * (up @ down)
     assert found.fit.loss == pytest.approx(sum(float(one.double().square().sum()) for one in rest), rel=1e-5)
-    assert all(int(torch.linalg.matrix_rank(lora[k], rtol=1e-4)) <= rank for lora in found.loras for k, rank in enumerate((3, 2)))
 
 
 def test_a_folder_holds_everything_and_opens_again(family, tmp_path):

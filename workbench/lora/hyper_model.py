@@ -166,7 +166,7 @@ def hyper_model(
     labels = [f"lora-{k}-{rank}" for k, rank in enumerate(ranks, 1)]
     frame = pd.DataFrame(multipliers / scales, pd.Index(names, name="model"), pd.Index(labels, name="lora"))
     losses = _losses(names, turn, solution.fits, beyond, numel)
-    return HyperModel(average, _loras(layers, solution, scales, ranks, labels, average), frame, losses)
+    return HyperModel(average, _loras(layers, solution, scales, labels, average), frame, losses)
 
 
 def rank_of(lora: str) -> int:
@@ -174,25 +174,23 @@ def rank_of(lora: str) -> int:
     return int(lora.rpartition("-")[2])
 
 
-def _loras(
-    layers: list[Layer], solution: Solution, scales: np.ndarray, ranks: Sequence[int], labels: Sequence[str], model: Checkpoint
-) -> list[LowRank]:
+def _loras(layers: list[Layer], solution: Solution, scales: np.ndarray, labels: Sequence[str], model: Checkpoint) -> list[LowRank]:
     def expanded(at: int) -> tuple[str, list[tuple[torch.Tensor, torch.Tensor]]]:
         layer, small = layers[at], solution.loras[at]
         layers[at] = solution.loras[at] = None  # type: ignore[assignment]  # the LoRAs take the room of what they are made of
-        return layer.key, [layer.expanded(*_factors(small[k] * float(scales[k]), rank)) for k, rank in enumerate(ranks)]
+        return layer.key, [layer.expanded(*_balanced(up * float(scale), down)) for (up, down), scale in zip(small, scales, strict=True)]
 
     found = dict(on_threads(expanded, len(layers)))
     return [lora_of({key: pairs[k] for key, pairs in found.items()}, {}, label, model) for k, label in enumerate(labels)]
 
 
-def _factors(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two matrices whose product is a matrix of a rank, each with the roots of its singular values."""
+def _balanced(up: torch.Tensor, down: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two matrices with the same product, of which the second was orthonormal, each with the roots of its singular values."""
     import torch
 
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    roots = values[:rank].sqrt()
-    return left[:, :rank] * roots, roots[:, None] * right[:rank]
+    left, values, right = torch.linalg.svd(up, full_matrices=False)
+    roots = values.sqrt()
+    return left * roots, roots[:, None] * (right @ down)
 
 
 def _losses(names: Sequence[str], turn: np.ndarray, fits: Sequence[Fit], beyond: np.ndarray, numel: int) -> pd.DataFrame:

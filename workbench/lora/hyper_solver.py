@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 Made = TypeVar("Made")
+Factors = tuple["torch.Tensor", "torch.Tensor"]  # p x rank, and orthonormal rank x q: their product is a change; None is no change yet
 
 _NOTHING = 1e-12  # of the largest square: what is below is rounding
 
@@ -51,9 +52,9 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The low-rank changes of every layer (each LoRAs x p x q), and the fit after the first of them was found, the second, ... all."""
+    """The low-rank changes of every layer, LoRA by LoRA, and the fit after the first of them was found, the second, ... all."""
 
-    loras: list[torch.Tensor]
+    loras: list[tuple[Factors | None, ...]]
     fits: tuple[Fit, ...]
 
     @property
@@ -72,8 +73,8 @@ class Solver:
         found = self._nothing()
         for k in range(len(self.ranks)):
             found = self._with_another(found)
-            for _ in range(iterations):
-                found = self._improved(found, k)
+            for turn in range(iterations):
+                found = self._improved(found, k, last=turn == iterations - 1)
                 rest = found.fit.along[:, k] - found.fit.multipliers[:, :k] @ found.fit.inner[:k, k]
                 found.fit.multipliers[:, k] = rest / found.fit.inner[k, k] if found.fit.inner[k, k] > 0 else 0
         return found
@@ -95,11 +96,9 @@ class Solver:
         return found
 
     def _nothing(self) -> Solution:
-        import torch
-
         count = len(self.squares)
         fit = Fit(np.zeros((count, 0)), self.squares, np.zeros((count, 0)), np.zeros((0, 0)))
-        return Solution([torch.zeros(0, *core.shape[1:], device=core.device) for core in self.cores], (fit,))
+        return Solution([() for _ in self.cores], (fit,))
 
     def _with_another(self, found: Solution) -> Solution:
         """One LoRA more, which is zero yet, along the strongest direction of what is left."""
@@ -112,9 +111,9 @@ class Solver:
 
     def _swept(self, found: Solution, iterations: int) -> Solution:
         """Every LoRA improved in turn, and all multipliers after each."""
-        for _ in range(iterations):
+        for turn in range(iterations):
             for k in range(found.fit.multipliers.shape[1]):
-                found = self._improved(found, k)
+                found = self._improved(found, k, last=turn == iterations - 1)
                 fit = found.fit
                 there = fit.inner.diagonal() > 0
                 inverse = np.linalg.pinv(fit.inner[np.ix_(there, there)], _NOTHING, hermitian=True)
@@ -135,60 +134,31 @@ class Solver:
         held_by_rank = sum(on_threads(held, len(self.cores))) * products.diagonal()[:, None]
         return linear_sum_assignment(-held_by_rank.T)[1].tolist()
 
-    def _improved(self, found: Solution, which: int) -> Solution:
-        """One LoRA made best for the multipliers and the other LoRAs, in every layer."""
-        multipliers = found.fit.multipliers
+    def _improved(self, found: Solution, which: int, *, last: bool) -> Solution:
+        """One LoRA made better for the multipliers and the other LoRAs, in every layer; the `last` time, made best."""
+        multipliers, rank = found.fit.multipliers, self.ranks[which]
         products = multipliers.T @ multipliers
 
-        def improved(at: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-            return _improved(self.cores[at], found.loras[at], which, self.ranks[which], multipliers[:, which], products[which])
+        def improved(at: int) -> tuple[Factors, np.ndarray, np.ndarray]:
+            core, loras = self.cores[at], found.loras[at]
+            target = _target(core, loras, which, multipliers[:, which], products[which])
+            factors = nearest(target, rank) if last else _nearer(target, rank, loras[which])
+            return factors, *_products(core, [*loras[:which], factors, *loras[which + 1 :]], which)
 
         layers = on_threads(improved, len(self.cores))
-        along, inner = (sum(layer[i] for layer in layers) for i in (1, 2))
-        fit = Fit(multipliers.copy(), self.squares, along, inner)
-        return Solution([layer[0] for layer in layers], (*found.fits[:-1], fit))
+        along, inner = found.fit.along.copy(), found.fit.inner.copy()
+        along[:, which] = sum(layer[1] for layer in layers)
+        inner[:, which] = inner[which] = sum(layer[2] for layer in layers)
+        loras = [(*old[:which], new[0], *old[which + 1 :]) for old, new in zip(found.loras, layers, strict=True)]
+        return Solution(loras, (*found.fits[:-1], Fit(multipliers.copy(), self.squares, along, inner)))
 
 
 def _joined(found: Solution, directions: np.ndarray, before: tuple[Fit, ...]) -> Solution:
-    """More LoRAs, which are zero, with multipliers of their own."""
-    import torch
-
+    """More LoRAs, which are nothing yet, with multipliers of their own."""
     fit, more = found.fit, directions.shape[1]
-    loras = [torch.cat([layer, layer.new_zeros(more, *layer.shape[1:])]) for layer in found.loras]
+    loras = [layer + (None,) * more for layer in found.loras]
     along, inner = np.pad(fit.along, ((0, 0), (0, more))), np.pad(fit.inner, (0, more))
     return Solution(loras, (*before, Fit(np.hstack([fit.multipliers, directions]), fit.squares, along, inner)))
-
-
-def _improved(
-    core: torch.Tensor, loras: torch.Tensor, which: int, rank: int, multipliers: np.ndarray, products: np.ndarray
-) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """One layer's LoRAs after one of them was improved, and their products with the changes and with each other.
-
-    `multipliers` are those of the LoRA, and `products` those of its multipliers with all LoRAs'.
-    """
-    loras = loras.clone()
-    loras[which] = truncated(_target(core, loras, which, multipliers, products), rank)
-    flat = loras.flatten(1).double()
-    along = core.flatten(1).double() @ flat.T
-    return loras, along.cpu().numpy(), (flat @ flat.T).cpu().numpy()
-
-
-def _target(core: torch.Tensor, loras: torch.Tensor, which: int, multipliers: np.ndarray, products: np.ndarray) -> torch.Tensor:
-    """What a LoRA would be without a rank limit, beside the others; zero where its multipliers are."""
-    import torch
-
-    if not products[which] > 0:
-        return torch.zeros_like(loras[which])
-    others = torch.from_numpy(np.where(np.arange(len(products)) == which, 0, products) / products[which]).to(core)
-    return torch.tensordot(torch.from_numpy(multipliers / products[which]).to(core), core, 1) - torch.tensordot(others, loras, 1)
-
-
-def _squares(matrix: torch.Tensor) -> np.ndarray:
-    """The sums of the largest 1, 2, ... squared singular values."""
-    import torch
-
-    wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).double()
-    return torch.linalg.eigvalsh(wide @ wide.T).flip(0).cumsum(0).cpu().numpy()
 
 
 def _better(found: Solution, other: Solution) -> Solution:
@@ -200,20 +170,64 @@ def _reordered(found: Solution, order: Sequence[int]) -> Solution:
     """The same LoRAs in other places, where they have other ranks to fit."""
     fit = found.fit
     fit = Fit(fit.multipliers[:, order], fit.squares, fit.along[:, order], fit.inner[np.ix_(order, order)])
-    return Solution([layer[list(order)] for layer in found.loras], (*found.fits[:-1], fit))
+    return Solution([tuple(layer[k] for k in order) for layer in found.loras], (*found.fits[:-1], fit))
 
 
-def truncated(matrix: torch.Tensor, rank: int) -> torch.Tensor:
-    """The nearest matrix of a rank."""
+def _target(core: torch.Tensor, loras: Sequence[Factors | None], which: int, multipliers: np.ndarray, products: np.ndarray) -> torch.Tensor:
+    """What a LoRA would be without a rank limit, beside the others; zero where its multipliers are.
+
+    `multipliers` are those of the LoRA, and `products` those of its multipliers with all LoRAs'.
+    """
     import torch
 
-    if matrix.shape[0] > matrix.shape[1]:
-        return truncated(matrix.T, rank).T
-    if rank >= len(matrix):
-        return matrix
+    if not products[which] > 0:
+        return torch.zeros_like(core[0])
+    target = torch.tensordot(torch.from_numpy(multipliers / products[which]).to(core), core, 1)
+    for k, factors in enumerate(loras):
+        if k != which and factors is not None:
+            target.addmm_(*factors, alpha=-float(products[k] / products[which]))
+    return target
+
+
+def _products(core: torch.Tensor, loras: Sequence[Factors | None], which: int) -> tuple[np.ndarray, np.ndarray]:
+    """The products of one LoRA with the changes, and with all LoRAs, in one layer."""
+    import torch
+
+    up, down = loras[which]  # type: ignore[misc]
+    along = [float(torch.sum((change @ down.T).double() * up)) for change in core]
+    inner = [0.0 if other is None else float(torch.sum((up.T.double() @ other[0].double()) * (down @ other[1].T))) for other in loras]
+    return np.array(along), np.array(inner)
+
+
+def _squares(matrix: torch.Tensor) -> np.ndarray:
+    """The sums of the largest 1, 2, ... squared singular values."""
+    import torch
+
+    wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).double()
+    return torch.linalg.eigvalsh(wide @ wide.T).flip(0).cumsum(0).cpu().numpy()
+
+
+def _nearer(matrix: torch.Tensor, rank: int, before: Factors | None) -> Factors:
+    """Factors of a rank that come nearer to a matrix than those before: by a step of subspace iteration; or the nearest there are."""
+    import torch
+
+    if before is None or len(before[1]) != min(rank, *matrix.shape):
+        return nearest(matrix, rank)
+    left = torch.linalg.qr(matrix @ before[1].T)[0]
+    right = torch.linalg.qr(matrix.T @ left)[0]
+    return matrix @ right, right.T
+
+
+def nearest(matrix: torch.Tensor, rank: int) -> Factors:
+    """The factors of a rank whose product is nearest to a matrix."""
+    import torch
+
+    rows, others = matrix.shape
     wide = matrix.double()
-    directions = torch.linalg.eigh(wide @ wide.T)[1][:, -rank:].to(matrix.dtype)
-    return directions @ (directions.T @ matrix)
+    squares = wide @ wide.T if rows < others else wide.T @ wide
+    directions = torch.linalg.eigh(squares)[1].flip(1)[:, :rank].to(matrix.dtype)
+    right = torch.linalg.qr(matrix.T @ directions)[0] if rows < others else directions
+    return matrix @ right, right.T
 
 
 def on_threads(work: Callable[[int], Made], count: int) -> list[Made]:
