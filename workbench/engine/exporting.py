@@ -18,14 +18,14 @@ from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.writing import replacing, safetensors_header, write_at
-from workbench.engine.header import metadata
+from workbench.engine.header import homeless, metadata
 from workbench.engine.parts import jobs
 from workbench.engine.streaming import Findings, stream
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.merge import Merge
 from workbench.merge.node import DTYPES
 from workbench.recipe import preflight
-from workbench.tensors import Calculation, TensorInfo
+from workbench.tensors import Calculation, Space, TensorInfo
 
 if TYPE_CHECKING:
     import torch
@@ -39,11 +39,12 @@ _SPARE = 1 << 20  # bytes of free disk that are left alone
 @final
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written: where, how many bytes, and in how many seconds."""
+    """A file that was written: where, how many bytes, in how many seconds, and what to know of it."""
 
     path: Path
     nbytes: int
     seconds: float
+    note: str = ""
 
     def open(self) -> Checkpoint:
         """The file as a checkpoint."""
@@ -51,7 +52,8 @@ class Exported:
 
     def __str__(self) -> str:
         rate = self.nbytes / 1e6 / max(self.seconds, 1e-9)
-        return f"{self.path}: {self.nbytes / 1e6:.1f} MB in {self.seconds:.1f} s ({rate:.0f} MB/s)"
+        told = f"{self.path}: {self.nbytes / 1e6:.1f} MB in {self.seconds:.1f} s ({rate:.0f} MB/s)"
+        return f"{told}; {self.note}" if self.note else told
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(str(self))}</code>"
@@ -73,12 +75,17 @@ def export(
     `dtype` is float32, float16, bfloat16, float8_e4m3fn or float8_e5m2 (integers and markers keep theirs); by default each
     tensor has the dtype that `checkpoint.info` says. Values are rounded to the nearest; what lies beyond the largest of float8
     becomes that, with a warning of how many. Memory is bounded by half a gigabyte, or by the largest tensor, and the bytes do not
-    depend on `threads` (default: the cores, at most 8). The recipe and the parents' sha256 go into the header. NaN or infinity
+    depend on `threads` (default: the cores, at most 8). The recipe and the parents' sha256 go into the header (of a merge with
+    tensors that lie in no file there is no recipe, which `.note` says). NaN or infinity
     in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an error, and
     ExportError if the file cannot be written; then, as at Ctrl-C, nothing is left behind and an older file is as it was.
     """
     if not isinstance(checkpoint, Checkpoint):
         raise ExportError(f"export takes a checkpoint (see workbench.open), got {checkpoint!r}")
+    if checkpoint.space is Space.DELTA:
+        raise ExportError(
+            f"{checkpoint.name} holds changes, not a model: workbench.lora.export writes a LoRA; add_delta adds it to a model"
+        )
     path = Path(path).expanduser()
     began = time.monotonic()
     dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
@@ -104,7 +111,15 @@ def export(
         _write(checkpoint, path, infos, Calculation(precision, device, findings.nonfinite), findings, hashes, threads, progress)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
-    return Exported(path, path.stat().st_size, time.monotonic() - began)
+    return Exported(path, path.stat().st_size, time.monotonic() - began, _note(checkpoint))
+
+
+def _note(checkpoint: Checkpoint) -> str:
+    names = homeless(checkpoint) if isinstance(checkpoint, Merge) else []
+    if not names:
+        return ""
+    lies = f"{' and '.join(names)} {'lies' if len(names) == 1 else 'lie'} in no file"
+    return f"without a recipe, for {lies}: to have one, export that first, and merge what `open` gives"
 
 
 @contextmanager

@@ -25,9 +25,14 @@ _MODELSPEC = {
 
 
 def metadata(checkpoint: Checkpoint, path: Path, hashes: Mapping[Path, str]) -> dict[str, str]:
-    """The header's metadata for `checkpoint` written to `path`; `hashes` has the sha256 of every file it is made of."""
+    """The header's metadata for `checkpoint` written to `path`; `hashes` has the sha256 of every file it is made of.
+
+    What is made of tensors that lie in no file has no recipe.
+    """
     if not isinstance(checkpoint, Merge):
         return {**checkpoint.metadata, "format": "pt"}
+    if homeless(checkpoint):
+        return {"format": "pt", _PARENTS: json.dumps(_parents(hashes)), **_modelspec(checkpoint, path.stem, [file.stem for file in hashes])}
     recipe = Recipe.of(checkpoint, hashes).relative_to(path.parent)
     return {
         "format": "pt",
@@ -35,6 +40,13 @@ def metadata(checkpoint: Checkpoint, path: Path, hashes: Mapping[Path, str]) -> 
         _PARENTS: json.dumps(_parents(hashes)),
         **_modelspec(checkpoint, path.stem, [Path(model.path).stem for model in recipe.data.models.values()]),
     }
+
+
+def homeless(checkpoint: Checkpoint) -> list[str]:
+    """The names of what a merge is made of that lies in no file."""
+    if not isinstance(checkpoint, Merge):
+        return [] if checkpoint.path is not None else [checkpoint.name]
+    return list(dict.fromkeys(name for model in checkpoint.call.inputs for name in homeless(model)))
 
 
 def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
