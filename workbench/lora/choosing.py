@@ -85,8 +85,13 @@ class Chosen:
         self._layers = {key: self._layers[key].first(int(rank)) for key, rank in zip(keys, ranks, strict=True) if rank}
 
     def _offers(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of each direction, the squared error that a byte of it buys, and its bytes; none is a better buy than the one before it."""
+        """Of each direction that a tensor still has, the squared error that a byte of it buys, and its bytes.
+
+        The first is dearer by the tensor's overhead; so it goes for one price with as many after it as make them the best buy.
+        """
         layer = self._layers[key]
-        nbytes = np.full(layer.rank, layer.width * self._wanted.itemsize)
+        nbytes = np.full(len(layer.squares), layer.width * self._wanted.itemsize)
         nbytes[0] += self._overhead(key)
-        return np.minimum.accumulate(layer.squares[: layer.rank] / nbytes), nbytes
+        gains, together = layer.squares / nbytes, layer.squares.cumsum() / nbytes.cumsum()
+        gains[: together.argmax() + 1] = together.max()
+        return gains[: layer.rank], nbytes[: layer.rank]
