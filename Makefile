@@ -33,12 +33,12 @@ lab: $(STAMP)
 app: $(STAMP)
 	cd notebooks/app && JUPYTER_PATH=. $(CURDIR)/$(BIN)/voila merge.ipynb
 
-# The models in the tests are small: more threads than one mostly wait for each other.
+# The models in the tests are small: more threads than one mostly wait for each other, and processes do not.
 test: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Without this the HTML would have no figures.
 notebooks: $(STAMP)

@@ -100,6 +100,7 @@ def test_bars_are_moved_by_keyboard_and_keys_do_not_reach_the_notebook(notebook)
 
 
 def test_what_is_exported_is_what_was_shown(notebook):
+    notebook.python("Path('merged.safetensors').unlink(missing_ok=True)")
     slider(notebook, "density").press("PageUp")
     until(lambda: notebook.python("panel.merge.options.get('density', 0) > 0.5"), "the slider did not move")
     drawn(notebook)
@@ -114,8 +115,21 @@ def test_what_is_exported_is_what_was_shown(notebook):
     assert notebook.python(f"{line}.recipe.to_dict() == panel.recipe.to_dict()")
 
 
+def test_a_file_that_is_there_is_not_replaced_and_the_panel_says_so(lab):
+    notebook = lab([SMALL, 'Path("merged.safetensors").write_bytes(b"x")']).run_all()
+    drawn(notebook)
+    notebook.find("button", "Export").click()
+    expect(notebook.find(".wb-tabs .wb-said")).to_contain_text("merged.safetensors: is there already", timeout=SECONDS)
+    expect(notebook.find("button", "Export")).to_be_enabled()
+    assert notebook.python('Path("merged.safetensors").read_bytes()') == b"x"
+    notebook.find(".wb-tabs input[type=checkbox]").check()
+    notebook.find("button", "Export").click()
+    expect(notebook.find(".wb-tabs .wb-said")).to_have_text(re.compile(r"merged\.safetensors: [\d.]+ MB in"), timeout=SECONDS)
+
+
 def test_a_long_export_shows_how_far_it_is(lab):
     slow = """import time
+Path("merged.safetensors").unlink(missing_ok=True)
 from workbench.engine import streaming
 at_once = streaming._bytes
 streaming._bytes = lambda tensor: time.sleep(0.04) or at_once(tensor)"""

@@ -56,14 +56,16 @@ class OutcomeView:
         """Write the file; what went wrong is said."""
         self._button.disabled = True
         self._bar.clear_output()
+        with self._bar:  # which shows what is raised, and lets nothing through
+            self._said.value = html.escape(self._exported())
+        self._button.disabled = False
+
+    def _exported(self) -> str:
+        """Write the file, and say where it lies, or what went wrong."""
         try:
-            with self._bar:
-                told = str(export(self._merge, Path(self._name.value), overwrite=self._overwrite.value))
+            return str(export(self._merge, Path(self._name.value), overwrite=self._overwrite.value))
         except (WorkbenchError, OSError) as error:
-            told = str(error)
-        finally:
-            self._button.disabled = False
-        self._said.value = html.escape(told)
+            return str(error)
 
     def _chosen(self, change: dict[str, Any]) -> None:
         if not self._showing:
