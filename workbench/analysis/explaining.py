@@ -172,7 +172,8 @@ class Explanation(Result):
             return f"{self.result}: no tensor that could be compared with a parent's"
         far = self._values[ALL]["distance"]
         told = [f"{distance:.2%} from {name}" for name, distance in zip(self.parents, far, strict=True) if np.isfinite(distance)]
-        warned = f"to look at: {', '.join(dict.fromkeys(finding.kind for finding in self.warnings))}" if self.warnings else "nothing looks wrong"
+        kinds = ", ".join(dict.fromkeys(finding.kind for finding in self.warnings))
+        warned = f"to look at: {kinds}" if kinds else "nothing looks wrong"
         most = f"moved most from {self.parents[0]} in {', '.join(self.order[:3])}"
         return f"{self.result} is {', '.join(told)}; {most}; {warned}"
 
