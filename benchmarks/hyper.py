@@ -99,7 +99,7 @@ def main() -> None:
     write_models(paths)
     keys, share = sliced(paths)
     start = run_python(["-c", "import torch, pandas, workbench.lora"])[0]
-    seconds, peak = run_python(["-c", _MERGE.format(ranks=list(_RANKS), iterations=_ITERATIONS), *map(str, paths)])
+    seconds, peak = run_python(["-c", _MERGE.format(ranks=list(_RANKS), iterations=_ITERATIONS), *map(str, paths)], TQDM_DISABLE="1")
     seconds -= start
     print(f"hyper_merge: {seconds:.0f} s without starting ({start:.0f} s), peak {peak:.0f} MB anonymous", flush=True)
     looped, theirs = loop(paths, keys)
@@ -107,7 +107,7 @@ def main() -> None:
         f"the loop: {looped:.0f} s on {len(keys)} layers, {share:.1%} of the elements, so about {looped / share:.0f} s on all", flush=True
     )
     print(f"ratio {looped / share / seconds:.1f}")
-    ratios = ", ".join(f"{own / other:.2f}" for own, other in zip(ours(paths, keys), theirs, strict=True))
+    ratios = ", ".join(f"{own / other:.3f}" for own, other in zip(ours(paths, keys), theirs, strict=True))
     print(f"mean squared residual on these layers after each LoRA, over the loop's: {ratios}")
 
 
