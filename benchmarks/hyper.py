@@ -99,7 +99,7 @@ def main() -> None:
     write_models(paths)
     keys, share = sliced(paths)
     start = run_python(["-c", "import torch, pandas, workbench.lora"])[0]
-    seconds, peak = run_python(["-c", _MERGE.format(ranks=list(_RANKS), iterations=_ITERATIONS), *map(str, paths)], TQDM_DISABLE="1")
+    seconds, peak = run_python(["-c", _MERGE.format(ranks=list(_RANKS), iterations=_ITERATIONS), *map(str, paths)])
     seconds -= start
     print(f"hyper_merge: {seconds:.0f} s without starting ({start:.0f} s), peak {peak:.0f} MB anonymous", flush=True)
     looped, theirs = loop(paths, keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,15 @@ _GLANCE = 0.02  # seconds between two looks at the memory
 def run_python(arguments: Sequence[str], **environment: str) -> tuple[float, float]:
     """Seconds of a Python process with these arguments, and the peak of its anonymous memory in MB."""
     began, peak = time.monotonic(), 0
-    process = psutil.Popen(
-        [sys.executable, *arguments], env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    while process.poll() is None:
-        peak = max(peak, _anonymous(process.pid))
-        time.sleep(_GLANCE)
-    if process.returncode:
-        raise SystemExit(process.stderr.read().decode())
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would fill, and hold the process up
+        command = [sys.executable, *arguments]
+        process = psutil.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            peak = max(peak, _anonymous(process.pid))
+            time.sleep(_GLANCE)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(said.read().decode())
     return time.monotonic() - began, peak / 1e3
 
 

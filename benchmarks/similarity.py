@@ -1,11 +1,12 @@
-"""Times the similarity of three SD 1.5-sized checkpoints, each with each, against reading the three files once.
+"""Times the similarity of three SD 1.5-sized checkpoints, each with each, against reading the three files once: from disk, and from memory.
 
-python -m benchmarks.similarity [--folder out/benchmarks] [--rounds 5]
+python -m benchmarks.similarity [--folder out/benchmarks] [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from pathlib import Path
@@ -34,28 +35,41 @@ def reading(paths: list[Path]) -> float:
     return time.monotonic() - began
 
 
+def forget(paths: list[Path]) -> None:
+    """Have the kernel drop what it remembers of the files, so that they are read from disk."""
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("a.safetensors", "tuned-1.safetensors", "tuned-2.safetensors")]
     write_tuned(paths, sd15_tensors())
-    ratios: dict[str, list[float]] = {name: [] for name in _METRICS}
+    start = run_python(["-c", _START])[0]
+    ratios: dict[str, list[float]] = {}
     peaks = []
     for _ in range(arguments.rounds):
-        floor, start = reading(paths), run_python(["-c", _START])[0]
-        told = []
         for name, metrics in _METRICS.items():
-            seconds, peak = run_python(["-c", _MEASURE, metrics, *map(str, paths)])
-            ratios[name].append((seconds - start) / floor)
-            peaks.append(peak)
-            told.append(f"{name} {seconds - start:.1f} s")
-        print(f"reading {floor:.1f} s; starting {start:.1f} s; {', '.join(told)}", flush=True)
-    told = ", ".join(f"{name} {statistics.median(values):.1f}" for name, values in ratios.items())
-    print(f"median of {arguments.rounds}, over reading: {told}; peak {max(peaks):.0f} MB anonymous")
+            for where in ("disk", "memory"):
+                if where == "disk":
+                    forget(paths)
+                floor = reading(paths)
+                if where == "disk":
+                    forget(paths)
+                seconds, peak = run_python(["-c", _MEASURE, metrics, *map(str, paths)])
+                ratios.setdefault(f"{name}, from {where}", []).append((seconds - start) / floor)
+                peaks.append(peak)
+                print(f"{name}, from {where}: reading {floor:.1f} s, similarity {seconds - start:.1f} s", flush=True)
+    for name, values in ratios.items():
+        print(f"{name}: {statistics.median(values):.2f} times as long as reading, median of {len(values)}")
+    print(f"peak {max(peaks):.0f} MB anonymous")
 
 
 if __name__ == "__main__":
