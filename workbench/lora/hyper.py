@@ -58,7 +58,8 @@ def hyper_merge(
     average = operators.weighted_average(list(given.values()))
     tensors = [one for one in matched(given, _WHO) if len(one.names) == len(given)]
     first = next(iter(given.values()))
-    layers = [one for one in tensors if _key(one) in carried(first)]
+    fitting = carried(first)
+    layers = [one for one in tensors if _key(one) in fitting]
     if not layers:
         raise MergeError(f"{_WHO}: {', '.join(given)} have no linear layer or convolution in common that a LoRA could change")
     ranks = _fitting(ranks, [first.info(_key(one)).shape for one in layers])
