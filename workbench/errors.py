@@ -50,6 +50,10 @@ class RenderError(WorkbenchError):
     """A checkpoint that the pipeline cannot hold, or a picture that cannot be made."""
 
 
+class TextEncoderError(WorkbenchError):
+    """A text encoder that is not there or not whole, or a prompt that it cannot read."""
+
+
 class SweepError(WorkbenchError):
     """A sweep that cannot be begun or kept, or a question about one that has no answer."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.places import DATA
+from workbench.places import FAMILY
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -55,9 +55,6 @@ def build_pipeline(folder: Path) -> StableDiffusionPipeline:
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-FAMILY = DATA / "shapes-sd" / "config"  # the pipeline of the models that come with the project
 
 
 def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:

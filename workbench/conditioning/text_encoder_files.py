@@ -1,0 +1,244 @@
+"""Which tensors of a file are a CLIP text encoder's, and which folder says how it is built. Running one is in `text_encoders`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.checkpoint.architecture import split_name
+from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.json_object import read_object
+from workbench.errors import TextEncoderError
+from workbench.places import FAMILY
+from workbench.tensors import Rows, Space
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import CLIPTextConfig
+
+PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # what ComfyUI and what diffusers calls them
+DEFAULT_TOKENIZER = "openai/clip-vit-large-patch14"
+
+_PREFIXES = re.compile(r"(clip_[lg]\.)?(model\.)?(transformer\.)?(text_model\.)?")
+_NOT_RUN = re.compile(r"logit_scale|embeddings\.position_ids|vision_model\..+|visual_projection\.weight")
+# OpenCLIP's names, of which transformers has others
+_OPEN_CLIP = {
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_LAYERS = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_LAYER = re.compile(rf"resblocks\.(\d+)\.({'|'.join(map(re.escape, _LAYERS))})\.(weight|bias)")
+_ATTENTION = re.compile(r"resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
+# the two encoders that people have, told by their width where no config does: attention heads and activation (SDXL's configs)
+_KNOWN = {("clip_l", 768): (12, "quick_gelu"), ("clip_g", 1280): (20, "gelu")}
+_SIZES = {  # option of CLIPTextConfig -> tensor and dimension that tell it
+    "vocab_size": ("embeddings.token_embedding.weight", 0),
+    "hidden_size": ("embeddings.token_embedding.weight", 1),
+    "max_position_embeddings": ("embeddings.position_embedding.weight", 0),
+    "intermediate_size": ("encoder.layers.0.mlp.fc1.weight", 0),
+}
+_SHOWN = 8  # names in one message
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one tensor of an encoder lies: under a name in the file, as rows of that, or turned over."""
+
+    key: str
+    rows: Rows | None = None
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class StoredEncoder:
+    """One text encoder in a checkpoint; `places` are under transformers' names, without `text_model.`.
+
+    `kind` is `clip_l`, a CLIPTextModel, or `clip_g`, a CLIPTextModelWithProjection. `own_config` is the folder that it came with.
+    """
+
+    kind: str
+    checkpoint: Checkpoint
+    places: Mapping[str, Place]
+    own_config: Path | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.checkpoint.path or self.checkpoint.name}: {self.kind}"
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor as transformers has it; nothing is read."""
+        place = self.places[name]
+        shape = self.checkpoint.info(place.key).shape
+        if place.rows is not None:
+            shape = (place.rows.stop - place.rows.start, *shape[1:])
+        return shape[::-1] if place.transposed else shape
+
+    def read(self, name: str) -> torch.Tensor:
+        """A tensor as transformers has it, float32."""
+        place = self.places[name]
+        tensor = self.checkpoint.read(place.key, place.rows).float()
+        return tensor.T.contiguous() if place.transposed else tensor
+
+    def sizes(self) -> dict[str, int]:
+        """What the tensors' shapes tell of the configuration. Raises TextEncoderError for one that is not there."""
+        if missing := sorted({name for name, _ in _SIZES.values()} - set(self.places)):
+            raise TextEncoderError(f"{self.label} lacks {listed(missing)}; it is no CLIP text encoder, or not all of one")
+        sizes = {option: self.shape(name)[dimension] for option, (name, dimension) in _SIZES.items()}
+        layers = {name.split(".")[2] for name in self.places if name.startswith("encoder.layers.")}
+        if self.kind == "clip_g" and "text_projection.weight" in self.places:
+            sizes["projection_dim"] = self.shape("text_projection.weight")[0]
+        return {**sizes, "num_hidden_layers": len(layers)}
+
+
+def in_checkpoint(checkpoint: Checkpoint) -> tuple[StoredEncoder, ...]:
+    """The text encoders of a checkpoint: a model's own one or two, or that of a folder which holds nothing else.
+
+    Raises TextEncoderError where there is none, and for OpenCLIP's in the place of clip_l (SD 2.x, SDXL's refiner).
+    """
+    _check_weights(checkpoint)
+    names = {key: split_name(key) for key in checkpoint}
+    if (config := _config_beside(checkpoint)) and all(name.prefix in ("", "text_model.") for name in names.values()):
+        projected = "CLIPTextModelWithProjection" in read_object(config / "config.json").get("architectures", ())
+        kind = "clip_g" if projected else "clip_l"
+        return (StoredEncoder(kind, checkpoint, _places(checkpoint, kind, {key: key for key in checkpoint}), config),)
+    found = {kind: {key: name.rest for key, name in names.items() if name.component == part} for kind, part in PARTS.items()}
+    found = {kind: rests for kind, rests in found.items() if rests and "shared.weight" not in rests.values()}  # Flux's second is a T5
+    if not found:
+        raise TextEncoderError(
+            f"{checkpoint.path or checkpoint.name}: holds no CLIP text encoder; its components are {', '.join(checkpoint.components)}; "
+            "give a full checkpoint, a text encoder's folder, or clip_l= and clip_g="
+        )
+    if any(rest.startswith("model.transformer.") for rest in found.get("clip_l", {}).values()):
+        raise TextEncoderError(
+            f"{checkpoint.path or checkpoint.name}: its first text encoder is OpenCLIP's, as in SD 2.x and SDXL's refiner, of which "
+            "pipelines take some layers only; give the text_encoder folder of a diffusers pipeline of it"
+        )
+    return tuple(StoredEncoder(kind, checkpoint, _places(checkpoint, kind, rests)) for kind, rests in found.items())
+
+
+def in_file(checkpoint: Checkpoint, kind: str) -> StoredEncoder:
+    """The encoder in a file that is given as `clip_l` or `clip_g`: the names that say so, or else all of it."""
+    _check_weights(checkpoint)
+    told = {key for key in checkpoint if key.startswith(tuple(f"{kind}." for kind in PARTS))}
+    keys = {key: key for key in checkpoint if not told or key.startswith(f"{kind}.")}
+    if not keys:
+        other = next(iter(told)).partition(".")[0]
+        raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: is given as {kind} and holds {other}; pass {other}= with it")
+    return StoredEncoder(kind, checkpoint, _places(checkpoint, kind, keys))
+
+
+def configuration(encoder: StoredEncoder, given: Path | None) -> tuple[CLIPTextConfig, Path | None]:
+    """How transformers is to build an encoder, and the folder that says so; None where the tensors' widths do.
+
+    `given` is a pipeline's folder or an encoder's; without it an encoder's own folder is asked, then the pipelines that lie beside
+    the file (`model_index.json` in its folder, the one above, or `config` in one of them) and the embedded models' pipeline: the
+    first that has the tensors' sizes. Raises TextEncoderError where none of them has.
+    """
+    from transformers import CLIPTextConfig
+
+    part, sizes = PARTS[encoder.kind], encoder.sizes()
+    if given is not None or encoder.own_config is not None:
+        folder = encoder.own_config if given is None else given / part if (given / part).is_dir() else given
+        return _read_config(folder), folder
+    for folder in _pipelines(encoder.checkpoint):
+        if (folder / part / "config.json").is_file():
+            found = _read_config(folder / part)
+            if all(getattr(found, option) == size for option, size in sizes.items()):
+                return found, folder / part
+    width = sizes["hidden_size"]
+    if (encoder.kind, width) in _KNOWN:
+        heads, activation = _KNOWN[encoder.kind, width]
+        return CLIPTextConfig(**sizes, num_attention_heads=heads, hidden_act=activation), None
+    known = " and ".join(f"{kind} has width {wide}" for kind, wide in _KNOWN)
+    other = next((kind for kind, wide in _KNOWN if wide == width), None)
+    step = f"pass it as {other}=" if other else "pass config= with the folder of its config.json"
+    raise TextEncoderError(f"{encoder.label} has width {width}, and no pipeline of its sizes lies beside it; {known}; {step}")
+
+
+def tokenizer_beside(configs: Iterable[Path | None]) -> str:
+    """The folder of the tokenizer that belongs to an encoder's config, or the name of the public one."""
+    folders = (folder for config in configs if config is not None for folder in (config, config.parent / "tokenizer"))
+    found = (folder for folder in folders if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")))
+    return str(next(found, DEFAULT_TOKENIZER))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message; of many the first few, and how many more."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _places(checkpoint: Checkpoint, kind: str, rests: Mapping[str, str]) -> dict[str, Place]:
+    """Each tensor's place, from keys and what is left of them without a model's prefix."""
+    places: dict[str, Place] = {}
+    for key, rest in rests.items():
+        for name, place in _translated(checkpoint, key, rest[_PREFIXES.match(rest).end() :]):
+            if _NOT_RUN.fullmatch(name) or (kind == "clip_l" and name == "text_projection.weight"):
+                continue  # ComfyUI writes a projection beside every clip_l; its pooled output does not go through one
+            if name in places:
+                both = f"{places[name].key} and {key}"
+                raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: {both} are both {name}; take one of them out")
+            places[name] = place
+    return places
+
+
+def _translated(checkpoint: Checkpoint, key: str, rest: str) -> Iterator[tuple[str, Place]]:
+    """transformers' names for a tensor, and where each lies in it: OpenCLIP keeps queries, keys and values in one."""
+    if found := _LAYER.fullmatch(rest):
+        yield f"encoder.layers.{found[1]}.{_LAYERS[found[2]]}.{found[3]}", Place(key)
+    elif found := _ATTENTION.fullmatch(rest):
+        third = checkpoint.info(key).shape[0] // 3
+        for index, letter in enumerate("qkv"):
+            rows = Rows(index * third, (index + 1) * third)
+            yield f"encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}", Place(key, rows)
+    elif rest == "text_projection":  # multiplied from the right, where a Linear's weight is from the left
+        yield "text_projection.weight", Place(key, transposed=True)
+    else:
+        yield _OPEN_CLIP.get(rest, rest), Place(key)
+
+
+def _check_weights(checkpoint: Checkpoint) -> None:
+    if checkpoint.space is Space.DELTA:
+        raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: holds changes to a model, and no model; add it to its base first")
+    if checkpoint.structure.scaled:
+        raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: its fp8 weights need the scales beside them; give it in float16")
+
+
+def _config_beside(checkpoint: Checkpoint) -> Path | None:
+    """The folder of a transformers model that a checkpoint is all of, when it says that it is a CLIP."""
+    folders = {path.parent for path in checkpoint.sources()}
+    if len(folders) != 1 or not ((folder := folders.pop()) / "config.json").is_file():
+        return None
+    return folder if str(read_object(folder / "config.json").get("model_type", "")).startswith("clip") else None
+
+
+def _pipelines(checkpoint: Checkpoint) -> tuple[Path, ...]:
+    above = [folder for path in checkpoint.sources() for folder in path.parents[:2]]
+    folders = dict.fromkeys([inner for folder in above for inner in (folder, folder / "config")] + [FAMILY])
+    return tuple(folder for folder in folders if (folder / "model_index.json").is_file())
+
+
+def _read_config(folder: Path) -> Any:
+    from transformers import CLIPTextConfig
+
+    path = folder / "config.json"
+    if not path.is_file():
+        raise TextEncoderError(f"{path}: there is no such file; give the folder of a diffusers pipeline, or of one of its text encoders")
+    if not str(read_object(path).get("model_type", "")).startswith("clip"):
+        raise TextEncoderError(f"{path}: is not the config of a CLIP text encoder; give the text_encoder folder of a pipeline")
+    try:
+        return CLIPTextConfig.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # its validation has exceptions of its own
+        raise TextEncoderError(f"{path}: transformers cannot take this as a text encoder's config ({error})") from error
