@@ -41,7 +41,7 @@ def test_a_seed_gives_as_many_numbers_as_the_hypernetwork_the_same_every_time():
 
 def test_a_curve_is_its_points_and_of_one_point_it_is_level():
     assert sources.resolve({"curve": [[0, 1], [0.5, -1]]}) == [(0, 1), (0.5, -1)]
-    assert sources.resolve({"curve": [[0.5, 2]]}) == [(0.5, 2), (0.5, 2)]
+    assert sources.resolve({"curve": [[0.5, 2]]}) == [(0, 2), (1, 2)]
 
 
 def test_each_block_may_have_a_source_of_its_own(base):

@@ -84,7 +84,7 @@ def curve(curve: Sequence[Sequence[float]]) -> Numbers:
     frequencies = [frequency for frequency, _ in points]
     if frequencies != sorted(set(frequencies)) or not 0 <= frequencies[0] <= frequencies[-1] <= 1:
         raise OptionError(f"a curve's frequencies must rise within [0, 1], got {frequencies}")
-    return points * 2 if len(points) == 1 else points  # two numbers alone would be a vector
+    return [(end, points[0][1]) for end in (0, 1)] if len(points) == 1 else points  # two numbers alone would be a vector
 
 
 def _listed(value: Any) -> list[Any]:

@@ -50,7 +50,7 @@ def blend(
     frequency = frequencies(shape, dims)
     places = iter(frequency.shape)
     wide = [next(places) if dim in dims else 1 for dim in range(len(shape))]
-    mixed = [torch.from_numpy(weight.reshape(wide)).to(first) for weight in weights(frequency, coefficients, smooth, band)]
+    mixed = [weight.reshape(wide).to(first) for weight in weights(frequency, coefficients, smooth, band)]
     pair = first.reshape(shape), second.reshape(shape)
     blended = torch.empty_like(pair[0], memory_format=torch.contiguous_format)
     step = shape[0] if 0 in dims else chunk_size or _rows_at_once(pair[0])
@@ -78,23 +78,34 @@ def frequencies(shape: Sequence[int], dims: Sequence[int]) -> np.ndarray:
 
 def weights(
     frequency: np.ndarray, coefficients: torch.Tensor | Sequence[Any], smooth: bool, band: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first model's weight in the real and in the imaginary parts (magnitude and phase) at each of these frequencies."""
-    given = torch.as_tensor(coefficients, dtype=torch.float64, device="cpu").numpy()
-    values = _coefficients_at(frequency, given, frequency.shape[-1], smooth)
-    real, imaginary = (1 / (1 + np.exp(-argument)) for argument in (5 * values, 3 * values - 1))
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first model's weight in the real and in the imaginary parts (magnitude and phase) at each of these frequencies.
+
+    float64, on the CPU; a tensor of coefficients gets its gradient through them.
+    """
+    values = _coefficients_at(frequency, torch.as_tensor(coefficients, dtype=torch.float64, device="cpu"), smooth)
     low, high = band
-    return tuple(np.where(frequency < low, 1, np.where(frequency > high, 0, weight)) for weight in (real, imaginary))  # type: ignore[return-value]
+    below, above = (torch.from_numpy(np.asarray(where)) for where in (frequency < low, frequency > high))
+    real, imaginary = (1 / (1 + torch.exp(-argument)) for argument in (5 * values, 3 * values - 1))
+    return tuple(weight.masked_fill(above, 0).masked_fill(below, 1) for weight in (real, imaginary))  # type: ignore[return-value]
 
 
-def _coefficients_at(frequency: np.ndarray, given: np.ndarray, count: int, smooth: bool) -> np.ndarray:
-    """The coefficients at frequencies from 0 to 1, of which a transform has `count`."""
+def _coefficients_at(frequency: np.ndarray, given: torch.Tensor, smooth: bool) -> torch.Tensor:
+    """The coefficients at frequencies from 0 to 1."""
     if given.ndim == 2 and len(given) > 1:
-        return np.interp(frequency, *given.T)
+        return _interpolated(frequency, given[:, 0].detach().numpy(), given[:, 1])
     vector = given.reshape(-1)
-    if smooth:
-        return np.interp(frequency, np.linspace(0, 1, len(vector)), vector)
-    return vector[np.rint(frequency * (count - 1)).astype(int) % len(vector)]  # repeated or cut, as in the original
+    if smooth and len(vector) > 1:
+        return _interpolated(frequency, np.linspace(0, 1, len(vector)), vector)
+    index = np.rint(frequency * (frequency.shape[-1] - 1)).astype(int) % len(vector)  # repeated or cut, as in the original
+    return vector[torch.from_numpy(index)]
+
+
+def _interpolated(frequency: np.ndarray, points: np.ndarray, values: torch.Tensor) -> torch.Tensor:
+    """Linear between the points, constant outside of them."""
+    left = np.clip(np.searchsorted(points, frequency, side="right") - 1, 0, len(points) - 2)
+    share = np.clip((frequency - points[left]) / (points[left + 1] - points[left]), 0, 1)
+    return torch.lerp(values[torch.from_numpy(left)], values[torch.from_numpy(left + 1)], torch.from_numpy(share))
 
 
 def _blend_rows(
