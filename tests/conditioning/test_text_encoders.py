@@ -119,6 +119,16 @@ def files(folder, pair, lead=("", "")):
     }
 
 
+def swapped(folder):
+    """The family's tokenizer with two words changed over."""
+    shutil.copytree(TOKENIZER, folder)
+    (folder / "tokenizer.json").unlink()
+    words = json.loads((folder / "vocab.json").read_text())
+    words["red</w>"], words["blue</w>"] = words["blue</w>"], words["red</w>"]
+    (folder / "vocab.json").write_text(json.dumps(words))
+    return folder
+
+
 def told(**given):
     """What is said of an encoder that cannot be made, at once or when it is first asked."""
     with pytest.raises(TextEncoderError) as error:
@@ -257,18 +267,31 @@ def test_identity_is_of_the_numbers_and_not_of_the_file(tmp_path, pair, config):
     settings = json.loads((other / "text_encoder" / "config.json").read_text())
     (other / "text_encoder" / "config.json").write_text(json.dumps({**settings, "hidden_act": "gelu"}))
     assert TextEncoder(**files(tmp_path, pair), config=other).identity != plain
+    assert TextEncoder(**files(tmp_path, pair), config=config, tokenizer=swapped(tmp_path / "words")).identity != plain
 
 
-@given(st.lists(st.sampled_from([*PROMPTS, "a green circle on a black background"]), min_size=1, max_size=4), st.integers(1, 5))
-def test_a_prompts_bytes_depend_neither_on_its_company_nor_on_the_threads(encoder, prompts, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        together = encoder.pooled(prompts)
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(together, torch.cat([encoder.pooled(prompt) for prompt in prompts]))
+@given(st.lists(st.sampled_from([*PROMPTS, "a green circle on a black background"]), min_size=1, max_size=4))
+def test_a_prompts_bytes_do_not_depend_on_its_company(encoder, prompts):
+    assert torch.equal(encoder.pooled(prompts), torch.cat([encoder.pooled(prompt) for prompt in prompts]))
+
+
+def test_a_prompts_bytes_do_not_depend_on_the_threads(tmp_path):
+    # wide and long enough that torch shares sums out: with 3 threads this one comes out otherwise
+    sizes = {"hidden_size": 640, "intermediate_size": 2560, "num_attention_heads": 10, "max_position_embeddings": 77}
+    torch.manual_seed(0)
+    CLIPTextModel(CLIPTextConfig(**{**SMALL_L, **sizes})).save_pretrained(tmp_path / "text_encoder")
+    words = CLIPTokenizer.from_pretrained(TOKENIZER, local_files_only=True, model_max_length=77)
+    words.save_pretrained(tmp_path / "tokenizer")
+    wide, before, found = TextEncoder(tmp_path / "text_encoder"), torch.get_num_threads(), []
+    assert wide.limit == 77
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        try:
+            found.append(wide.tokens(PROMPTS[0]).states)
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    assert all(torch.equal(found[0], states) for states in found)
 
 
 def test_loading_draws_no_random_number_and_keeps_no_gradient():
@@ -299,10 +322,10 @@ def test_old_configs_that_call_the_end_token_2_pool_where_the_sentence_ends(tmp_
     assert torch.equal(TextEncoder(tmp_path / "text_encoder").pooled(PROMPTS[0]), wanted)
 
 
-def test_importing_and_opening_load_neither_torch_nor_transformers():
+def test_importing_and_opening_load_no_library_of_models():
     code = f"import sys; from workbench.conditioning.text_encoders import TextEncoder; TextEncoder({str(BASE)!r}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "transformers", "diffusers"} & set(loaded)
+    assert not {"transformers", "diffusers"} & set(loaded)
 
 
 # prompts that cannot be read
@@ -397,13 +420,43 @@ def test_another_tokenizer_than_the_encoder_was_trained_with_is_told(tmp_path, p
     assert "ends with 77" in said
 
 
-def test_a_tokenizer_that_is_nowhere_is_told(tmp_path):
-    assert "no CLIP tokenizer can be loaded from here" in told(model=BASE, tokenizer=tmp_path / "nothing")
+def test_a_tokenizer_that_is_nowhere_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "is no folder, and no tokenizer of this name" in told(model=BASE, tokenizer="nobody/has-this")
+    assert "is no folder, and no tokenizer of this name" in told(model=BASE, tokenizer=tmp_path / "nothing")
+    assert "holds no CLIP tokenizer" in told(model=BASE, tokenizer=tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    assert "transformers cannot read this tokenizer" in told(model=BASE, tokenizer=tmp_path)
+
+
+def test_a_tokenizer_fetched_before_is_found_by_its_name_without_the_network(tmp_path, monkeypatch, encoder):
+    kept = tmp_path / "models--someone--words"
+    shutil.copytree(TOKENIZER, kept / "snapshots" / "0123")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    named = TextEncoder(BASE, tokenizer="someone/words")
+    assert named.source == {"model": str(BASE), "tokenizer": "someone/words"}
+    assert named.identity == encoder.identity
+    (kept / "snapshots" / "0123" / "vocab.json").unlink()
+    (kept / "snapshots" / "0123" / "tokenizer.json").unlink()  # as where only a model of that name was fetched
+    assert "holds no CLIP tokenizer" in told(model=BASE, tokenizer="someone/words")
 
 
 def test_a_file_without_text_encoder_says_what_it_holds(tmp_path):
     path = saved(tmp_path / "unet.safetensors", {"model.diffusion_model.out.0.weight": torch.zeros(2)})
     assert "holds no CLIP text encoder; its components are unet" in told(model=path)
+
+
+def test_of_fluxs_two_encoders_the_clip_is_taken_and_the_t5_left(tmp_path, pair, config):
+    tensors = {f"text_encoder.{name}": tensor for name, tensor in bare(pair[0]).items()}
+    t5 = {
+        "text_encoder_2.shared.weight": torch.zeros(3, 2),
+        "text_encoder_2.encoder.block.0.layer.0.SelfAttention.q.weight": torch.zeros(2, 2),
+    }
+    both = TextEncoder(saved(tmp_path / "flux.safetensors", tensors, t5), config=config)
+    assert torch.equal(both.pooled(PROMPTS), expected(pair)[:, :32])
 
 
 def test_openclip_in_the_first_place_asks_for_a_folder(tmp_path, pair):

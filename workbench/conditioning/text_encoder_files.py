@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from transformers import CLIPTextConfig
 
 PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # what ComfyUI and what diffusers calls them
-DEFAULT_TOKENIZER = "openai/clip-vit-large-patch14"
 
 _PREFIXES = re.compile(r"(clip_[lg]\.)?(model\.)?(transformer\.)?(text_model\.)?")
 _NOT_RUN = re.compile(r"logit_scale|embeddings\.position_ids|vision_model\..+|visual_projection\.weight")
@@ -164,13 +163,6 @@ def configuration(encoder: StoredEncoder, given: Path | None) -> tuple[CLIPTextC
     other = next((kind for kind, wide in _KNOWN if wide == width), None)
     step = f"pass it as {other}=" if other else "pass config= with the folder of its config.json"
     raise TextEncoderError(f"{encoder.label} has width {width}, and no pipeline of its sizes lies beside it; {known}; {step}")
-
-
-def tokenizer_beside(configs: Iterable[Path | None]) -> str:
-    """The folder of the tokenizer that belongs to an encoder's config, or the name of the public one."""
-    folders = (folder for config in configs if config is not None for folder in (config, config.parent / "tokenizer"))
-    found = (folder for folder in folders if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")))
-    return str(next(found, DEFAULT_TOKENIZER))
 
 
 def listed(names: Iterable[str]) -> str:

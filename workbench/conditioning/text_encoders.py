@@ -21,8 +21,8 @@ from workbench.conditioning.text_encoder_files import (
     in_checkpoint,
     in_file,
     listed,
-    tokenizer_beside,
 )
+from workbench.conditioning.tokenizer_files import load_tokenizer, tokenizer_beside
 from workbench.errors import TextEncoderError
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class TextEncoder:
 
     @cached_property
     def _tokenizer(self) -> CLIPTokenizer:
-        tokenizer = _load_tokenizer(self.tokenizer)
+        tokenizer = load_tokenizer(self.tokenizer)
         for one, (config, _) in zip(self._stored, self._configurations, strict=True):
             if len(tokenizer) > config.vocab_size or config.eos_token_id not in (tokenizer.eos_token_id, _LEGACY_END):
                 raise TextEncoderError(
@@ -251,23 +251,6 @@ def _loaded(one: StoredEncoder, model: Any) -> Any:
     embeddings = getattr(model, "text_model", model).embeddings
     embeddings.position_ids = torch.arange(model.config.max_position_embeddings).expand(1, -1)  # in no file
     return model.requires_grad_(False).eval()
-
-
-def _load_tokenizer(place: str) -> CLIPTokenizer:
-    """From a folder, or by its name: from the hub's local files, and where there are none from the hub."""
-    from transformers import CLIPTokenizer
-
-    reasons = []
-    for local in (True, False):
-        try:
-            return CLIPTokenizer.from_pretrained(place, local_files_only=local)
-        except (OSError, ValueError) as error:
-            reasons.append(str(error).strip().partition("\n")[0])
-            if Path(place).is_absolute():
-                break
-    raise TextEncoderError(
-        f"{place}: no CLIP tokenizer can be loaded from here ({reasons[-1]}); pass tokenizer= with the tokenizer folder of a pipeline"
-    )
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
