@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench import analysis as analysis
+    from workbench import conditioning as conditioning
     from workbench import lora as lora
     from workbench import operators as operators
     from workbench.analysis import compare as compare
@@ -55,7 +56,7 @@ _HOMES = {
     "MergePanel": "workbench.panels.merge_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",
 }
-_PACKAGES = ("analysis", "lora", "operators")
+_PACKAGES = ("analysis", "conditioning", "lora", "operators")
 __all__ = [*_PACKAGES, *_HOMES]
 
 

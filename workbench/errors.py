@@ -54,6 +54,10 @@ class TextEncoderError(WorkbenchError):
     """A text encoder that is not there or not whole, or a prompt that it cannot read."""
 
 
+class HypernetworkError(WorkbenchError):
+    """A hypernetwork that is not whole or of another shape than what it is given, or a fit that cannot be begun."""
+
+
 class SweepError(WorkbenchError):
     """A sweep that cannot be begun or kept, or a question about one that has no answer."""
 

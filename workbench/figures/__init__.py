@@ -1,12 +1,13 @@
 """The one place that imports plotly: frames in, figures out, one look for all. What the numbers mean is the caller's."""
 
 from workbench.figures.bar_plots import bars
-from workbench.figures.heat_maps import heat
+from workbench.figures.heat_maps import heat, heats
 from workbench.figures.line_plots import lines
 from workbench.figures.look import COLOURS, INK
 from workbench.figures.panel_plots import panels
+from workbench.figures.progress_plots import losses
 from workbench.figures.ratio_plots import ratio_lines
 from workbench.figures.stacks import stacked
 from workbench.figures.trees import tree_heat
 
-__all__ = ["COLOURS", "INK", "bars", "heat", "lines", "panels", "ratio_lines", "stacked", "tree_heat"]
+__all__ = ["COLOURS", "INK", "bars", "heat", "heats", "lines", "losses", "panels", "ratio_lines", "stacked", "tree_heat"]

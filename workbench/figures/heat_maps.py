@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.figures.look import DARK, LETTER, WIDTH, template
@@ -50,6 +52,44 @@ def heat(frame: pd.DataFrame, *, title: str, x_title: str | None = None, y_title
     figure.update_xaxes(type="category", showgrid=False, title_text=x_title or _title(frame.columns))
     figure.update_yaxes(type="category", showgrid=False, title_text=y_title or _title(frame.index), autorange="reversed")
     return figure
+
+
+def heats(frames: Mapping[str, pd.DataFrame], *, title: str, unit: str = "", middle: float = 0) -> go.Figure:
+    """Frames of the same rows as coloured cells beside one another, each under its name, in the same colours.
+
+    `middle` is pale, what lies above blue and below red. Columns are numbers, to scale.
+    """
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(cols=len(frames), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[_wrapped(name) for name in frames])
+    for column, frame in enumerate(frames.values(), 1):
+        values = frame.to_numpy(dtype=float, na_value=math.nan)
+        cells = go.Heatmap(
+            z=values,
+            x=frame.columns.to_numpy(float),
+            y=_labels(frame.index),
+            coloraxis="coloraxis",
+            hovertemplate=f"%{{y}}<br>{frame.columns.name} %{{x:.3g}}<br>%{{z:.3g}}<extra></extra>",
+        )
+        figure.add_trace(cells, row=1, col=column)
+    far = max((abs(cells.z - middle).max() for cells in figure.data), default=0) or 1
+    bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": unit, "side": "right"}}
+    figure.update_layout(
+        template=template(),
+        title_text=title,
+        height=190 + 14 * len(next(iter(frames.values()))),
+        margin_t=100,
+        coloraxis={"colorscale": _BOTH_WAYS, "cmin": middle - far, "cmax": middle + far, "colorbar": bar},
+    )
+    figure.update_annotations(font_size=12)
+    figure.update_xaxes(showgrid=False, title_text=next(iter(frames.values())).columns.name)
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed", dtick=1, tickfont_size=10)
+    return figure
+
+
+def _wrapped(name: str) -> str:
+    return "<br>".join(textwrap.wrap(name, 24))
 
 
 def _labels(index: pd.Index) -> list[str]:

@@ -100,7 +100,7 @@ class Merge(Checkpoint):
         if entry.take is not None:
             return hashed(inputs[entry.take], settings.dtype)
         operator = self.call.operator
-        options = sorted(resolve_options(self.call, entry, self._bound).items())
+        options = sorted(resolve_options(self.call, entry, self.bound).items())
         asked = (entry.key, settings.seed) if operator.asks else ()
         # the code, not the name: in a notebook an operator may be defined anew
         return hashed(operator.function.__code__, options, asked, settings.precision, self.info(key).code, inputs)
@@ -118,7 +118,7 @@ class Merge(Checkpoint):
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
         wide = widened(part, self.own_scope, entry.info.shape)
-        tensor = evaluate(self.call, entry, self._bound, self.settings.seed, wide, calculation)
+        tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation)
         return tensor if wide == part else narrowed(tensor, wide, part, entry.info.shape)
 
     def sources(self) -> tuple[Path, ...]:
@@ -131,17 +131,21 @@ class Merge(Checkpoint):
         """Raise OptionError if the options make no sense for this tensor (weights of its holders that sum to 0)."""
         entry = self.entry(key)
         if entry.take is None:
-            resolve_options(self.call, entry, self._bound)
+            resolve_options(self.call, entry, self.bound)
 
     @cached_property
     def schedules(self) -> Mapping[str, schedules.Schedule]:
         """Every option as a schedule over blocks, defaults included; numbers that come from a source are there."""
-        declared = self.call.operator.options
-        parsed = {name: schedules.parse(self.options.get(name, option.default), option) for name, option in declared.items()}
-        return {name: schedule.mapped(sources.resolve) for name, schedule in parsed.items()}
+        found = {}
+        for name, option in self.call.operator.options.items():
+            given = self.options.get(name, option.default)
+            value = sources.resolve(given) if option.is_value(given) else given
+            found[name] = schedules.parse(value, option).mapped(sources.within_block)
+        return found
 
     @cached_property
-    def _bound(self) -> Bound:
+    def bound(self) -> Bound:
+        """Every option as a function of the block."""
         bound = {}
         for name, schedule in self.schedules.items():
             try:

@@ -25,6 +25,10 @@ class Depth:
     def of(cls, blocks: Iterable[Block | None]) -> Depth:
         return cls(tuple(sorted({block for block in blocks if block}, key=lambda block: block.depth)))
 
+    @property
+    def names(self) -> list[str]:
+        return [block.name for block in self.blocks]
+
     @cached_property
     def _offsets(self) -> dict[int, int]:
         """Where each stack begins when Flux's two are counted through."""

@@ -10,11 +10,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from workbench.errors import OptionError
+import workbench  # what reads prompts is floors above; the package's own front door is the way up
+from workbench.errors import OptionError, WorkbenchError
 
-Numbers = Sequence[float] | Sequence[tuple[float, float]]  # by index; or points of a curve: frequency from 0 to 1, value
+# by index; points of a curve: frequency from 0 to 1, value; or either for each block, as a schedule
+Numbers = Sequence[float] | Sequence[tuple[float, float]] | Mapping[str, Any]
 registry: dict[str, Callable[..., Numbers]] = {}
 
+_FILES = {"prompt": ("encoder", "hypernetwork")}  # the arguments of a source that name files
 _LENGTH = 256  # of a random vector: the FFT merge's hypernetwork gives as many
 
 
@@ -30,6 +33,30 @@ def source(function: Callable[..., Numbers]) -> Callable[..., Numbers]:
 def resolve(value: Any) -> Any:
     """The numbers that a vector option's value stands for; a vector is its own. Raises OptionError."""
     return _find(value)(**value) if isinstance(value, Mapping) else value
+
+
+def within_block(value: Any) -> Any:
+    """`resolve`, where the value is one block's already. Raises OptionError for a source that differs by block itself."""
+    found = resolve(value)
+    if isinstance(found, Mapping):
+        raise OptionError(f"{_find(value).__name__} gives every block numbers of its own; use it for the whole option, not within a block")
+    return found
+
+
+def relocated(value: Any, moved: Callable[[str], str]) -> Any:
+    """An option's value with every file that a source in it names under its new name."""
+    if not isinstance(value, Mapping):
+        return value
+    named = next((files for name, files in _FILES.items() if name in value), None)
+    if named is None:
+        return {name: relocated(one, moved) for name, one in value.items()}
+    return {name: _moved(one, moved) if name in named else one for name, one in value.items()}
+
+
+def _moved(value: Any, moved: Callable[[str], str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: one if name == "sha256" else _moved(one, moved) for name, one in value.items()}
+    return moved(value) if isinstance(value, str) else value
 
 
 def complaint(given: Mapping[str, Any]) -> str | None:
@@ -85,6 +112,15 @@ def curve(curve: Sequence[Sequence[float]]) -> Numbers:
     if frequencies != sorted(set(frequencies)) or not 0 <= frequencies[0] <= frequencies[-1] <= 1:
         raise OptionError(f"a curve's frequencies must rise within [0, 1], got {frequencies}")
     return [(end, points[0][1]) for end in (0, 1)] if len(points) == 1 else points  # two numbers alone would be a vector
+
+
+@source
+def prompt(prompt: Any, encoder: Any = None, hypernetwork: Any = None, seed: int = 0) -> Numbers:
+    """What a hypernetwork makes of a prompt; see `workbench.conditioning.from_prompt`."""
+    try:
+        return workbench.conditioning.numbers_of(prompt, encoder, hypernetwork, seed)
+    except WorkbenchError as error:
+        raise OptionError(str(error)) from error
 
 
 def _listed(value: Any) -> list[Any]:

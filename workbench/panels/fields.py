@@ -117,7 +117,10 @@ class Several(Composite):
 
 @final
 class Numbers(Composite):
-    """A vector, or where it comes from: a menu of sources, and what is given to them. A curve is `[[0, 1], [1, -1]]`."""
+    """A vector, or where it comes from: a menu of sources, and what is given to them.
+
+    A curve is `[[0, 1], [1, -1]]`; what takes more than one argument is a mapping, `{prompt: a heart, encoder: model.safetensors}`.
+    """
 
     def __init__(self, value: Any) -> None:
         self._source = widgets.Dropdown(options=[NUMBERS, *sources.registry], layout=widgets.Layout(width="110px", flex="0 0 auto"))
@@ -132,11 +135,13 @@ class Numbers(Composite):
             found = yaml.safe_load(f"[{text}]" if source == NUMBERS and not text.startswith(("[", "{")) else text)
         except yaml.YAMLError:
             found = text
-        return found if source == NUMBERS else {source: found}
+        if source == NUMBERS or (isinstance(found, dict) and source in found):
+            return found
+        return {source: found}
 
     def write(self, value: Any) -> None:
         source = next((name for name in sources.registry if isinstance(value, dict) and name in value), NUMBERS)
-        given = value if source == NUMBERS else value[source]
+        given = value[source] if source != NUMBERS and len(value) == 1 else value
         self._source.value = source
         self._text.value = given if isinstance(given, str) else json.dumps(given).strip("[]" if source == NUMBERS else "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -18,7 +18,7 @@ from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.writing import replacing
 from workbench.errors import CheckpointError, RecipeError
-from workbench.merge import Merge
+from workbench.merge import Merge, sources
 from workbench.merge.call import unique
 from workbench.merge.declaration import near
 from workbench.merge.rules import Rule
@@ -74,8 +74,9 @@ class Recipe:
 
     def relative_to(self, folder: Path) -> Recipe:
         """The same recipe with its paths written as seen from `folder`."""
-        models = {name: model.model_copy(update={"path": self._seen_from(folder, model)}) for name, model in self.data.models.items()}
-        return Recipe(self.data.model_copy(update={"models": models}), folder)
+        models = {name: model.model_copy(update={"path": self._seen_from(folder, model.path)}) for name, model in self.data.models.items()}
+        merge = _relocated(self.data.merge, lambda path: self._seen_from(folder, path) if (self.folder / path).exists() else path)
+        return Recipe(self.data.model_copy(update={"models": models, "merge": merge}), folder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recipe file; a recipe of that name is replaced. Raises RecipeError for another suffix than .yaml."""
@@ -111,11 +112,11 @@ class Recipe:
     def _repr_html_(self) -> str:
         return f"<pre style='font-family: monospace'>{html.escape(self.to_yaml())}</pre>"
 
-    def _seen_from(self, folder: Path, model: ModelFile) -> str:
+    def _seen_from(self, folder: Path, path: str) -> str:
         try:
-            return Path(os.path.relpath(self.folder / model.path, folder)).as_posix()
+            return Path(os.path.relpath(self.folder / path, folder)).as_posix()
         except ValueError:  # another drive
-            return str((self.folder / model.path).resolve())
+            return str((self.folder / path).resolve())
 
     def _open(self, name: str, model: ModelFile) -> Checkpoint:
         path = self.folder / Path(model.path).expanduser()
@@ -146,7 +147,25 @@ class Recipe:
         inputs = {name: resolve(given) for name, given in node.inputs.items()}
         if clash := set(inputs) & set(node.options):
             raise RecipeError(f"{node.operator}: {', '.join(clash)} cannot be an input and an option")
-        return operators.find(node.operator)(rules=node.rules, **settings, **inputs, **node.options)
+        options = _options(node, lambda path: str(self.folder / path) if (self.folder / path).exists() else path)
+        return operators.find(node.operator)(rules=node.rules, **settings, **inputs, **options)
+
+
+def _options(node: Node, moved: Callable[[str], str]) -> dict[str, Any]:
+    """A node's options, with the files that sources of numbers name under their new names."""
+    return {name: sources.relocated(value, moved) for name, value in node.options.items()}
+
+
+def _relocated(node: Node, moved: Callable[[str], str]) -> Node:
+    """A node, and those inside it, with those files under their new names."""
+
+    def inside(given: Any) -> Any:
+        if isinstance(given, list):
+            return [inside(one) for one in given]
+        return _relocated(given, moved) if isinstance(given, Node) else given
+
+    inputs = {name: inside(given) for name, given in node.inputs.items()}
+    return node.model_copy(update={"inputs": inputs, "options": _options(node, moved)})
 
 
 def _validated(path: Path, found: Any) -> RecipeData:

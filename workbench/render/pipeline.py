@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import Cancelled, NonFiniteWarning, RenderError, warn
 from workbench.render.assembly import WEIGHTED, build_pipeline, has_weights, quiet
+from workbench.render.denoising import Denoiser
 from workbench.render.fitting import Fitting, Plan, prediction
 from workbench.render.request import GUIDANCE, STEPS, Request
 from workbench.render.samplers import DEFAULT_SAMPLER, make_sampler
@@ -200,7 +201,28 @@ class Renderer:
         width, height = (edge // self._pipeline.vae_scale_factor for edge in self.size)
         return torch.randn((1, self._pipeline.unet.config.in_channels, height, width), generator=generator)
 
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """Single steps of denoising, as training a merge needs them."""
+        return Denoiser(self._pipeline, self._fitting, self._latents)
+
+    def _latents(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float) -> torch.Tensor:
+        """What `images` decodes."""
+        request = Request.of(prompts, seeds, steps=steps, guidance=guidance)
+        with torch.inference_mode():
+            starts = range(0, len(request.pictures), self._batch_size)
+            found = [self._run(request.pictures[start : start + self._batch_size], request, None, "latent") for start in starts]
+        return torch.cat(found).clone()  # inference tensors could not be trained on
+
     def _draw_batch(self, batch: Sequence[tuple[str, int]], request: Request, cancelled: Cancel | None) -> list[Image]:
+        pixels = self._run(batch, request, cancelled, "np")
+        if not np.isfinite(pixels).all():
+            message = f"{self.loaded.name!r} draws pictures that are no numbers (shown black): a weight is huge or NaN"
+            warn(message, NonFiniteWarning)
+            pixels = np.nan_to_num(pixels, nan=0.0)
+        return self._pipeline.image_processor.numpy_to_pil(pixels)
+
+    def _run(self, batch: Sequence[tuple[str, int]], request: Request, cancelled: Cancel | None, output: str) -> Any:
         def after_step(pipeline: object, step: int, time: int, values: dict[str, Any]) -> dict[str, Any]:
             _go_on(cancelled)
             return values
@@ -208,21 +230,16 @@ class Renderer:
         generators = [torch.Generator().manual_seed(seed) for _, seed in batch]
         with quiet():
             self._pipeline.scheduler = make_sampler(request.sampler, self._schedule, **self._schedule_changes)
-            pixels = self._pipeline(
+            return self._pipeline(
                 [prompt for prompt, _ in batch],
                 negative_prompt=[request.negative] * len(batch),
                 num_inference_steps=request.steps,
                 guidance_scale=request.guidance,
                 latents=torch.cat([self._noise(generator) for generator in generators]).to(self.dtype),
                 generator=generators,  # samplers that add noise go on drawing from each picture's own
-                output_type="np",
+                output_type=output,
                 callback_on_step_end=after_step,
             ).images
-        if not np.isfinite(pixels).all():
-            message = f"{self.loaded.name!r} draws pictures that are no numbers (shown black): a weight is huge or NaN"
-            warn(message, NonFiniteWarning)
-            pixels = np.nan_to_num(pixels, nan=0.0)
-        return self._pipeline.image_processor.numpy_to_pil(pixels)
 
     def _warn_of_long(self, prompts: Sequence[str]) -> None:
         tokenizer, limit = self._pipeline.tokenizer, self._pipeline.tokenizer.model_max_length

@@ -1,0 +1,57 @@
+"""`Denoiser`: single steps of a renderer's pipeline, with the weights of any checkpoint. Whole pictures are drawn in `pipeline`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.checkpoint.base import Checkpoint
+from workbench.render.assembly import quiet
+from workbench.render.fitting import Fitting
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+
+class Denoiser:
+    """What the training of a merge needs of a pipeline: latents, noise, and the U-Net's answer, which carries gradients."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, fitting: Fitting, draw_latents: Callable[..., torch.Tensor]) -> None:
+        from diffusers import DDPMScheduler
+
+        self._pipeline = pipeline
+        self._fitting = fitting
+        self.latents = draw_latents  # (prompts, seeds, steps=, guidance=), by the loaded model: [pictures, channels, height, width]
+        self._schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    @property
+    def times(self) -> int:
+        """How many noise levels there are."""
+        return self._schedule.config.num_train_timesteps
+
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Latents [n, ...] with as much noise as belongs to each time [n]."""
+        return self._schedule.add_noise(clean, noise, times)
+
+    @torch.no_grad()
+    def embeddings(self, prompts: Sequence[str]) -> torch.Tensor:
+        """What the U-Net reads of each prompt, by the loaded text encoder: [prompts, tokens, width]."""
+        with quiet():
+            return self._pipeline.encode_prompt(list(prompts), self._pipeline.device, 1, False)[0]
+
+    def predict(self, checkpoint: Checkpoint, noisy: torch.Tensor, times: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """What the checkpoint's U-Net takes for noise in each of these latents, [n, channels, height, width].
+
+        The checkpoint is not put into the pipeline; gradients reach whatever its `read` computes its tensors from.
+        """
+        plan = self._fitting.plan(checkpoint, "unet")
+        like = noisy.to(self._pipeline.dtype)
+        weights = {
+            name: checkpoint.read(origin.key, origin.part).reshape(origin.shape).to(like.device, like.dtype)
+            for name, origin in plan.items()
+        }
+        unet = self._pipeline.unet
+        arguments = (like, times.to(like.device), embeddings.to(like))
+        return torch.func.functional_call(unet, weights, arguments, {"return_dict": False})[0]
