@@ -57,8 +57,8 @@ def fit(
     Both checkpoints stay as they are; gradients reach the coefficients through the merged weights. Each step asks for one prompt's
     merge, or, `together`, for one merge for all prompts, which is what can be exported as one file. `hypernetwork` is trained in a
     copy (default: one vector for each block of the U-Net, 16 numbers over the frequencies); `encoder` defaults to the first
-    checkpoint's own; `options` are `fft_blend`'s for all else. Every `every` steps the loss on `held_out` prompts is measured, and a
-    picture drawn of the first of these (or of `prompts`).
+    checkpoint's own; `options` are `fft_blend`'s for all else (default: the whole blend, smooth, over rows). Every `every` steps the
+    loss on `held_out` prompts is measured, and a picture drawn of the first of these (or of `prompts`).
 
     With `state`, a file, a fit that was stopped (by an interrupt, too, which returns what there is) goes on where it left off, and
     takes the same steps. A loss that is no number stops it: the last good network is kept, and a warning says so.

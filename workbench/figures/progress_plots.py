@@ -18,8 +18,8 @@ _MOST = 9  # pictures beside one another
 
 def losses(frame: pd.DataFrame, pictures: Sequence[tuple[int, Image]], *, title: str) -> go.Figure:
     """The columns of `frame` over its column `step`, on a logarithmic axis; above them pictures, each over the step it is of."""
-    long = frame.melt("step", var_name="of", value_name="loss").dropna()
-    figure = lines(long, x="step", y="loss", colour="of", title=title, y_title="mean squared difference")
+    long = frame.melt("step", var_name="of", value_name="value").dropna()
+    figure = lines(long, x="step", y="value", colour="of", title=title, y_title="mean squared difference")
     figure.update_layout(height=360 + _PICTURE, legend_title_text="", legend_y=0, legend_yanchor="top", legend_yref="container")
     figure.update_layout(margin_t=60, margin_b=90, legend={"y": 0.01, "yanchor": "bottom", "yref": "container"})
     plot = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
