@@ -1,4 +1,4 @@
-"""Measures how far prompts steer an FFT merge, for docs/prompt-steering.md: `python docs/steering.py`.
+"""Measures how far prompts steer an FFT merge, for docs/prompt-steering.md: `python docs/steering.py`. Needs kaleido, as docs/figures.py does.
 
 Takes about half an hour on two cores; what was fitted and drawn is kept in `--out`, and a run that was stopped goes on from there.
 """
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 import workbench as wb
 from workbench.checkpoint import Checkpoint
-from workbench.conditioning import Hypernetwork, Objective, TextEncoder, fit, from_prompt
+from workbench.conditioning import Hypernetwork, Objective, TextEncoder, fit, from_prompt, shares
 from workbench.family.captions import BACKGROUNDS, COLOURS, SHAPES, Subject
 from workbench.operators import fft_blend, ties, weighted_average
 from workbench.places import DATA
@@ -135,6 +135,17 @@ def main() -> None:
     text = f"{BEGIN}\n\n{table(known)}\n\n{steering(known)}\n\n{END}"
     PAGE.write_text(before + text + rest.split(END)[1])
     print(text)
+    draw(out)
+
+
+def draw(out: Path) -> None:
+    """The README's figure: what the first fit takes for a heart, for a moon, and for what it was not taught."""
+    heart, moon = (wb.open(DATA / "shapes-sd" / f"{name}.safetensors") for name in CONCEPTS)
+    asked = {f"a {shape}": Subject(shape, *UNSEEN[0]).caption for shape in (*CONCEPTS, "star")}
+    network = out / "fitted-0.safetensors"
+    coefficients = {name: from_prompt(prompt, encoder=TextEncoder(heart), hypernetwork=network) for name, prompt in asked.items()}
+    figure = shares({name: fft_blend(heart, moon, **WHOLE, coefficients=own) for name, own in coefficients.items()}).plot()
+    figure.update_layout(paper_bgcolor="white").write_image(PAGE.parent / "images" / "steering.png", width=800, scale=1.5)
 
 
 if __name__ == "__main__":

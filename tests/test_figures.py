@@ -161,3 +161,22 @@ def test_a_comparison_can_be_drawn_as_it_comes():
     assert figure.layout.xaxis.categoryarray == ("IN00", "unet", "all")
     assert list(figure.data[0].y) == frame["distance"].tolist()
     assert figures.heat(frame["distance"].unstack(), title="").data[0].x == ("m2",)
+
+
+def test_heats_share_their_colours_and_are_pale_at_the_middle():
+    frame = pd.DataFrame([[0.5, 0.75]], index=pd.Index(["MID"], name="block"), columns=pd.Index([0.0, 1.0], name="frequency"))
+    figure = figures.heats({"a prompt": frame, "another": frame + 0.125}, title="Shares", unit="share", middle=0.5)
+    assert [cells.z.tolist() for cells in figure.data] == [[[0.5, 0.75]], [[0.625, 0.875]]]
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0.125, 0.875)
+    assert [note.text for note in figure.layout.annotations] == ["a prompt", "another"]
+    assert figure.layout.xaxis2.title.text == "frequency"
+
+
+def test_losses_have_a_line_for_each_kind_and_a_picture_over_its_step():
+    from PIL import Image
+
+    frame = pd.DataFrame({"step": [10, 20], "loss": [0.5, 0.25], "held_out": [np.nan, 0.125]})
+    figure = figures.losses(frame, [(10, Image.new("RGB", (8, 8))), (20, Image.new("RGB", (8, 8)))], title="20 steps")
+    assert {line.name: list(line.y) for line in figure.data} == {"loss": [0.5, 0.25], "held_out": [0.125]}
+    assert sorted(image.x for image in figure.layout.images) == [10, 20]
+    assert figure.layout.yaxis.type == "log"

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 class Denoiser:
     """What the training of a merge needs of a pipeline: latents, noise, and the U-Net's answer, which carries gradients."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, fitting: Fitting, draw_latents: Callable[..., torch.Tensor]) -> None:
+    def __init__(
+        self, pipeline: StableDiffusionPipeline, fitting: Fitting, draw_latents: Callable[..., torch.Tensor], like: torch.Tensor
+    ) -> None:
         from diffusers import DDPMScheduler
 
         self._pipeline = pipeline
         self._fitting = fitting
+        self._like = like  # has the device and the dtype to calculate on and in
         self.latents = draw_latents  # (prompts, seeds, steps=, guidance=), by the loaded model: [pictures, channels, height, width]
         self._schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
 
@@ -47,11 +50,7 @@ class Denoiser:
         The checkpoint is not put into the pipeline; gradients reach whatever its `read` computes its tensors from.
         """
         plan = self._fitting.plan(checkpoint, "unet")
-        like = noisy.to(self._pipeline.dtype)
-        weights = {
-            name: checkpoint.read(origin.key, origin.part).reshape(origin.shape).to(like.device, like.dtype)
-            for name, origin in plan.items()
-        }
-        unet = self._pipeline.unet
-        arguments = (like, times.to(like.device), embeddings.to(like))
-        return torch.func.functional_call(unet, weights, arguments, {"return_dict": False})[0]
+        noisy = noisy.to(self._like)
+        weights = {name: checkpoint.read(origin.key, origin.part).reshape(origin.shape).to(noisy) for name, origin in plan.items()}
+        arguments = (noisy, times.to(noisy.device), embeddings.to(noisy))
+        return torch.func.functional_call(self._pipeline.unet, weights, arguments, {"return_dict": False})[0]

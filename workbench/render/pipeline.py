@@ -204,7 +204,7 @@ class Renderer:
     @cached_property
     def denoiser(self) -> Denoiser:
         """Single steps of denoising, as training a merge needs them."""
-        return Denoiser(self._pipeline, self._fitting, self._latents)
+        return Denoiser(self._pipeline, self._fitting, self._latents, torch.empty(0, device=self.device, dtype=self.dtype))
 
     def _latents(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float) -> torch.Tensor:
         """What `images` decodes."""
