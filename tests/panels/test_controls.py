@@ -152,6 +152,7 @@ def test_blocks_are_not_offered_where_there_are_none():
         ("constant", "0.5", {"constant": 0.5}),
         ("seed", "7", {"seed": 7}),
         ("curve", "[[0, 1], [1, -1]]", {"curve": [[0, 1], [1, -1]]}),
+        ("prompt", '{"prompt": "a heart", "encoder": "m.safetensors"}', {"prompt": "a heart", "encoder": "m.safetensors"}),
     ],
 )
 def test_a_vector_is_typed_or_comes_from_a_source(depth, source, text, value):
