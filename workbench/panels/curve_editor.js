@@ -63,6 +63,7 @@ function path(points) {
 
 function render({ model, el }) {
   let moved = null; // the points as a person has them under the hand, until Python has them too
+  let told = []; // what Python was told and has not answered yet, oldest first
   let held = null; // the point that is dragged
   let pressed = { point: -1, at: 0 }; // the last press of the mouse
   let focus = null; // the point that keys go to
@@ -86,8 +87,8 @@ function render({ model, el }) {
     const line = [[0, values[0]], ...now, [1, values.at(-1)]];
     shape("path", { class: "curve", d: path(line.map(([x, y]) => [at.x(x), at.y(y)])) }, svg);
     now.forEach(([frequency, value], i) => {
-      const told = { role: "slider", tabindex: i === (focus ?? 0) ? 0 : -1, "aria-label": `point at frequency ${frequency}`, "aria-valuenow": value };
-      const point = shape("circle", { class: "point", cx: at.x(frequency), cy: at.y(value), r: 6, ...told }, svg);
+      const roles = { role: "slider", tabindex: i === (focus ?? 0) ? 0 : -1, "aria-label": `point at frequency ${frequency}`, "aria-valuenow": value };
+      const point = shape("circle", { class: "point", cx: at.x(frequency), cy: at.y(value), r: 6, ...roles }, svg);
       point.dataset.lmSuppressShortcuts = "true"; // keys typed here are not for JupyterLab
       shape("title", {}, point, `${value} at ${frequency}`);
       point.addEventListener("keydown", (event) => typed(event, i));
@@ -128,7 +129,10 @@ function render({ model, el }) {
 
   function tell() {
     if (JSON.stringify(moved) === JSON.stringify(model.get("points"))) moved = null;
-    else if (moved) model.send({ points: moved });
+    else if (moved) {
+      told.push(JSON.stringify(moved));
+      model.send({ points: moved });
+    }
   }
 
   function remove(i) {
@@ -194,7 +198,14 @@ function render({ model, el }) {
   });
   editor.addEventListener("pointercancel", () => { held = moved = null; show(); });
 
-  const come = () => { moved = null; show(); };
+  // An answer to what has been moved on from since must not take that back.
+  const come = () => {
+    const answered = told.indexOf(JSON.stringify(model.get("points")));
+    const behind = answered >= 0 && answered < told.length - 1;
+    told = behind ? told.slice(answered + 1) : [];
+    if (!behind) moved = null;
+    show();
+  };
   const dimmed = () => charts.classList.toggle("wb-stale", model.get("stale"));
   const resized = new ResizeObserver(() => { show(); showCharts(); });
   model.on("change:points", come);
