@@ -103,8 +103,6 @@ def export(
     infos = {key: checkpoint.info(key) for key in checkpoint}
     if dtype:
         infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
-        if checkpoint.structure.scaled:
-            raise ExportError(f"{path}: the fp8 weights are scaled, and their scales are not understood; copy them without dtype")
     findings = Findings(strict)
     with _hashing(checkpoint.sources() if isinstance(checkpoint, Merge) else ()) as hashes:
         _check_device(path, device)
