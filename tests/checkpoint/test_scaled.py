@@ -120,7 +120,8 @@ def test_two_reads_have_one_fingerprint_and_another_scale_another(tmp_path):
 
 
 REFUSED = {
-    "NF4 of bitsandbytes": {"x.weight": torch.uint8, "x.weight.absmax": torch.float32, "x.weight.quant_state.bitsandbytes__nf4": torch.uint8},
+    "NF4 of bitsandbytes": {"x.weight": torch.uint8, "x.weight.quant_state.bitsandbytes__nf4": torch.uint8},
+    "NF4 or FP4 of bitsandbytes": {"x.weight": torch.uint8, "x.weight.absmax": torch.float32},
     "FP4 of bitsandbytes": {"x.weight": torch.uint8, "x.weight.quant_state.bitsandbytes__fp4": torch.uint8},
     "int8 of bitsandbytes": {"x.weight": torch.int8, "x.SCB": torch.float32},
     "nvfp4": {"x.weight": torch.uint8, "x.weight_scale": E4M3, "x.weight_scale_2": torch.float32},

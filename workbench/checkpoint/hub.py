@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: fetches the few files that an address needs into the hub's own cache. What they hold is read elsewhere."""
+"""Models on the Hugging Face hub: fetches the files that an address needs into the hub's own cache. What they hold is read elsewhere."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def is_address(path: str | os.PathLike[str]) -> bool:
     return _text(path).startswith(_SCHEME)
 
 
+def located(path: str, folder: Path) -> Path | str:
+    """What a file in `folder` means by a path: an address is one wherever it stands."""
+    return path if is_address(path) else folder / Path(path).expanduser()
+
+
 def fetched(path: str | os.PathLike[str]) -> Place:
     """Fetch what an address needs, and nothing that is in the hub's cache: a file; of a folder, its weights and its configs.
 
@@ -50,7 +55,8 @@ def fetched(path: str | os.PathLike[str]) -> Place:
         indices = [escape(uri.path_in_repo), *(f"{start}{name}" for name in (PIPELINE, CONFIG, f"*{INDEX}"))]
         snapshot = Path(snapshot_download(uri.id, revision=commit, allow_patterns=[one for one in indices if one]))
         needed = _needed(uri, _listing(uri.id, commit, snapshot), snapshot)
-        snapshot_download(uri.id, revision=commit, allow_patterns=[escape(name) for name in needed])
+        if missing := [escape(name) for name in needed if not (snapshot / name).is_file()]:
+            snapshot_download(uri.id, revision=commit, allow_patterns=missing)
     local = snapshot / uri.path_in_repo
     name = local.stem if local.is_file() else PurePosixPath(uri.id).name
     return Place(local, f"hf://{uri.id}@{commit}" + (f"/{uri.path_in_repo}" if uri.path_in_repo else ""), name)

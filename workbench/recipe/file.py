@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from workbench import operators
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.hub import is_address
+from workbench.checkpoint.hub import is_address, located
 from workbench.checkpoint.writing import replacing
 from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge
@@ -121,9 +121,8 @@ class Recipe:
             return str((self.folder / model.path).resolve())
 
     def _open(self, name: str, model: ModelFile) -> Checkpoint:
-        path = model.path if is_address(model.path) else self.folder / Path(model.path).expanduser()
         try:
-            checkpoint = open_checkpoint(path)
+            checkpoint = open_checkpoint(located(model.path, self.folder))
         except CheckpointError as error:
             raise RecipeError(f"model {name!r}: {error}") from error
         if model.sha256:
