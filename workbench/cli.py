@@ -27,8 +27,9 @@ app.add_typer(lora, name="lora")
 @app.command()
 def merge(
     recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
-    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write, or the folder.")],
     dtype: Annotated[SavedDtype | None, typer.Option(help="Of the result; by default as the recipe says.")] = None,
+    max_shard_size: Annotated[str | None, typer.Option(help="Write a folder of shards, each of at most so much: 5GB, or bytes.")] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default the cores, at most 8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
@@ -38,9 +39,11 @@ def merge(
 ) -> None:
     """Make the merge that a recipe describes."""
     import workbench as wb
+    from workbench.engine.exporting import written_as
 
     made = wb.Recipe.load(recipe).build()
     made = made.with_dtype(dtype) if dtype else made
+    limit = int(max_shard_size) if max_shard_size and max_shard_size.isdecimal() else max_shard_size
     found = wb.preflight(made)
     if verbose or dry_run:
         typer.echo(str(found))
@@ -49,9 +52,10 @@ def merge(
             typer.echo(f"note: {note}", err=True)
     if dry_run:
         found.raise_errors()
-        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
+        nbytes = sum(info.nbytes for info in written_as(made, None).values())
+        typer.echo(f"would write {len(made)} tensors, {nbytes / 1e6:.1f} MB, to {out}")
         return
-    typer.echo(wb.export(made, out, device=device, threads=threads, overwrite=overwrite, strict=strict))
+    typer.echo(wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict))
 
 
 @app.command()

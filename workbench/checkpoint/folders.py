@@ -12,6 +12,11 @@ INDEX = ".index.json"
 METADATA = "_workbench"  # in a pipeline's index: what the header of a single file says; diffusers passes over such names
 
 _WEIGHTS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", INDEX)
+_USUAL = re.compile(rf"({'|'.join(STEMS)})(-\d{{5}}-of-\d{{5}})?(\.\w+)*\.(safetensors|bin)({re.escape(INDEX)})?")
+_SETTINGS = frozenset(
+    [PIPELINE, CONFIG, "generation_config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer.json"]
+    + ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "spiece.model"]
+)
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})((?:\.\w+)*\.(?:safetensors|bin))")
 
 
@@ -39,6 +44,13 @@ def no_weights(where: object, names: Iterable[str]) -> str:
     several = [name for name in there if name.endswith(".safetensors")]
     held = f"holds {len(several)} models, name one: {', '.join(several[:5])}" if several else "holds no weights"
     return f"{where}: {held}; of a folder, an *{INDEX}, a {PIPELINE} or {STEMS[0]}.safetensors is opened"
+
+
+def usual_among(names: Iterable[str], pipeline: bool = False) -> list[str]:
+    """What the libraries write of a model into a folder, of its files; nothing where no weights are, unless it is of a `pipeline`."""
+    there = list(names)
+    weights = [name for name in there if _USUAL.fullmatch(name)]
+    return weights + [name for name in there if name in _SETTINGS] if weights or pipeline else []
 
 
 def is_small(name: str) -> bool:

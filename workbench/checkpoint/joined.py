@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.folders import INDEX, weights_among
 from workbench.checkpoint.json_object import read_object
 from workbench.checkpoint.pickle_file import PickleFile
 from workbench.checkpoint.safetensors_file import SafetensorsFile
@@ -89,6 +90,15 @@ def weight_map_of(index: Path, found: Mapping[str, object]) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(file, str) for file in weight_map.values()):
         raise CheckpointError(f"{index}: is no index of shards; it needs a `weight_map` from tensor names to file names")
     return weight_map
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a component's weights lie in, with their index. Raises CheckpointError for a damaged index."""
+    weights = weights_among(path.name for path in folder.iterdir() if path.is_file())
+    if weights is None or not weights.endswith(INDEX):
+        return [folder / weights] if weights else []
+    index = folder / weights
+    return [index, *(inside(index, file) for file in dict.fromkeys(weight_map_of(index, read_object(index)).values()))]
 
 
 def inside(index: Path, name: str) -> Path:
