@@ -93,31 +93,38 @@ def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> dict[str
 
 
 def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: Infos, limit: int | str) -> Layout:
+    """Each component in its folder: taken over from the first input, written, or left out."""
     index = {name: value for name, value in read_object(source / PIPELINE).items() if name != "_name_or_path"}
     layout = Layout(pipeline=index)
     held = _by_component(checkpoint, source, index, infos)
     linked = []
     for name in [name for name in index if not name.startswith("_") and (source / name).is_dir()]:
-        folder, names = Path(name), held.get(name)
         files = [file.name for file in (source / name).iterdir() if file.is_file()]
-        if names is None and weights_among(files):  # rules leave it out
-            index[name] = [None, None]
+        if name not in held and weights_among(files):
+            index[name] = [None, None]  # as diffusers writes a component that a pipeline does without
             continue
-        layout.copies |= {folder / file: source / name / file for file in files if is_small(file)}
-        if names is None:
+        layout.copies.update({Path(name, file): source / name / file for file in files if is_small(file)})
+        if name not in held:
             continue
-        if isinstance(checkpoint, Merge) and _untouched(checkpoint, first, name, names, infos):
-            layout.links |= {folder / file.name: file for file in weight_files(source / name)}
+        if isinstance(checkpoint, Merge) and _untouched(checkpoint, first, name, held[name], infos):
+            layout.links.update({Path(name, file.name): file for file in weight_files(source / name)})
             linked.append(name)
-            continue
-        library = index[name][0] if isinstance(index[name], list) and index[name] else None
-        layout.add_shards(folder, _TRANSFORMERS if library == "transformers" else _DIFFUSERS, names, infos, limit)
-        if config := config_beside(source / name, {inner: infos[key] for key, inner in names.items()}):
-            layout.copies.pop(folder / CONFIG, None)
-            layout.texts[folder / CONFIG] = as_json(config)
+        else:
+            _add_component(layout, source / name, index[name], held[name], infos, limit)
     if linked:
-        layout.notes.append(f"{' and '.join(linked)} not merged, and {'is' if len(linked) == 1 else 'are'} linked to {first.name}'s files")
+        are = "is" if len(linked) == 1 else "are"
+        layout.notes.append(f"{' and '.join(linked)} {are} not merged, and linked to the files of {first.name}")
     return layout
+
+
+def _add_component(layout: Layout, source: Path, library: Any, names: Mapping[str, str], infos: Infos, limit: int | str) -> None:
+    """The tensors of one component of a pipeline, and its config as it is right for them."""
+    folder = Path(source.name)
+    transformers = isinstance(library, list) and library[:1] == ["transformers"]
+    layout.add_shards(folder, _TRANSFORMERS if transformers else _DIFFUSERS, names, infos, limit)
+    if config := config_beside(source, {inner: infos[key] for key, inner in names.items()}):
+        layout.copies.pop(folder / CONFIG, None)
+        layout.texts[folder / CONFIG] = as_json(config)
 
 
 def _by_component(checkpoint: Checkpoint, source: Path, index: Mapping[str, Any], infos: Infos) -> dict[str, dict[str, str]]:
