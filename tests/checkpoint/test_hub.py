@@ -12,8 +12,10 @@ import pytest
 import torch
 from hub_server import Hub, serving
 from safetensors.torch import save
+from typer.testing import CliRunner
 
 import workbench as wb
+from workbench.cli import app
 from workbench.errors import CheckpointError, RecipeError
 
 X, Y = torch.arange(6.0).reshape(2, 3), torch.ones(3)
@@ -219,6 +221,21 @@ def test_a_hub_that_is_not_there_is_named(hub, monkeypatch):
     monkeypatch.setattr(hf_api.api, "endpoint", "http://127.0.0.1:9")
     with pytest.raises(CheckpointError, match=rf"hf://{REPO}: cannot be reached at http://127\.0\.0\.1:9, .*go online once"):
         wb.open(f"hf://{REPO}/transformer")
+
+
+def test_a_hub_that_is_down_is_not_reached(hub):
+    hub.commit(REPO, OTHERS)
+    hub.broken = True
+    with pytest.raises(CheckpointError, match=rf"hf://{REPO}: cannot be reached .*go online once"):
+        wb.open(f"hf://{REPO}/flux1.safetensors")
+
+
+def test_the_command_says_what_lies_at_an_address(hub):
+    hub.commit(REPO, COMPONENT | OTHERS)
+    found = CliRunner().invoke(app, ["inspect", f"hf://{REPO}/transformer"])
+    assert found.exit_code == 0
+    assert "model: model" in found.output
+    assert "tensors: 2" in found.output
 
 
 def test_the_command_opens_an_address_by_the_endpoint_of_the_environment(hub, tmp_path):

@@ -119,7 +119,7 @@ def loaded(folder: Path):
     from diffusers import FluxTransformer2DModel
 
     with silence():
-        return FluxTransformer2DModel.from_pretrained(folder, dtype=torch.bfloat16)
+        return FluxTransformer2DModel.from_pretrained(folder)
 
 
 # ---------------------------------------------------------------- a component
@@ -133,7 +133,7 @@ def test_diffusers_loads_the_folder_without_a_word_and_it_is_the_merge(models, t
     assert model.config.guidance_embeds is guided
     state = model.state_dict()
     assert set(state) == set(merge)
-    assert all(torch.equal(state[key], merge[key]) for key in merge)
+    assert all(torch.equal(state[key].bfloat16(), merge[key]) for key in merge)
     assert set(wb.open(target)) == set(merge)
 
 
@@ -248,6 +248,14 @@ def test_where_shapes_do_not_tell_the_config_that_is_said(models, tmp_path, targ
     save_file(flux(3).state_dict(), tmp_path / "flux.safetensors")
     done = export(wb.open(tmp_path / "flux.safetensors"), target)
     assert "without config.json, so diffusers cannot load it from here: there is none beside flux" in done.note
+    assert not (target / "config.json").exists()
+
+
+def test_names_with_a_prefix_get_no_config_and_that_is_said(tmp_path, target):
+    save_file({f"transformer.{key}": tensor for key, tensor in flux(3).state_dict().items()}, tmp_path / "flux.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    done = export(wb.open(tmp_path / "flux.safetensors"), target)
+    assert "its tensors have names that begin with 'transformer.', as those of flux" in done.note
     assert not (target / "config.json").exists()
 
 

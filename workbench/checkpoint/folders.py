@@ -43,6 +43,8 @@ def no_weights(where: object, names: Iterable[str]) -> str:
         return f"{where}: holds {told}"
     several = [name for name in there if name.endswith(".safetensors")]
     held = f"holds {len(several)} models, name one: {', '.join(several[:5])}" if several else "holds no weights"
+    if not several and any(name.endswith(".gguf") for name in there):
+        held = "holds only GGUF files, which are not read"
     return f"{where}: {held}; of a folder, an *{INDEX}, a {PIPELINE} or {STEMS[0]}.safetensors is opened"
 
 

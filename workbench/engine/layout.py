@@ -82,10 +82,11 @@ def plan_folder(checkpoint: Checkpoint, infos: Infos, limit: int | str) -> Layou
 def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> dict[str, Any] | str:
     """The config of a component, or why there is none."""
     structure = checkpoint.structure
-    if structure.layout in ("BFL", "LDM"):
-        return (
-            f"its tensors have {structure.layout} names, as those of {first.name}; merge a diffusers folder first to have diffusers names"
-        )
+    names = [structure.name(key) for key in infos]
+    prefix = next((name.prefix for name in names if name.prefix and name.component != "text_encoder"), "")
+    if structure.layout in ("BFL", "LDM") or prefix:
+        what = f"names that begin with {prefix!r}" if prefix else f"{structure.layout} names"
+        return f"its tensors have {what}, as those of {first.name}; merge a diffusers folder first to have diffusers names"
     config = config_beside(first.path.parent, infos) if first.path is not None else None
     if config is None and structure.components == ("transformer",):
         config = flux_config(infos)
