@@ -39,7 +39,6 @@ def merge(
 ) -> None:
     """Make the merge that a recipe describes."""
     import workbench as wb
-    from workbench.engine.exporting import written_as
 
     made = wb.Recipe.load(recipe).build()
     made = made.with_dtype(dtype) if dtype else made
@@ -52,8 +51,7 @@ def merge(
             typer.echo(f"note: {note}", err=True)
     if dry_run:
         found.raise_errors()
-        nbytes = sum(info.nbytes for info in written_as(made, None).values())
-        typer.echo(f"would write {len(made)} tensors, {nbytes / 1e6:.1f} MB, to {out}")
+        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
         return
     typer.echo(wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict))
 

@@ -269,24 +269,27 @@ def test_a_file_with_bfl_names_says_why_it_has_no_config(tmp_path, target):
 # ---------------------------------------------------------------- the dtype
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e4m3fn])
-def test_a_merged_flux_is_bfloat16_unless_told_otherwise(tmp_path, target, dtype):
-    names = ["double_blocks.0.img_attn.proj.weight", "img_in.weight"]
+@pytest.mark.parametrize(
+    ("stored", "merged"),
+    [("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32"), ("float8_e4m3fn", "bfloat16"), ("float8_e5m2", "bfloat16")],
+)
+def test_a_merged_flux_keeps_its_dtype_and_of_fp8_is_bfloat16_unless_told_otherwise(tmp_path, target, stored, merged):
+    tensors = {"double_blocks.0.img_attn.proj.weight": torch.ones(2, 2), "img_in.weight": torch.ones(2, 2)}
     for name in "ab":
-        save_file({key: torch.ones(2, 2).to(dtype) for key in [*names, "vae.decoder.conv_in.weight"]}, tmp_path / f"{name}.safetensors")
+        save_file({key: tensor.to(getattr(torch, stored)) for key, tensor in tensors.items()}, tmp_path / f"{name}.safetensors")
     models = [wb.open(tmp_path / f"{name}.safetensors") for name in "ab"]
-    own = str(dtype).removeprefix("torch.")
-    for path, merge, wanted in [
-        (target, average(models), "bfloat16"),
-        (target.with_name("asked"), average(models, dtype="float32"), "float32"),
-        (target.with_name("copy"), models[0], own),
+    for name, checkpoint, dtype, wanted in [
+        ("merge", average(models), None, merged),
+        ("taken", average(models, rules=[{"match": "*", "take": "models[1]"}]), None, merged),
+        ("asked", average(models), "float8_e4m3fn", "float8_e4m3fn"),
+        ("copy", models[0], None, stored),
     ]:
-        found = export(merge, path).open()
-        assert {found.info(key).dtype_name for key in names} == {wanted}
-        assert found.info("vae.decoder.conv_in.weight").dtype_name == (own if wanted == "bfloat16" else wanted)
-    assert {export(average(models), target, dtype="float16", overwrite=True).open().info(key).dtype_name for key in names} == {"float16"}
-    single = wb.export(average(models), target.with_name("one.safetensors"), progress=False).open()
-    assert single.info("img_in.weight").dtype_name == "bfloat16"
+        folder = export(checkpoint, target.with_name(name), dtype=dtype).open()
+        file = wb.export(checkpoint, target.with_name(f"{name}.safetensors"), dtype=dtype, progress=False).open()
+        shown = checkpoint.with_dtype(dtype) if dtype else checkpoint
+        for found in (folder, file):
+            assert {found.info(key).dtype_name for key in tensors} == {wanted}
+            assert all(torch.equal(found[key].float(), shown[key].float()) for key in tensors)
 
 
 # ---------------------------------------------------------------- a pipeline

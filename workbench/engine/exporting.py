@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.architecture import Architecture, is_marker
+from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.folders import METADATA, PIPELINE
 from workbench.checkpoint.writing import replacing, replacing_folder
 from workbench.engine.checks import check_arguments, check_device, check_disk, check_sources, check_target
@@ -28,7 +28,7 @@ from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.merge import Merge
 from workbench.recipe import preflight
-from workbench.tensors import Calculation, Space, TensorInfo
+from workbench.tensors import Calculation, Space
 
 if TYPE_CHECKING:
     import torch
@@ -72,10 +72,10 @@ def export(
     """Write a checkpoint as a safetensors file, or with `max_shard_size` as a folder that diffusers loads, tensor by tensor.
 
     `dtype` is float32, float16, bfloat16, float8_e4m3fn or float8_e5m2 (integers and markers keep theirs); by default each
-    tensor has the dtype that `checkpoint.info` says, and those of a merged Flux transformer are bfloat16. Values are rounded to
-    the nearest; what lies beyond the largest of float8 becomes that, with a warning of how many. Memory is bounded by half a
-    gigabyte, or by the largest tensor, and the bytes do not depend on `threads` (default: the cores, at most 8). The recipe and
-    the parents' sha256 go into the header (of a merge with tensors that lie in no file there is no recipe, which `.note` says).
+    tensor has the dtype that `checkpoint.info` says. Values are rounded to the nearest; what lies beyond the largest of float8
+    becomes that, with a warning of how many. Memory is bounded by half a gigabyte, or by the largest tensor, and the bytes do not
+    depend on `threads` (default: the cores, at most 8). The recipe and the parents' sha256 go into the header (of a merge with
+    tensors that lie in no file there is no recipe, which `.note` says).
 
     `max_shard_size`, bytes or "5GB", fills shards in the order of the tensors; a larger tensor has one of its own. `config.json`
     is the first input's, corrected to the tensors that are written. When the first input is a pipeline, so is the folder:
@@ -105,7 +105,9 @@ def export(
     if isinstance(checkpoint, Merge):
         checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
         precision = checkpoint.settings.precision
-    infos = written_as(checkpoint, dtype)
+    infos = {key: checkpoint.info(key) for key in checkpoint}
+    if dtype:
+        infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
     layout = None if max_shard_size is None else plan_folder(checkpoint, infos, max_shard_size)
     findings = Findings(strict)
     title = path.stem if layout is None else path.resolve().name
@@ -122,19 +124,6 @@ def export(
     for text in findings.texts():
         warn(text, NonFiniteWarning)
     return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(checkpoint), *(layout.notes if layout else ())]))
-
-
-def written_as(checkpoint: Checkpoint, dtype: str | None) -> dict[str, TensorInfo]:
-    """Shape and dtype of each tensor in the export: `dtype`, or by default its own, and bfloat16 for the transformer of a merged Flux."""
-    infos = {key: checkpoint.info(key) for key in checkpoint}
-    if dtype is None and isinstance(checkpoint, Merge) and checkpoint.settings.dtype is None:
-        structure = checkpoint.structure
-        flux = structure.architecture is Architecture.FLUX
-        changed = {key for key in infos if flux and structure.component(key) == structure.denoiser}
-        dtype = "bfloat16"
-    else:
-        changed = set(infos) if dtype else set()
-    return {key: info.with_dtype(dtype) if key in changed and not is_marker(key) else info for key, info in infos.items()}
 
 
 def _notes(checkpoint: Checkpoint) -> Iterator[str]:
