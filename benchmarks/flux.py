@@ -1,6 +1,6 @@
 """Times the schnell/Krea merge of two Flux-shaped models against reading both and writing one, from shards of different boundaries.
 
-By default at half depth, 12 GB each, and so 37 GB of disk while it runs; all of it is deleted after.
+By default at half depth, 12 GB each, and so 38 GB of disk while it runs; all of it is deleted after.
 
 python -m benchmarks.flux [--folder out/benchmarks] [--rounds 1] [--doubles 10] [--singles 19]
 """

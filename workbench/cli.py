@@ -83,6 +83,8 @@ def _describe(checkpoint: Checkpoint) -> None:
         typer.echo(f"  {name}: {value}")
     blocks = dict.fromkeys(filter(None, map(checkpoint.block, checkpoint)))
     typer.echo(f"  blocks: {', '.join(blocks) or 'none'}")
+    for note in checkpoint.notes:
+        typer.echo(f"  note: {note}")
     if "sd_merge_recipe" in checkpoint.metadata:
         typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
 

@@ -488,3 +488,5 @@ def test_the_command_writes_folders_too(models, target):
     shown = CliRunner().invoke(app, ["inspect", str(target)])
     assert "Flux" in shown.output
     assert "carries a recipe" in shown.output
+    save_file({"old": torch.ones(1)}, target / "diffusion_pytorch_model-00099-of-00099.safetensors")
+    assert "note: diffusion_pytorch_model-00099-of-00099.safetensors is not in" in CliRunner().invoke(app, ["inspect", str(target)]).output

@@ -71,7 +71,7 @@ def _exchange(new: Path, path: Path, stale: Collection[Path]) -> None:
     path.rename(older)
     try:
         new.rename(path)
-    except OSError:
+    except BaseException:
         older.rename(path)
         raise
     for place in staying:
