@@ -140,7 +140,7 @@ def test_diffusers_loads_the_folder_without_a_word_and_it_is_the_merge(models, t
 def test_the_config_is_the_first_inputs_corrected_to_the_tensors(models, target):
     config = models / "schnell" / "config.json"
     before = json.loads(config.read_text())
-    config.write_text(json.dumps(before | {"_name_or_path": "somebody/else", "num_layers": 9}))
+    config.write_text(json.dumps(before | {"_name_or_path": "somebody/else", "num_layers": 9, "quantization_config": {}}))
     try:
         export(flux_merge(models, rules=[*GUIDANCE, {"match": "single_transformer_blocks.2.*", "skip": True}]), target)
     finally:
@@ -242,6 +242,12 @@ def test_without_a_config_flux_is_told_by_its_shapes(tmp_path, target):
     assert {name: value for name, value in again.config.items() if not name.startswith("_")} == {
         name: list(value) if isinstance(value, tuple) else value for name, value in model.config.items() if not name.startswith("_")
     }
+
+
+def test_a_model_without_tensors_is_refused(target):
+    with pytest.raises(ExportError, match="empty: holds no tensors"):
+        export(Held({}, "empty"), target)
+    assert not target.exists()
 
 
 def test_where_shapes_do_not_tell_the_config_that_is_said(models, tmp_path, target):

@@ -9,9 +9,20 @@ from pathlib import Path
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ExportError
 from workbench.merge.node import DTYPES
+from workbench.tensors import Space
 
 _SPARE = 1 << 20  # bytes of free disk that are left alone
 _SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]B", re.IGNORECASE)  # as huggingface writes it: powers of 1000
+
+
+def check_checkpoint(checkpoint: object) -> None:
+    """Raise ExportError for what is no model."""
+    if not isinstance(checkpoint, Checkpoint):
+        raise ExportError(f"export takes a checkpoint (see workbench.open), got {checkpoint!r}")
+    if checkpoint.space is Space.DELTA:
+        raise ExportError(
+            f"{checkpoint.name} holds changes, not a model: workbench.lora.export writes a LoRA; add_delta adds it to a model"
+        )
 
 
 def check_arguments(path: Path, dtype: str | None, threads: int | None, max_shard_size: int | str | None) -> None:

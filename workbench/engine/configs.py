@@ -14,6 +14,7 @@ from workbench.tensors import TensorInfo
 
 Infos = Mapping[str, TensorInfo]  # by the names that diffusers has, without prefix
 
+_LEFT_OUT = ("_name_or_path", "quantization_config")  # where the input lay; and what is written is not quantised any more
 _FLUX = "FluxTransformer2DModel"
 _STACK = re.compile(r"(transformer_blocks|single_transformer_blocks)\.(\d+)\.")
 _AXES = {128: [16, 56, 56]}  # a head's size -> how its positions are split; no tensor tells it
@@ -23,7 +24,7 @@ def config_beside(folder: Path, infos: Infos) -> dict[str, Any] | None:
     """The config in a component's folder, as it is right for these tensors; None without one. Raises CheckpointError."""
     if not (folder / CONFIG).is_file():
         return None
-    found = {name: value for name, value in read_object(folder / CONFIG).items() if name != "_name_or_path"}
+    found = {name: value for name, value in read_object(folder / CONFIG).items() if name not in _LEFT_OUT}
     if found.get("_class_name") == _FLUX:
         found |= _counted(infos)
     for name in ("dtype", "torch_dtype"):  # what transformers loads a text encoder in

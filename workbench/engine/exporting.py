@@ -20,7 +20,7 @@ from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.folders import METADATA, PIPELINE
 from workbench.checkpoint.writing import replacing, replacing_folder
-from workbench.engine.checks import check_arguments, check_device, check_disk, check_sources, check_target
+from workbench.engine.checks import check_arguments, check_checkpoint, check_device, check_disk, check_sources, check_target
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.header import homeless, metadata
 from workbench.engine.layout import Layout, as_json, plan_folder, stale_in
@@ -28,7 +28,7 @@ from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.merge import Merge
 from workbench.recipe import preflight
-from workbench.tensors import Calculation, Space
+from workbench.tensors import Calculation
 
 if TYPE_CHECKING:
     import torch
@@ -85,14 +85,9 @@ def export(
     NaN or infinity in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an
     error, and ExportError if it cannot be written; then, as at Ctrl-C, nothing is left behind and what was there is as it was.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        raise ExportError(f"export takes a checkpoint (see workbench.open), got {checkpoint!r}")
-    if checkpoint.space is Space.DELTA:
-        raise ExportError(
-            f"{checkpoint.name} holds changes, not a model: workbench.lora.export writes a LoRA; add_delta adds it to a model"
-        )
-    path = Path(path).expanduser()
     began = time.monotonic()
+    check_checkpoint(checkpoint)
+    path = Path(path).expanduser()
     dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
     check_arguments(path, dtype, threads, max_shard_size)
     check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)

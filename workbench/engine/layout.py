@@ -65,6 +65,8 @@ def first_of(checkpoint: Checkpoint) -> Checkpoint:
 
 def plan_folder(checkpoint: Checkpoint, infos: Infos, limit: int | str) -> Layout:
     """Lay out a component, or a whole pipeline where the first input is one. Raises ExportError for tensors that belong nowhere."""
+    if not infos:
+        raise ExportError(f"{checkpoint.name}: holds no tensors, so there is nothing to put into a folder")
     first = first_of(checkpoint)
     if first.path is not None and (first.path / PIPELINE).is_file():
         return _pipeline(checkpoint, first, first.path, infos, limit)
