@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import workbench as wb
+from workbench.engine.configs import flux_config
 from workbench.engine.layout import Layout
 from workbench.errors import ExportError
 from workbench.tensors import TensorInfo
@@ -242,6 +243,18 @@ def test_without_a_config_flux_is_told_by_its_shapes(tmp_path, target):
     assert {name: value for name, value in again.config.items() if not name.startswith("_")} == {
         name: list(value) if isinstance(value, tuple) else value for name, value in model.config.items() if not name.startswith("_")
     }
+
+
+@pytest.mark.parametrize("guidance", [False, True])
+def test_the_shapes_of_the_published_flux_models_tell_their_configs(guidance):
+    from diffusers import FluxTransformer2DModel
+
+    with torch.device("meta"):  # the defaults are those of FLUX.1
+        model = FluxTransformer2DModel(guidance_embeds=guidance)
+    infos = {name: TensorInfo(tuple(tensor.shape), "BF16") for name, tensor in model.state_dict().items()}
+    told = {name: tuple(value) if isinstance(value, list) else value for name, value in flux_config(infos).items()}
+    assert told == {"_class_name": "FluxTransformer2DModel"} | {name: value for name, value in model.config.items() if name in told}
+    assert model.config.keys() - told.keys() <= {"_use_default_values"}
 
 
 def test_a_model_without_tensors_is_refused(target):
