@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -190,7 +191,7 @@ def test_shards_are_filled_greedily_in_the_order_of_the_tensors(sizes, limit):
     assert all(sum(infos[key].nbytes for key in shard) <= limit or (len(shard) == 1 and shard[0] in alone) for shard in shards)
     others = [shard for shard in shards if not alone & set(shard)]
     assert [key for shard in others for key in shard] == [key for key in infos if key not in alone]
-    for shard, following in zip(others, others[1:], strict=False):
+    for shard, following in itertools.pairwise(others):
         assert sum(infos[key].nbytes for key in [*shard, following[0]]) > limit
 
 

@@ -14,8 +14,20 @@ METADATA = "_workbench"  # in a pipeline's index: what the header of a single fi
 _WEIGHTS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", INDEX)
 _USUAL = re.compile(rf"({'|'.join(STEMS)})(-\d{{5}}-of-\d{{5}})?(\.\w+)*\.(safetensors|bin)({re.escape(INDEX)})?")
 _SETTINGS = frozenset(
-    [PIPELINE, CONFIG, "generation_config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer.json"]
-    + ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "spiece.model"]
+    [
+        PIPELINE,
+        CONFIG,
+        "generation_config.json",
+        "scheduler_config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "spiece.model",
+    ]
 )
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})((?:\.\w+)*\.(?:safetensors|bin))")
 
