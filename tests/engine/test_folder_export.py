@@ -444,7 +444,7 @@ def test_a_folder_that_an_input_lies_in_is_refused(models, tmp_path, way):
     if way == "a link to it":
         target.symlink_to(model.path.parent)
     before = tree(tmp_path)
-    with pytest.raises(ExportError, match="the input .* lies in it; give the result a folder of its own"):
+    with pytest.raises(ExportError, match=r"the input .* lies in it; give the result a folder of its own"):
         export(model, target, overwrite=True)
     assert tree(tmp_path) == before
 
