@@ -397,7 +397,7 @@ def test_an_older_model_goes_with_all_its_shards_and_everything_else_stays(model
     merge = flux_merge(models, rules=GUIDANCE)
     export(merge, target, max_shard_size="10KB")
     (target / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"older")
-    own = {"notes.txt": b"mine", "grids/one.png": b"png", "other-lora.safetensors": b"lora"}
+    own = {"notes.txt": b"mine", "grids/one.png": b"png", "pytorch_lora_weights.safetensors": b"lora"}
     for name, content in own.items():
         (target / name).parent.mkdir(exist_ok=True)
         (target / name).write_bytes(content)

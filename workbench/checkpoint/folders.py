@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-STEMS = ("diffusion_pytorch_model", "model", "pytorch_model", "pytorch_lora_weights")
+_MODELS = ("diffusion_pytorch_model", "model", "pytorch_model")
+STEMS = (*_MODELS, "pytorch_lora_weights")
 PIPELINE = "model_index.json"
 CONFIG = "config.json"
 INDEX = ".index.json"
 METADATA = "_workbench"  # in a pipeline's index: what the header of a single file says; diffusers passes over such names
 
 _WEIGHTS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", INDEX)
-_USUAL = re.compile(rf"({'|'.join(STEMS)})(-\d{{5}}-of-\d{{5}})?(\.\w+)*\.(safetensors|bin)({re.escape(INDEX)})?")
+_USUAL = re.compile(rf"({'|'.join(_MODELS)})(-\d{{5}}-of-\d{{5}})?(\.\w+)*\.(safetensors|bin)({re.escape(INDEX)})?")
 _SETTINGS = frozenset(
     [
         PIPELINE,
