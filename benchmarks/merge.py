@@ -21,16 +21,16 @@ merge: {operator: weighted_average, inputs: {models: [a, b]}, options: {weights:
 """
 
 
-def floor(inputs: list[Path], out: Path) -> float:
-    """Seconds to read the inputs into one buffer, and to write one of them to a new file and fsync it."""
+def floor(written: list[Path], read: list[Path], out: Path) -> float:
+    """Seconds to read all inputs into one buffer, and to write some of them to a new file and fsync it."""
     out.unlink(missing_ok=True)
     began = time.monotonic()
     buffer = memoryview(bytearray(_CHUNK))
     with out.open("wb", buffering=0) as target:
-        for number, path in enumerate(inputs):
+        for path in [*written, *read]:
             with path.open("rb", buffering=0) as source:
                 while count := source.readinto(buffer):
-                    if number == 0:
+                    if path in written:
                         target.write(buffer[:count])
         os.fsync(target.fileno())
     return time.monotonic() - began
@@ -62,7 +62,7 @@ def main() -> None:
     rows = []
     for number in range(arguments.rounds):
         cache = folder / f"cache-{number}-{os.getpid()}"
-        reading = floor(inputs, folder / "floor.bin")
+        reading = floor(inputs[:1], inputs[1:], folder / "floor.bin")
         first, peak = merge(folder, folder / "merged.safetensors", cache)
         again, _ = merge(folder, folder / "merged.safetensors", cache)
         torch = starting_torch()

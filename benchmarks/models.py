@@ -1,4 +1,4 @@
-"""Writes synthetic checkpoints of real size: the tensors of SD 1.5 by name and shape, filled with seeded noise."""
+"""Writes synthetic checkpoints of real size: the tensors of SD 1.5 or of Flux by name and shape, filled with seeded noise."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import workbench as wb
 from workbench.checkpoint.layouts import to_ldm
 from workbench.checkpoint.writing import replacing, safetensors_header, write_at
+from workbench.engine.layout import Layout
 from workbench.tensors import TensorInfo
 
 _NOISE = 1 << 24  # numbers of noise
@@ -39,6 +40,24 @@ def sd15_tensors() -> dict[str, TensorInfo]:
     return infos | {"cond_stage_model.transformer.text_model.embeddings.position_ids": TensorInfo((1, 77), "I64")}
 
 
+def flux_tensors(doubles: int, singles: int, guidance: bool) -> dict[str, TensorInfo]:
+    """Name, shape and dtype (bf16) of every tensor of a Flux transformer with so many blocks, in diffusers' layout."""
+    with torch.device("meta"):
+        model = FluxTransformer2DModel(num_layers=doubles, num_single_layers=singles, guidance_embeds=guidance)
+    return {name: TensorInfo(tuple(tensor.shape), "BF16") for name, tensor in model.state_dict().items()}
+
+
+def write_sharded(folder: Path, infos: dict[str, TensorInfo], seed: int, limit: int) -> None:
+    """A folder of shards of at most `limit` bytes, with an index, filled as `write_noise` does."""
+    layout = Layout()
+    layout.add_shards(folder, "diffusion_pytorch_model", {name: name for name in infos}, infos, limit)
+    folder.mkdir(parents=True)
+    for number, file in enumerate(layout.files):
+        write_noise(file.place, {name: infos[name] for name in file.names}, seed + number)
+    for place, text in layout.texts.items():
+        place.write_text(text)
+
+
 def write_tuned(paths: Sequence[Path], infos: dict[str, TensorInfo]) -> None:
     """A base, as `write_noise` makes it, and models tuned from it: a tenth of the way to other noise. Files that are there stay."""
     base, *tuned = paths
@@ -53,10 +72,11 @@ def write_tuned(paths: Sequence[Path], infos: dict[str, TensorInfo]) -> None:
 
 
 def write_noise(path: Path, infos: dict[str, TensorInfo], seed: int) -> None:
-    """A safetensors file of these tensors, filled with normal noise of a trained layer's size (0.02)."""
+    """A safetensors file of these tensors, all floats of one dtype, filled with normal noise of a trained layer's size (0.02)."""
     header, begins = safetensors_header(infos, {"format": "pt"})
     generator = torch.Generator().manual_seed(seed)
-    noise = (0.02 * torch.randn(_NOISE, generator=generator)).half()
+    dtype = next(info.dtype for info in infos.values() if info.is_float)
+    noise = (0.02 * torch.randn(_NOISE, generator=generator)).to(dtype)
     with replacing(path) as temporary, temporary.open("r+b", buffering=0) as file:
         write_at(file.fileno(), memoryview(header), 0)
         for name, info in infos.items():

@@ -46,7 +46,7 @@ def test_no_module_shares_its_name_with_something_public_beside_it(name):
 
 
 def test_importing_the_package_loads_no_heavy_library():
-    heavy = {"torch", "diffusers", "transformers", "pandas", "numpy", "plotly", "PIL", "pydantic", "ipywidgets"}
+    heavy = {"torch", "diffusers", "transformers", "pandas", "numpy", "plotly", "PIL", "pydantic", "ipywidgets", "huggingface_hub"}
     code = "import sys, workbench; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
     assert not heavy & set(loaded)
@@ -55,7 +55,7 @@ def test_importing_the_package_loads_no_heavy_library():
 def test_the_command_says_what_it_can_before_it_loads_a_heavy_library():
     code = "import sys, workbench.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
-    assert not {"torch", "diffusers", "transformers", "pandas"} & set(loaded)
+    assert not {"torch", "diffusers", "transformers", "pandas", "huggingface_hub"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", workbench.__all__)

@@ -27,8 +27,9 @@ app.add_typer(lora, name="lora")
 @app.command()
 def merge(
     recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
-    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write, or the folder.")],
     dtype: Annotated[SavedDtype | None, typer.Option(help="Of the result; by default as the recipe says.")] = None,
+    max_shard_size: Annotated[str | None, typer.Option(help="Write a folder of shards, each of at most so much: 5GB, or bytes.")] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default the cores, at most 8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
@@ -41,6 +42,7 @@ def merge(
 
     made = wb.Recipe.load(recipe).build()
     made = made.with_dtype(dtype) if dtype else made
+    limit = int(max_shard_size) if max_shard_size and max_shard_size.isdecimal() else max_shard_size
     found = wb.preflight(made)
     if verbose or dry_run:
         typer.echo(str(found))
@@ -51,7 +53,7 @@ def merge(
         found.raise_errors()
         typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
         return
-    typer.echo(wb.export(made, out, device=device, threads=threads, overwrite=overwrite, strict=strict))
+    typer.echo(wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict))
 
 
 @app.command()
@@ -81,6 +83,8 @@ def _describe(checkpoint: Checkpoint) -> None:
         typer.echo(f"  {name}: {value}")
     blocks = dict.fromkeys(filter(None, map(checkpoint.block, checkpoint)))
     typer.echo(f"  blocks: {', '.join(blocks) or 'none'}")
+    for note in checkpoint.notes:
+        typer.echo(f"  note: {note}")
     if "sd_merge_recipe" in checkpoint.metadata:
         typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
 

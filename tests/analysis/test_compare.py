@@ -229,13 +229,11 @@ def test_models_with_nothing_in_common_are_named_with_what_is_the_matter():
     assert not base.reads
 
 
-def test_weights_are_not_compared_with_changes_nor_with_scaled_fp8():
+def test_weights_are_not_compared_with_changes():
     a, delta = held("a", x=[1.0]), Held({"x": torch.ones(1)}, "lora", Space.DELTA)
     with pytest.raises(InputError, match="a holds weights and lora holds deltas"):
         wb.compare([a, delta])
     assert wb.compare([delta, delta]).loc[("all", "lora-2"), "distance"] == 0
-    with pytest.raises(MergeError, match=r"small: its fp8 weights are scaled.*use an fp16 version"):
-        wb.compare([a, held("small", x=[1.0], scaled_fp8=[])])
 
 
 ONE = held("one", x=[1.0])

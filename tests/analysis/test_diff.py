@@ -176,13 +176,11 @@ def test_a_single_number_without_dimensions_is_compared():
     assert wb.diff(held("a", x=2.0), held("b", x=3.0)).frame()["distance"].tolist() == [0.5]
 
 
-def test_weights_and_changes_have_no_distance_nor_have_scaled_weights():
+def test_weights_and_changes_have_no_distance():
     weights, changes = held("weights", x=[1.0]), Held({"x": torch.ones(1)}, "changes", Space.DELTA)
     found = wb.diff(weights, changes)
     assert found.frame()[["status", "note"]].to_numpy().tolist() == [["not compared", "the first holds weights, the second deltas"]]
     assert found.headline == "weights and changes: no tensor that could be compared; 1 not compared"
-    scaled = held("scaled", x=[1.0], scaled_fp8=torch.empty(0))
-    assert wb.diff(weights, scaled).frame()["status"].tolist() == ["not compared", "only in second"]
     assert not weights.reads
 
 

@@ -395,7 +395,6 @@ def test_the_frame_is_tidy(family, made):
             r"a \(generic, plain names\) and b \(generic, plain names\) have no tensor in common",
         ),
         (noise("a", 1), [held("b", x=[1.0])], MergeError, "1 of another shape in b"),
-        (noise("a", 1), [held("b", x=[1.0], scaled_fp8=[])], MergeError, "b: its fp8 weights are scaled"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_read(mystery, candidates, error, said):

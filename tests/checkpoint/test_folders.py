@@ -16,9 +16,11 @@ from workbench.errors import CheckpointError, MissingTensorError
 X, Y = torch.arange(6.0).reshape(2, 3), torch.ones(3)
 
 
-def sharded(folder: Path, weight_map: object, name: str = "diffusion_pytorch_model.safetensors.index.json") -> Path:
+def sharded(
+    folder: Path, weight_map: object, name: str = "diffusion_pytorch_model.safetensors.index.json", size: int | None = None
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(json.dumps({"metadata": {"total_size": 36}, "weight_map": weight_map}))
+    (folder / name).write_text(json.dumps({"metadata": {} if size is None else {"total_size": size}, "weight_map": weight_map}))
     return folder
 
 
@@ -34,7 +36,7 @@ def shards(tmp_path: Path) -> Path:
     folder = tmp_path / "transformer"
     saved(folder / "m-00001-of-00002.safetensors", {"x": X})
     saved(folder / "m-00002-of-00002.safetensors", {"y": Y})
-    return sharded(folder, {"y": "m-00002-of-00002.safetensors", "x": "m-00001-of-00002.safetensors"})
+    return sharded(folder, {"y": "m-00002-of-00002.safetensors", "x": "m-00001-of-00002.safetensors"}, size=36)
 
 
 def test_shards_read_as_one_checkpoint_whether_the_folder_or_its_index_is_opened(shards):
@@ -179,8 +181,70 @@ def test_a_folder_without_weights_says_what_was_looked_for(tmp_path):
         wb.open(tmp_path)
 
 
+def test_a_folder_of_gguf_files_says_that_they_are_not_read(tmp_path):
+    (tmp_path / "flux1-Q4.gguf").write_bytes(b"GGUF")
+    with pytest.raises(CheckpointError, match="holds only GGUF files, which are not read"):
+        wb.open(tmp_path)
+
+
 def test_a_folder_of_models_asks_for_one_of_them(tmp_path):
     for name in ("anime", "photo"):
         saved(tmp_path / f"{name}.safetensors", {"x": X})
     with pytest.raises(CheckpointError, match=r"holds 2 models, name one: anime\.safetensors, photo\.safetensors"):
         wb.open(tmp_path)
+
+
+def test_every_missing_shard_is_named(shards):
+    for shard in shards.glob("*.safetensors"):
+        shard.unlink()
+    with pytest.raises(CheckpointError, match=r"'m-00001-of-00002\.safetensors', 'm-00002-of-00002\.safetensors' are missing; fetch them"):
+        wb.open(shards)
+
+
+def test_a_tensor_in_two_shards_is_an_error_that_names_both(shards):
+    saved(shards / "m-00002-of-00002.safetensors", {"y": Y, "x": X})
+    with pytest.raises(CheckpointError, match=r"'x' lies in two shards, m-00001-of-00002\.safetensors and m-00002-of-00002\.safetensors"):
+        wb.open(shards)
+
+
+def test_a_tensor_that_the_index_does_not_know_is_an_error(shards):
+    saved(shards / "m-00002-of-00002.safetensors", {"y": Y, "z": X})
+    with pytest.raises(CheckpointError, match=r"'z' in m-00002-of-00002\.safetensors is not in the index"):
+        wb.open(shards)
+
+
+@pytest.mark.parametrize("size", [35, 0, 37.5, "36"])
+def test_an_index_with_a_wrong_size_is_an_error_that_says_both(shards, size):
+    index = next(shards.glob("*.json"))
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"metadata": {"total_size": size}}))
+    with pytest.raises(CheckpointError, match=rf"the tensors have {size} bytes \(total_size\), but .* have 36; .*fetch them again"):
+        wb.open(shards)
+
+
+def test_pickled_shards_may_count_tensors_that_share_their_storage_once(tmp_path):
+    saved(tmp_path / "a.bin", {"x": X, "y": X})
+    assert len(wb.open(sharded(tmp_path, {"x": "a.bin", "y": "a.bin"}, "pytorch_model.bin.index.json", size=24))) == 2
+
+
+def test_shards_without_an_index_say_which_file_to_fetch(shards):
+    next(shards.glob("*.json")).unlink()
+    with pytest.raises(CheckpointError, match=r"holds 2 of 2 shards and no index; fetch 'm\.safetensors\.index\.json'"):
+        wb.open(shards)
+    (shards / "m-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"holds 1 of 2 shards and no index"):
+        wb.open(shards)
+
+
+def test_shards_of_another_index_are_not_read_and_that_is_noted(shards):
+    saved(shards / "m-00003-of-00003.safetensors", {"old": X})
+    checkpoint = wb.open(shards)
+    assert set(checkpoint) == {"x", "y"}
+    (note,) = checkpoint.notes
+    assert note == "m-00003-of-00003.safetensors is not in diffusion_pytorch_model.safetensors.index.json, and not read"
+    assert f"transformer: {note}" in wb.preflight(checkpoint).notes
+
+
+def test_shards_say_what_all_their_headers_say(tmp_path):
+    for i, own in enumerate("ab", 1):
+        save_file({own: X}, tmp_path / f"m-{i}.safetensors", {"title": "T", "own": own})
+    assert dict(wb.open(sharded(tmp_path, {"a": "m-1.safetensors", "b": "m-2.safetensors"})).metadata) == {"title": "T"}

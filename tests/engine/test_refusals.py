@@ -207,16 +207,6 @@ def test_different_shapes_are_refused_before_anything_is_read(model, untouched, 
     assert not read
 
 
-def test_scaled_fp8_is_copied_and_never_converted_without_its_scales(model, out):
-    weights = {"x.weight": torch.ones(4).to(torch.float8_e4m3fn), "x.scale_weight": torch.tensor(3.0)}
-    scaled = model("scaled", weights)
-    with pytest.raises(ExportError, match="fp8 weights are scaled"):
-        export(scaled, out, dtype="float16")
-    assert not out.exists()
-    export(scaled, out)
-    assert {key: tensor.dtype for key, tensor in load_file(out).items()} == {key: tensor.dtype for key, tensor in weights.items()}
-
-
 # ---------------------------------------------------------------- the disk
 
 

@@ -37,6 +37,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, shelf, state, name):
     assert {name: path.resolve() for name, path in kept.paths.items()} == {n: c.path for n, c in shelf.checkpoints.items()}
 
 
+def test_a_model_from_the_hub_is_kept_by_its_address(tmp_path, shelf, state):
+    name, fetched = next(iter(shelf.checkpoints.items()))
+    fetched.address = "hf://org/model@0123/m.safetensors"
+    keeping.save(tmp_path / "panel.yaml", state, {}, shelf.checkpoints)
+    kept = keeping.load(tmp_path / "panel.yaml")
+    assert kept.paths[name] == fetched.address
+    assert yaml.safe_load((tmp_path / "panel.yaml").read_text())["recipe"]["models"][name] == fetched.address
+
+
 def test_options_by_block_and_model_and_rules_are_kept(tmp_path, shelf, state):
     ramp = {"ramp": {"start": [1, 0], "end": [0, 1], "first": 1, "last": "OUT02", "elsewhere": [0.5, 0.5]}}
     state = state.with_operator("ties").with_option("weights", ramp).with_rules([{"component": "vae", "take": "base"}])

@@ -165,3 +165,12 @@ def test_a_merge_by_an_operator_of_ones_own_is_exported_and_its_recipe_says_what
     written = wb.export(halved(models(folder)[0]), folder / "out.safetensors", progress=False)
     with pytest.raises(UnknownOperatorError, match="there is no operator 'halved'"):
         wb.Recipe.from_file(written.path).build()
+
+
+def test_a_folder_of_several_files_has_no_sha256(folder):
+    save_file({"x": torch.ones(1)}, folder / "m-1.safetensors")
+    save_file({"y": torch.ones(1)}, folder / "m-2.safetensors")
+    (folder / "m.safetensors.index.json").write_text('{"weight_map": {"x": "m-1.safetensors", "y": "m-2.safetensors"}}')
+    (folder / "recipe.yaml").write_text(MINIMAL.replace("a: a.safetensors", f"a: {{path: m.safetensors.index.json, sha256: {'a' * 64}}}"))
+    with pytest.raises(RecipeError, match=r"model 'a': m\.safetensors\.index\.json has 2 files, and no sha256 of the whole; take it out"):
+        wb.Recipe.load(folder / "recipe.yaml").build()

@@ -94,11 +94,6 @@ def test_two_vaes_are_merged_with_a_note():
     assert any("the VAEs of a, b are merged too" in note for note in wb.preflight(average([held(SD1, "a"), held(SD1, "b")])).notes)
 
 
-def test_scaled_fp8_is_refused():
-    scaled = Held({"x": torch.ones(1), "scaled_fp8": torch.empty(0)}, "small")
-    assert "small: its fp8 weights are scaled" in wb.preflight(average([scaled])).errors[0]
-
-
 def test_patterns_and_rules_that_fit_nothing_are_warnings():
     a = held(SD1, "a")
     found = wb.preflight(average([a], weights={"blocks": {"IN7*": 1, "IN01": 2}}, rules=[{"match": "*guidance*", "skip": True}]))

@@ -31,6 +31,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     name: str
     path: Path | None = None  # what `open` would open again
+    address: str | None = None  # where it was fetched from, when that is not this disk: `hf://org/repo@commit/path`
     metadata: Mapping[str, str]
     space: Space = Space.WEIGHT
     notes: tuple[str, ...] = ()  # what somebody who merges it would want to know
@@ -49,6 +50,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         """The tensor, or `Rows(start, stop)` or `Flat(start, stop)` of it, on the CPU in its own dtype; the caller's to keep."""
 
+    def exact(self, key: str, part: Part = None) -> torch.Tensor:
+        """What `read` gives, before it is rounded to the dtype of `info`, where it has to be calculated."""
+        return self.read(key, part)
+
     @abstractmethod
     def sources(self) -> tuple[Path, ...]:
         """Every file this checkpoint is read from."""
@@ -64,13 +69,13 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         shape = self.info(key).shape
         first, last = elements(part, shape)
         if last - first <= PIECE or self.scope is not Scope.ELEMENT:
-            tensor = self.read(key, part).to(calculation.device, calculation.dtype)
+            tensor = self.exact(key, part).to(calculation.device, calculation.dtype)
             calculation.watch(self.name, key, tensor)
             return tensor
         # in pieces that stay in the cache: memory that is touched for the first time costs more than all arithmetic
         tensor = torch.empty(last - first, dtype=calculation.dtype, device=calculation.device)
         for start in range(first, last, PIECE):
-            piece = self.read(key, Flat(start, min(start + PIECE, last)))
+            piece = self.exact(key, Flat(start, min(start + PIECE, last)))
             calculation.watch(self.name, key, piece)
             tensor[start - first : start - first + PIECE] = piece
         return tensor.reshape(part_shape(part, shape))

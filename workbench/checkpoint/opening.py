@@ -1,38 +1,51 @@
-"""`open`: from a path to a checkpoint, whatever lies there."""
+"""`open`: from a path or an address to a checkpoint, whatever lies there."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from workbench.checkpoint import hub
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.folders import INDEX, PIPELINE, metadata_in, no_weights, weights_among
 from workbench.checkpoint.joined import Joined, inside, open_sharded
 from workbench.checkpoint.json_object import read_object
 from workbench.checkpoint.lora_names import is_lora
 from workbench.checkpoint.low_rank import LowRank
 from workbench.checkpoint.pickle_file import PickleFile
+from workbench.checkpoint.quantised import refuse_gguf
 from workbench.checkpoint.safetensors_file import SafetensorsFile
+from workbench.checkpoint.scaled import dequantised
 from workbench.errors import CheckpointError
 
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model", "pytorch_lora_weights")
 
 
 def open(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint lazily: names, shapes and dtypes now, tensors when they are read.
 
     `path` is a `.safetensors` file; a `.ckpt`, `.pt`, `.pth` or `.bin` file (weights only, no code is run); a folder of shards
-    with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component. A LoRA (kohya's or PEFT's names) gives
-    the changes it makes, under the model's own names.
-    Raises CheckpointError for anything else, and for a damaged file.
+    with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component. An address, `hf://org/repo/file` or
+    `hf://org/repo@revision/folder`, is fetched from the hub first, into its cache. A LoRA (kohya's or PEFT's names) gives
+    the changes it makes, under the model's own names; scaled fp8 gives what it stands for, in bfloat16.
+    Raises CheckpointError for anything else, for a damaged file, and for what cannot be fetched.
     """
-    path = Path(path).expanduser().absolute()  # so that it still says where the file lies when the current folder changes
+    if hub.is_address(path):
+        place = hub.fetched(path)
+        checkpoint = _open(place.path)
+        checkpoint.name, checkpoint.address = place.name, place.address
+        return checkpoint
+    return _open(Path(path).expanduser().absolute())  # so that it still says where the file lies when the current folder changes
+
+
+def _open(path: Path) -> Checkpoint:
     if path.is_dir():
-        return _open_pipeline(path) if (path / "model_index.json").is_file() else _open_component(path)
+        return _open_pipeline(path) if (path / PIPELINE).is_file() else _open_component(path)
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such file; the current folder is {Path.cwd()}")
-    if path.name.endswith(".index.json"):
-        return open_sharded(path)
+    if path.name.endswith(INDEX):
+        return _whole(open_sharded(path))
+    refuse_gguf(path)
     if path.suffix.lower() in _PICKLES:
         return _whole(PickleFile(path))
     if path.suffix.lower() in (".safetensors", ".sft"):
@@ -40,38 +53,32 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
     raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}")
 
 
-def _whole(file: Checkpoint) -> Checkpoint:
-    """A file's tensors as they are, or, of a LoRA, the changes that they make."""
-    return LowRank(file) if is_lora(file) else file
+def _whole(model: Checkpoint) -> Checkpoint:
+    """A model's tensors as they are or, quantised, what they stand for; of a LoRA, the changes that they make."""
+    return LowRank(model) if is_lora(model) else dequantised(model)
 
 
 def _open_pipeline(folder: Path) -> Joined:
     """Every component with weights, each under its own name: `unet.conv_in.weight`."""
-    index = folder / "model_index.json"
-    names = [name for name in read_object(index) if not name.startswith("_")]
+    index = folder / PIPELINE
+    found = read_object(index)
+    names = [name for name in found if not name.startswith("_")]
     folders = {name: inside(index, name) for name in names}
-    parts = {name: _open_component(part) for name, part in folders.items() if _weights_of(part)}
+    parts = {name: _open_component(part) for name, part in folders.items() if weights_among(_names(part))}
     if not parts:
-        raise CheckpointError(f"{folder}: is a pipeline without weights; model_index.json names {', '.join(names) or 'no component'}")
-    return Joined(folder, {f"{name}.{key}": (part, key) for name, part in parts.items() for key in part})
+        raise CheckpointError(f"{folder}: is a pipeline without weights; {PIPELINE} names {', '.join(names) or 'no component'}")
+    return Joined(folder, {f"{name}.{key}": (part, key) for name, part in parts.items() for key in part}, metadata_in(found))
 
 
 def _open_component(folder: Path) -> Checkpoint:
-    weights = _weights_of(folder)
+    names = _names(folder)
+    weights = weights_among(names)
     if weights is None:
-        several = sorted(path.name for path in folder.glob("*.safetensors"))
-        held = f"holds {len(several)} models, name one: {', '.join(several[:5])}" if several else "holds no weights"
-        raise CheckpointError(f"{folder}: {held}; of a folder, an *.index.json, a model_index.json or {_WEIGHTS[0]}.safetensors is opened")
-    if weights.name.endswith(".index.json"):
-        return open_sharded(weights)
-    return _whole((PickleFile if weights.suffix == ".bin" else SafetensorsFile)(weights, folder.name))
+        raise CheckpointError(no_weights(folder, names))
+    if weights.endswith(INDEX):
+        return _whole(open_sharded(folder / weights))
+    return _whole((PickleFile if weights.endswith(".bin") else SafetensorsFile)(folder / weights, folder.name))
 
 
-def _weights_of(folder: Path) -> Path | None:
-    """The file that holds a component's weights: shards before one file, safetensors before pickles, no variant before `fp16`."""
-    indices = sorted(folder.glob("*.index.json"), key=lambda path: (".safetensors." not in path.name, path.name.count("."), path.name))
-    candidates = [*indices, *(folder / f"{stem}{suffix}" for suffix in (".safetensors", ".bin") for stem in _WEIGHTS)]
-    safetensors = sorted(folder.glob("*.safetensors"))
-    # the only file there is the right one, whatever it is called (`diffusion_pytorch_model.fp16.safetensors`)
-    candidates += safetensors if len(safetensors) == 1 else []
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []

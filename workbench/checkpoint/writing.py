@@ -1,12 +1,13 @@
-"""Writes files that are either whole or not there: under a temporary name, fsynced, then renamed. Also safetensors headers."""
+"""Writes files and folders that are either whole or not there: under a temporary name, fsynced, renamed. Also safetensors headers."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -37,6 +38,56 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     if os.name == "posix":
         _flush(path.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path, stale: Collection[Path]) -> Iterator[Path]:
+    """A temporary folder beside `path`, which takes its place when the block ends well and vanishes when it does not.
+
+    Of what lies in an older folder, the `stale` files and those that the new one has too are removed; all else stays.
+    """
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        for place in [*temporary.rglob("*"), temporary]:
+            if place.is_dir() or place.stat().st_nlink == 1:  # what a link leads to is on the disk already
+                _flush(place)
+        _exchange(temporary, path, stale)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _exchange(new: Path, path: Path, stale: Collection[Path]) -> None:
+    """Put `new` in the place of `path`, and then back what is to stay."""
+    if not path.exists() or not any(path.iterdir()):
+        if path.exists():
+            path.rmdir()
+        new.rename(path)
+        return
+    staying = [file.relative_to(path) for file in _leaves(path) if file not in stale]
+    older = new.with_suffix(".old")
+    path.rename(older)
+    try:
+        new.rename(path)
+    except BaseException:
+        older.rename(path)
+        raise
+    for place in staying:
+        if not os.path.lexists(path / place):
+            (path / place).parent.mkdir(parents=True, exist_ok=True)
+            (older / place).rename(path / place)
+    shutil.rmtree(older)
+
+
+def _leaves(folder: Path) -> Iterator[Path]:
+    """Every file, link and empty folder in a folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink() and any(entry.iterdir()):
+            yield from _leaves(entry)
+        else:
+            yield entry
 
 
 def write_at(handle: int, data: memoryview, offset: int) -> None:

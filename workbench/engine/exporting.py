@@ -1,13 +1,14 @@
-"""`export`: writes a checkpoint, merged or not, as one safetensors file; whole or not at all."""
+"""`export`: writes a checkpoint, merged or not, as a safetensors file or a folder of shards; whole or not at all."""
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +18,26 @@ from typing import TYPE_CHECKING, final
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.architecture import is_marker
-from workbench.checkpoint.writing import replacing, safetensors_header, write_at
+from workbench.checkpoint.folders import METADATA, PIPELINE
+from workbench.checkpoint.writing import replacing, replacing_folder
+from workbench.engine.checks import check_arguments, check_checkpoint, check_device, check_disk, check_sources, check_target
+from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.header import homeless, metadata
-from workbench.engine.parts import jobs
-from workbench.engine.streaming import Findings, stream
+from workbench.engine.layout import Layout, as_json, plan_folder, stale_in
+from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.merge import Merge
-from workbench.merge.node import DTYPES
 from workbench.recipe import preflight
-from workbench.tensors import Calculation, Space, TensorInfo
+from workbench.tensors import Calculation
 
 if TYPE_CHECKING:
     import torch
-
-Infos = Mapping[str, TensorInfo]
-Hashes = Mapping[Path, Future[str]]
-
-_SPARE = 1 << 20  # bytes of free disk that are left alone
 
 
 @final
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written: where, how many bytes, in how many seconds, and what to know of it."""
+    """A file or folder that was written: where, how many bytes of tensors and headers, in how many seconds, and what to know of it."""
 
     path: Path
     nbytes: int
@@ -47,7 +45,7 @@ class Exported:
     note: str = ""
 
     def open(self) -> Checkpoint:
-        """The file as a checkpoint."""
+        """What was written as a checkpoint."""
         return open_checkpoint(self.path)
 
     def __str__(self) -> str:
@@ -66,32 +64,34 @@ def export(
     dtype: str | torch.dtype | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    max_shard_size: int | str | None = None,
     strict: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Exported:
-    """Write a checkpoint as a safetensors file, tensor by tensor.
+    """Write a checkpoint as a safetensors file, or with `max_shard_size` as a folder that diffusers loads, tensor by tensor.
 
     `dtype` is float32, float16, bfloat16, float8_e4m3fn or float8_e5m2 (integers and markers keep theirs); by default each
     tensor has the dtype that `checkpoint.info` says. Values are rounded to the nearest; what lies beyond the largest of float8
     becomes that, with a warning of how many. Memory is bounded by half a gigabyte, or by the largest tensor, and the bytes do not
     depend on `threads` (default: the cores, at most 8). The recipe and the parents' sha256 go into the header (of a merge with
-    tensors that lie in no file there is no recipe, which `.note` says). NaN or infinity
-    in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an error, and
-    ExportError if the file cannot be written; then, as at Ctrl-C, nothing is left behind and an older file is as it was.
+    tensors that lie in no file there is no recipe, which `.note` says).
+
+    `max_shard_size`, bytes or "5GB", fills shards in the order of the tensors; a larger tensor has one of its own. `config.json`
+    is the first input's, corrected to the tensors that are written. When the first input is a pipeline, so is the folder:
+    components that rules take whole from it are linked, the small files copied. `overwrite` replaces an older file, or the
+    older model in a folder with all its shards; other files there stay.
+
+    NaN or infinity in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an
+    error, and ExportError if it cannot be written; then, as at Ctrl-C, nothing is left behind and what was there is as it was.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        raise ExportError(f"export takes a checkpoint (see workbench.open), got {checkpoint!r}")
-    if checkpoint.space is Space.DELTA:
-        raise ExportError(
-            f"{checkpoint.name} holds changes, not a model: workbench.lora.export writes a LoRA; add_delta adds it to a model"
-        )
-    path = Path(path).expanduser()
     began = time.monotonic()
+    check_checkpoint(checkpoint)
+    path = Path(path).expanduser()
     dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
-    _check_arguments(path, dtype, threads)
-    _check_target(path, checkpoint, overwrite)
-    _check_sources(path, checkpoint)
+    check_arguments(path, dtype, threads, max_shard_size)
+    check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)
+    check_sources(path, checkpoint)
     judged = preflight(checkpoint)
     judged.raise_errors()
     for text in judged.warnings:
@@ -103,23 +103,29 @@ def export(
     infos = {key: checkpoint.info(key) for key in checkpoint}
     if dtype:
         infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
-        if checkpoint.structure.scaled:
-            raise ExportError(f"{path}: the fp8 weights are scaled, and their scales are not understood; copy them without dtype")
+    layout = None if max_shard_size is None else plan_folder(checkpoint, infos, max_shard_size)
     findings = Findings(strict)
+    title = path.stem if layout is None else path.resolve().name
     with _hashing(checkpoint.sources() if isinstance(checkpoint, Merge) else ()) as hashes:
-        _check_device(path, device)
-        _write(checkpoint, path, infos, Calculation(precision, device, findings.nonfinite), findings, hashes, threads, progress)
+        check_device(path, device)
+
+        @functools.cache
+        def said(folder: Path, known: Known) -> dict[str, str]:
+            return metadata(checkpoint, folder, title, dict(known))
+
+        calculation = Calculation(precision, device, findings.nonfinite)
+        writing = Writing(checkpoint, infos, said, hashes, calculation, findings, threads, progress)
+        nbytes = _write_file(path, writing) if layout is None else _write_folder(path.resolve(), writing, layout)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
-    return Exported(path, path.stat().st_size, time.monotonic() - began, _note(checkpoint))
+    return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(checkpoint), *(layout.notes if layout else ())]))
 
 
-def _note(checkpoint: Checkpoint) -> str:
+def _notes(checkpoint: Checkpoint) -> Iterator[str]:
     names = homeless(checkpoint) if isinstance(checkpoint, Merge) else []
-    if not names:
-        return ""
-    lies = f"{' and '.join(names)} {'lies' if len(names) == 1 else 'lie'} in no file"
-    return f"without a recipe, for {lies}: to have one, export that first, and merge what `open` gives"
+    if names:
+        lies = f"{' and '.join(names)} {'lies' if len(names) == 1 else 'lie'} in no file"
+        yield f"without a recipe, for {lies}: to have one, export that first, and merge what `open` gives"
 
 
 @contextmanager
@@ -133,83 +139,50 @@ def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
             stop.set()
 
 
-def _write(
-    checkpoint: Checkpoint,
-    path: Path,
-    infos: Infos,
-    calculation: Calculation,
-    findings: Findings,
-    hashes: Hashes,
-    threads: int | None,
-    progress: bool,
-) -> None:
-    # every sha256 has the same length, so the size of the header is known before they are
-    header, begins = safetensors_header(infos, metadata(checkpoint, path, {file: f"{i:064}" for i, file in enumerate(hashes)}))
-    size = len(header) + sum(info.nbytes for info in infos.values())
-    _check_disk(path, size)
+def _write_file(path: Path, writing: Writing) -> int:
+    """Write one file; its bytes."""
+    file = File(path, {key: key for key in writing.infos})
+    size = writing.size(file)
+    check_disk(path, size)
+    with _failing(path), replacing(path) as temporary:
+        writing.write({temporary: file})
+        check_sources(path, writing.checkpoint)
+    return size
+
+
+def _write_folder(path: Path, writing: Writing, layout: Layout) -> int:
+    """Write a folder; the bytes of its new files of tensors."""
+    files = [File(path / file.place, file.names) for file in layout.files]
+    size = sum(map(writing.size, files))
+    check_disk(path, size)
+    with _failing(path), replacing_folder(path, frozenset(stale_in(path)) if path.is_dir() else frozenset()) as folder:
+        for place in (*(file.place for file in layout.files), *layout.links, *layout.copies, *layout.texts):
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        for place, source in layout.links.items():
+            _link(source, folder / place)
+        for place, source in layout.copies.items():
+            shutil.copyfile(source, folder / place)
+        known = writing.write({folder / planned.place: file for planned, file in zip(layout.files, files, strict=True)})
+        check_sources(path, writing.checkpoint)
+        texts = dict(layout.texts)
+        if layout.pipeline is not None:
+            texts[Path(PIPELINE)] = as_json(layout.pipeline | {METADATA: dict(writing.metadata(path, known))})
+        for place, text in texts.items():
+            (folder / place).write_text(text, encoding="utf-8")
+    return size
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file of weights; a copy on another disk, or one without links."""
     try:
-        with replacing(path) as temporary, temporary.open("r+b", buffering=0) as file:
-            _reserve(file.fileno(), size)
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
 
-            def write(key: str, first: int, data: memoryview) -> None:
-                write_at(file.fileno(), data, begins[key] + first * infos[key].itemsize)
 
-            work = jobs(checkpoint, [(key, infos[key]) for key in begins])
-            stream(checkpoint, work, calculation, findings, write, threads=threads, progress=progress)
-            known = {file: hashed.result() for file, hashed in hashes.items()}
-            _check_sources(path, checkpoint)
-            final, _ = safetensors_header(infos, metadata(checkpoint, path, known), len(header))
-            write_at(file.fileno(), memoryview(final), 0)
+@contextmanager
+def _failing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ExportError(f"{path}: could not be written: {error.strerror or error}; nothing was left behind") from error
-
-
-def _check_arguments(path: Path, dtype: str | None, threads: int | None) -> None:
-    """Raise ExportError for an argument that cannot be."""
-    if path.suffix != ".safetensors":
-        raise ExportError(f"{path}: an exported file's name ends in .safetensors")
-    if dtype not in DTYPES:
-        raise ExportError(f"{path}: dtype must be one of {', '.join(map(repr, DTYPES[1:]))}, got {dtype!r}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ExportError(f"{path}: threads must be a whole number of 1 or more, got {threads!r}")
-
-
-def _check_device(path: Path, device: str) -> None:
-    import torch
-
-    try:
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ExportError(f"{path}: device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-
-
-def _check_sources(path: Path, checkpoint: Checkpoint) -> None:
-    """The header is to name what was read: a file that has changed since has another sha256."""
-    for source in checkpoint.replaced():
-        raise ExportError(f"{path}: {source} was changed or replaced after it was opened; open it again")
-
-
-def _check_target(path: Path, checkpoint: Checkpoint, overwrite: bool) -> None:
-    for source in checkpoint.sources():
-        if path.exists() and source.exists() and path.samefile(source):
-            raise ExportError(f"{path}: is one of the inputs; give the result another name")
-    if path.is_dir():
-        raise ExportError(f"{path}: is a folder; give the name of a file")
-    if path.exists() and not overwrite:
-        raise ExportError(f"{path}: is there already; give another name, or overwrite=True (--overwrite)")
-
-
-def _check_disk(path: Path, size: int) -> None:
-    if not path.parent.is_dir():
-        raise ExportError(f"{path}: there is no folder {path.parent}; make it first")
-    free = shutil.disk_usage(path.parent).free
-    if free < size + _SPARE:
-        raise ExportError(f"{path}: needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB of disk are free; nothing was written")
-
-
-def _reserve(handle: int, size: int) -> None:
-    """Take the disk space now: a full disk shows before an hour of work, and the file lies in one piece."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(handle, 0, size)
-    else:
-        os.truncate(handle, size)

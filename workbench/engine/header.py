@@ -24,21 +24,21 @@ _MODELSPEC = {
 }
 
 
-def metadata(checkpoint: Checkpoint, path: Path, hashes: Mapping[Path, str]) -> dict[str, str]:
-    """The header's metadata for `checkpoint` written to `path`; `hashes` has the sha256 of every file it is made of.
+def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[Path, str]) -> dict[str, str]:
+    """The metadata of a header that lies in `folder`; `hashes` has the sha256 of every file that `checkpoint` is made of.
 
     What is made of tensors that lie in no file has no recipe.
     """
     if not isinstance(checkpoint, Merge):
         return {**checkpoint.metadata, "format": "pt"}
     if homeless(checkpoint):
-        return {"format": "pt", _PARENTS: json.dumps(_parents(hashes)), **_modelspec(checkpoint, path.stem, [file.stem for file in hashes])}
-    recipe = Recipe.of(checkpoint, hashes).relative_to(path.parent)
+        return {"format": "pt", _PARENTS: json.dumps(_parents(hashes)), **_modelspec(checkpoint, title, [file.stem for file in hashes])}
+    recipe = Recipe.of(checkpoint, hashes).relative_to(folder)
     return {
         "format": "pt",
         HEADER: json.dumps({"type": TYPE, "recipe": recipe.to_dict()}),
         _PARENTS: json.dumps(_parents(hashes)),
-        **_modelspec(checkpoint, path.stem, [Path(model.path).stem for model in recipe.data.models.values()]),
+        **_modelspec(checkpoint, title, [Path(model.path).stem for model in recipe.data.models.values()]),
     }
 
 

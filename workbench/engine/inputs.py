@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.matching import Matched, match
-from workbench.errors import InputError, MergeError, MergeWarning, warn
+from workbench.errors import InputError, MergeWarning, warn
 from workbench.merge.call import unique
 from workbench.recipe import preflight
 
@@ -49,10 +49,8 @@ def check(models: Mapping[str, Checkpoint], who: str) -> None:
     if len(spaces) > 1:
         told = " and ".join(f"{name} holds {space.value}s" for space, name in spaces.items())
         raise InputError(f"{who}: {told}; take weights with weights, or changes with changes")
-    for name, model in models.items():
+    for model in models.values():
         preflight(model).raise_errors()
-        if model.structure.scaled:
-            raise MergeError(f"{who}: {name}: its fp8 weights are scaled, and their scales are not understood; use an fp16 version")
 
 
 def matched(models: Mapping[str, Checkpoint], who: str) -> list[Matched]:

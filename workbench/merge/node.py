@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import is_marker
+from workbench.checkpoint.architecture import Architecture, is_marker
 from workbench.checkpoint.base import hashed
 from workbench.errors import MergeError, OptionError
 from workbench.merge import schedules, sources
@@ -42,7 +42,7 @@ class Merge(Checkpoint):
     """An operator, its inputs, options and rules; made by calling an operator, `wb.operators.ties(base, [a, b])`.
 
     Calculation is in the settings' precision, and only the result is rounded: to the settings' dtype, or each tensor to
-    the dtype of the first input that holds it. Integers and markers keep theirs.
+    the dtype of the first input that holds it, in Flux bfloat16 where that is fp8. Integers and markers keep theirs.
     """
 
     def __init__(self, call: Call, options: Mapping[str, Any], rules: tuple[Rule, ...], settings: Settings) -> None:
@@ -85,7 +85,13 @@ class Merge(Checkpoint):
 
     def info(self, key: str) -> TensorInfo:
         info = self.entry(key).info
-        return info.with_dtype(self.settings.dtype) if self.settings.dtype and not is_marker(key) else info
+        dtype = self.settings.dtype or self._usual_dtype(info)
+        return info.with_dtype(dtype) if dtype and not is_marker(key) else info
+
+    def _usual_dtype(self, info: TensorInfo) -> str | None:
+        """What a tensor is rounded to unasked, where that is not its own dtype: fp8 would swallow most of what merging changes."""
+        flux = self.call.inputs[0].structure.architecture is Architecture.FLUX
+        return "bfloat16" if flux and info.is_float and info.itemsize == 1 else None
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.hub import located
 from workbench.checkpoint.writing import replacing
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
@@ -28,12 +29,12 @@ class Kept:
 
     state: PanelState
     snapshots: Mapping[str, PanelState]
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Path | str]
 
 
 def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], checkpoints: Mapping[str, Checkpoint]) -> None:
     """Write a panel's state; paths in it are relative to the file. Each `recipe` in it is one that `workbench merge` takes."""
-    files = {name: _relative(one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
+    files = {name: one.address or _relative(one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
     told = {
         "panel": _VERSION,
         "models": [{"name": name} | ({"path": files[name]} if name in files else {}) for name in state.models],
@@ -51,7 +52,7 @@ def load(path: Path) -> Kept:
         if not isinstance(found, dict) or found.get("panel") != _VERSION:
             raise RecipeError(f"it does not say 'panel: {_VERSION}'")
         names = tuple(model["name"] for model in found["models"])
-        paths = {model["name"]: path.parent / model["path"] for model in found["models"] if "path" in model}
+        paths = {model["name"]: located(model["path"], path.parent) for model in found["models"] if "path" in model}
         snapshots = {name: _understood(one, names) for name, one in found["snapshots"].items()}
         return Kept(_understood(found, names), snapshots, paths)
     except OSError as error:

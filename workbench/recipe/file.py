@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from workbench import operators
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.hub import is_address, located
 from workbench.checkpoint.writing import replacing
 from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge, sources
@@ -50,24 +51,24 @@ class Recipe:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Recipe:
-        """The recipe that a merged checkpoint carries in its header. Raises RecipeError when it carries none."""
-        path = Path(path)
+        """The recipe that a merged checkpoint, a file or a folder, carries in its headers. Raises RecipeError when it carries none."""
+        made = open_checkpoint(path)
         try:
-            header = json.loads(open_checkpoint(path).metadata.get(HEADER, "null"))
+            header = json.loads(made.metadata.get(HEADER, "null"))
         except ValueError as error:
             raise RecipeError(f"{path}: the recipe in its header is damaged: {error}") from error
         if not isinstance(header, dict) or header.get("type") != TYPE:
-            made = f"; its recipe is of type {header.get('type')!r}" if isinstance(header, dict) else ""
-            raise RecipeError(f"{path}: carries no Workbench recipe{made}")
-        return cls(_validated(path, header.get("recipe")), path.parent)
+            other = f"; its recipe is of type {header.get('type')!r}" if isinstance(header, dict) else ""
+            raise RecipeError(f"{path}: carries no Workbench recipe{other}")
+        place = _path(made)
+        return cls(_validated(Path(path), header.get("recipe")), place if place.is_dir() else place.parent)
 
     @classmethod
     def of(cls, merge: Merge, hashes: Mapping[Path, str] | None = None) -> Recipe:
         """The recipe of a merge, with paths as seen from the current folder; `hashes` are the sha256 that are known."""
         models: dict[str, Checkpoint] = {}
         node = _describe(merge, models, merge.settings.seed)
-        paths = {name: _path(model) for name, model in models.items()}
-        files = {name: ModelFile(path=os.path.abspath(path), sha256=(hashes or {}).get(path)) for name, path in paths.items()}
+        files = {name: _model_file(model, hashes or {}) for name, model in models.items()}
         settings = merge.settings
         data = RecipeData(models=files, merge=node, output=Output(dtype=settings.dtype), precision=settings.precision, seed=settings.seed)
         return cls(data, Path()).relative_to(Path())
@@ -113,22 +114,20 @@ class Recipe:
         return f"<pre style='font-family: monospace'>{html.escape(self.to_yaml())}</pre>"
 
     def _seen_from(self, folder: Path, path: str) -> str:
+        if is_address(path):
+            return path
         try:
             return Path(os.path.relpath(self.folder / path, folder)).as_posix()
         except ValueError:  # another drive
             return str((self.folder / path).resolve())
 
     def _open(self, name: str, model: ModelFile) -> Checkpoint:
-        path = self.folder / Path(model.path).expanduser()
         try:
-            checkpoint = open_checkpoint(path)
+            checkpoint = open_checkpoint(located(model.path, self.folder))
         except CheckpointError as error:
             raise RecipeError(f"model {name!r}: {error}") from error
-        if model.sha256 and path.is_file() and (found := hashing.sha256(path)) != model.sha256:
-            raise RecipeError(
-                f"model {name!r}: {path} is not the file the recipe was made with: its sha256 is {found}, the recipe's {model.sha256}; "
-                "find the right file, or take the sha256 out of the recipe"
-            )
+        if model.sha256:
+            _check_hash(name, model, checkpoint)
         checkpoint.name = name
         return checkpoint
 
@@ -166,6 +165,20 @@ def _relocated(node: Node, moved: Callable[[str], str]) -> Node:
 
     inputs = {name: inside(given) for name, given in node.inputs.items()}
     return node.model_copy(update={"inputs": inputs, "options": _options(node, moved)})
+
+
+def _check_hash(name: str, model: ModelFile, checkpoint: Checkpoint) -> None:
+    """Raise RecipeError unless this is the one file that the recipe was made with."""
+    file, *others = checkpoint.sources()
+    if others:
+        raise RecipeError(
+            f"model {name!r}: {model.path} has {1 + len(others)} files, and no sha256 of the whole; take it out of the recipe"
+        )
+    if (found := hashing.sha256(file)) != model.sha256:
+        raise RecipeError(
+            f"model {name!r}: {file} is not the file the recipe was made with: its sha256 is {found}, the recipe's {model.sha256}; "
+            "find the right file, or take the sha256 out of the recipe"
+        )
 
 
 def _validated(path: Path, found: Any) -> RecipeData:
@@ -220,6 +233,11 @@ def _path(model: Checkpoint) -> Path:
     if model.path is None:
         raise RecipeError(f"{model.name} lies in no file, so no recipe can name it; export it first")
     return model.path
+
+
+def _model_file(model: Checkpoint, hashes: Mapping[Path, str]) -> ModelFile:
+    path = _path(model)
+    return ModelFile(path=model.address or os.path.abspath(path), sha256=hashes.get(path))
 
 
 def _describe_rule(rule: Rule, slots: list[str]) -> dict[str, Any]:

@@ -127,7 +127,6 @@ def _judge(merge: Merge) -> Iterator[Finding]:
     if not merge.plan.entries:
         yield Finding("error", f"{merge.name}: no tensor is left: its rules skip them all, or take them from models that lack them")
         return
-    yield from _scaled(merge)
     yield from _problems(merge)
     yield from _option_problems(merge)
     yield from _answers(merge)
@@ -152,12 +151,6 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
                 f"({model.architecture}, {model.structure.layout} names) have no tensor name in common; "
                 "use models of one architecture, in one layout",
             )
-
-
-def _scaled(merge: Merge) -> Iterator[Finding]:
-    for model in merge.call.inputs:
-        if model.structure.scaled:
-            yield Finding("error", f"{model.name}: its fp8 weights are scaled, and their scales are not understood; use an fp16 version")
 
 
 def _problems(merge: Merge) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ Input = str | Node
 
 
 class Output(Strict):
-    """How the result is written; without a dtype, each tensor in that of the first input that holds it."""
+    """How the result is written; without a dtype, each tensor in that of the first input that holds it (of fp8 Flux, bfloat16)."""
 
     dtype: SavedDtype | None = None
 

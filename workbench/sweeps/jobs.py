@@ -12,6 +12,7 @@ from pathlib import Path
 import workbench
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.hub import located
 from workbench.errors import SweepError
 from workbench.merge import Merge
 from workbench.recipe import Recipe, preflight
@@ -45,11 +46,12 @@ class Job:
         return sum(len(request.pictures) for request in self.requests)
 
     @property
-    def models(self) -> dict[str, Path]:
-        """What a merge is made of: the file of each model, by its name in the recipe."""
+    def models(self) -> dict[str, Path | str]:
+        """What a merge is made of: the file or address of each model, by its name in the recipe."""
         if not isinstance(self.target, Recipe):
             return {}
-        return {name: (self.target.folder / model.path).resolve() for name, model in self.target.data.models.items()}
+        places = {name: located(model.path, self.target.folder) for name, model in self.target.data.models.items()}
+        return {name: place.resolve() if isinstance(place, Path) else place for name, place in places.items()}
 
 
 class Planner:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Make = Callable[..., Checkpoint]
 Scorers = Sequence[Scorer | ParentDistance]
-Parents = Mapping[Path, Cell]  # a file that merges are made of -> its pictures
+Parents = Mapping[Path | str, Cell]  # a file or an address that merges are made of -> its pictures
 
 
 def sweep(

@@ -1,0 +1,66 @@
+"""Times the schnell/Krea merge of two Flux-shaped models against reading both and writing one, from shards of different boundaries.
+
+By default at half depth, 12 GB each, and so 38 GB of disk while it runs; all of it is deleted after.
+
+python -m benchmarks.flux [--folder out/benchmarks] [--rounds 1] [--doubles 10] [--singles 19]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from benchmarks.merge import floor
+from benchmarks.models import flux_tensors, write_sharded
+from benchmarks.processes import run_python
+
+_RECIPE = """workbench: 1
+models: {schnell: schnell, krea: krea}
+merge:
+  operator: weighted_average
+  inputs: {models: [schnell, krea]}
+  rules: [{match: "*guidance*", take: krea}]
+"""
+_SHARDS = {"schnell": 3, "krea": 5, "merged": 4}  # how many of each, about
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--doubles", type=int, default=10)
+    parser.add_argument("--singles", type=int, default=19)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    models = {name: flux_tensors(arguments.doubles, arguments.singles, name == "krea") for name in ("schnell", "krea")}
+    size = sum(info.nbytes for info in models["krea"].values())
+    if shutil.disk_usage(arguments.folder).free < 3.1 * size:
+        raise SystemExit(f"{arguments.folder}: needs {3.1 * size / 1e9:.0f} GB of free disk; give fewer --doubles and --singles")
+    with tempfile.TemporaryDirectory(prefix="flux-", dir=arguments.folder) as folder:
+        for seed, (name, infos) in enumerate(models.items()):
+            write_sharded(Path(folder, name), infos, 100 * seed, size // _SHARDS[name])
+        Path(folder, "recipe.yaml").write_text(_RECIPE)
+        print(f"{arguments.doubles} double and {arguments.singles} single blocks: {size / 1e9:.1f} GB each", flush=True)
+        for number in range(arguments.rounds):
+            _round(Path(folder), number, size)
+
+
+def _round(folder: Path, number: int, size: int) -> None:
+    """One measurement, printed: the floor, and a whole `workbench merge` process that hashes its parents too."""
+    schnell, krea = (sorted((folder / name).glob("*.safetensors")) for name in ("schnell", "krea"))
+    reading = floor(schnell, krea, folder / "floor.bin")
+    (folder / "floor.bin").unlink()
+    out = folder / "merged"
+    command = ["-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out)]
+    command += ["--max-shard-size", str(size // _SHARDS["merged"])]
+    seconds, peak = run_python(command, XDG_CACHE_HOME=str(folder / f"cache-{number}"))
+    shutil.rmtree(out)
+    print(
+        f"floor {reading:.1f} s; merge {seconds:.1f} s, {seconds / reading:.2f} times the floor; peak {peak:.0f} MB anonymous", flush=True
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Which of the files in a folder hold a model's weights, told by their names alone. Nothing is read here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+_MODELS = ("diffusion_pytorch_model", "model", "pytorch_model")
+STEMS = (*_MODELS, "pytorch_lora_weights")
+PIPELINE = "model_index.json"
+CONFIG = "config.json"
+INDEX = ".index.json"
+METADATA = "_workbench"  # in a pipeline's index: what the header of a single file says; diffusers passes over such names
+
+_WEIGHTS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", INDEX)
+_USUAL = re.compile(rf"({'|'.join(_MODELS)})(-\d{{5}}-of-\d{{5}})?(\.\w+)*\.(safetensors|bin)({re.escape(INDEX)})?")
+_SETTINGS = frozenset(
+    [
+        PIPELINE,
+        CONFIG,
+        "generation_config.json",
+        "scheduler_config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "spiece.model",
+    ]
+)
+_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})((?:\.\w+)*\.(?:safetensors|bin))")
+
+
+def weights_among(names: Iterable[str]) -> str | None:
+    """The file that holds a component's weights: shards before one file, safetensors before pickles, no variant before `fp16`."""
+    there = sorted(names)
+    indices = sorted(
+        (name for name in there if name.endswith(INDEX)), key=lambda name: (".safetensors." not in name, name.count("."), name)
+    )
+    candidates = [*indices, *(f"{stem}{suffix}" for suffix in (".safetensors", ".bin") for stem in STEMS)]
+    safetensors = [name for name in there if name.endswith(".safetensors")]
+    # the only file there is the right one, whatever it is called (`diffusion_pytorch_model.fp16.safetensors`)
+    candidates += safetensors if len(safetensors) == 1 and not _SHARD.fullmatch(safetensors[0]) else []
+    return next((name for name in candidates if name in there), None)
+
+
+def no_weights(where: object, names: Iterable[str]) -> str:
+    """What to say of a folder in which `weights_among` finds none."""
+    there = sorted(names)
+    shards = [shard for name in there if (shard := _SHARD.fullmatch(name))]
+    if shards:
+        index = f"{shards[0][1]}{shards[0][3]}{INDEX}"
+        told = f"{len(shards)} of {int(shards[0][2])} shards and no index; fetch {index!r} from where they come from into it"
+        return f"{where}: holds {told}"
+    several = [name for name in there if name.endswith(".safetensors")]
+    held = f"holds {len(several)} models, name one: {', '.join(several[:5])}" if several else "holds no weights"
+    if not several and any(name.endswith(".gguf") for name in there):
+        held = "holds only GGUF files, which are not read"
+    return f"{where}: {held}; of a folder, an *{INDEX}, a {PIPELINE} or {STEMS[0]}.safetensors is opened"
+
+
+def usual_among(names: Iterable[str], pipeline: bool = False) -> list[str]:
+    """What the libraries write of a model into a folder, of its files; nothing where no weights are, unless it is of a `pipeline`."""
+    there = list(names)
+    weights = [name for name in there if _USUAL.fullmatch(name)]
+    return weights + [name for name in there if name in _SETTINGS] if weights or pipeline else []
+
+
+def is_small(name: str) -> bool:
+    """Whether a file of a model's folder holds something else than weights: settings, words of a tokenizer."""
+    return not name.endswith(_WEIGHTS)
+
+
+def metadata_in(index: Mapping[str, object]) -> dict[str, str]:
+    """What a pipeline's index says of the whole, as the header of a single file would."""
+    found = index.get(METADATA)
+    return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}

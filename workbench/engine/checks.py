@@ -1,0 +1,88 @@
+"""What an export refuses: arguments that cannot be, targets that must not be touched, inputs that have changed. Writes nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import ExportError
+from workbench.merge.node import DTYPES
+from workbench.tensors import Space
+
+_SPARE = 1 << 20  # bytes of free disk that are left alone
+_SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]B", re.IGNORECASE)  # as huggingface writes it: powers of 1000
+
+
+def check_checkpoint(checkpoint: object) -> None:
+    """Raise ExportError for what is no model."""
+    if not isinstance(checkpoint, Checkpoint):
+        raise ExportError(f"export takes a checkpoint (see workbench.open), got {checkpoint!r}")
+    if checkpoint.space is Space.DELTA:
+        raise ExportError(
+            f"{checkpoint.name} holds changes, not a model: workbench.lora.export writes a LoRA; add_delta adds it to a model"
+        )
+
+
+def check_arguments(path: Path, dtype: str | None, threads: int | None, max_shard_size: int | str | None) -> None:
+    """Raise ExportError for an argument that cannot be."""
+    if max_shard_size is None:
+        if path.suffix != ".safetensors":
+            raise ExportError(f"{path}: an exported file's name ends in .safetensors; for a folder of shards, give max_shard_size")
+    elif path.suffix == ".safetensors":
+        raise ExportError(f"{path}: with max_shard_size a folder is written; leave .safetensors off, or max_shard_size out")
+    elif not _is_size(max_shard_size):
+        raise ExportError(f"{path}: max_shard_size must be bytes, or text like '5GB' (KB, MB, GB, TB), got {max_shard_size!r}")
+    if dtype not in DTYPES:
+        raise ExportError(f"{path}: dtype must be one of {', '.join(map(repr, DTYPES[1:]))}, got {dtype!r}")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ExportError(f"{path}: threads must be a whole number of 1 or more, got {threads!r}")
+
+
+def _is_size(given: object) -> bool:
+    if isinstance(given, str):
+        return _SIZE.fullmatch(given) is not None
+    return isinstance(given, int) and not isinstance(given, bool) and given > 0
+
+
+def check_device(path: Path, device: str) -> None:
+    """Raise ExportError for a device that is not to be had."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ExportError(f"{path}: device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
+
+
+def check_sources(path: Path, checkpoint: Checkpoint) -> None:
+    """Raise ExportError for an input that has changed: the header is to name what was read, and it has another sha256 now."""
+    for source in checkpoint.replaced():
+        raise ExportError(f"{path}: {source} was changed or replaced after it was opened; open it again")
+
+
+def check_target(path: Path, checkpoint: Checkpoint, overwrite: bool, folder: bool) -> None:
+    """Raise ExportError for a file or `folder` that holds an input, or is there and not to be replaced."""
+    for source in checkpoint.sources():
+        if path.is_file() and source.exists() and path.samefile(source):
+            raise ExportError(f"{path}: is one of the inputs; give the result another name")
+        if folder and any(place.is_relative_to(path.resolve()) for place in (source.absolute(), source.resolve())):
+            raise ExportError(f"{path}: the input {source} lies in it; give the result a folder of its own")
+    if folder and path.exists() and not path.is_dir():
+        raise ExportError(f"{path}: is a file; with max_shard_size a folder is written, give it another name")
+    if not folder and path.is_dir():
+        raise ExportError(f"{path}: is a folder; give the name of a file")
+    there = any(path.iterdir()) if path.is_dir() else path.exists()
+    if there and not overwrite:
+        what = "is not empty" if folder else "is there already"
+        raise ExportError(f"{path}: {what}; give another name, or overwrite=True (--overwrite)")
+
+
+def check_disk(path: Path, size: int) -> None:
+    """Raise ExportError where there is no folder, or no room for `size` bytes."""
+    if not path.parent.is_dir():
+        raise ExportError(f"{path}: there is no folder {path.parent}; make it first")
+    free = shutil.disk_usage(path.parent).free
+    if free < size + _SPARE:
+        raise ExportError(f"{path}: needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB of disk are free; nothing was written")

@@ -1,0 +1,87 @@
+"""Writes the tensors of a checkpoint into the safetensors files of a plan, side by side. Where they lie in the end is the caller's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.writing import safetensors_header, write_at
+from workbench.engine.parts import jobs
+from workbench.engine.streaming import Findings, stream
+from workbench.tensors import Calculation, TensorInfo
+
+Hashes = Mapping[Path, Future[str]]
+Known = tuple[tuple[Path, str], ...]  # the parents' sha256
+
+
+@dataclass(frozen=True)
+class File:
+    """One file to be: its place in the output, and the name in it of each of the checkpoint's tensors that it holds."""
+
+    place: Path
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What all files of one export share. `metadata` says what goes into the headers in a folder, given the parents' sha256."""
+
+    checkpoint: Checkpoint
+    infos: Mapping[str, TensorInfo]
+    metadata: Callable[[Path, Known], Mapping[str, str]]
+    hashes: Hashes
+    calculation: Calculation
+    findings: Findings
+    threads: int | None
+    progress: bool
+
+    @cached_property
+    def _unknown(self) -> Known:
+        # every sha256 has the same length, so the size of a header is known before they are
+        return tuple((file, f"{i:064}") for i, file in enumerate(self.hashes))
+
+    def header(self, file: File, known: Known | None = None, length: int = 0) -> tuple[bytes, dict[str, int]]:
+        """A file's bytes before the data, and where each of its tensors begins, by the checkpoint's names."""
+        infos = {name: self.infos[key] for key, name in file.names.items()}
+        header, begins = safetensors_header(infos, self.metadata(file.place.parent, self._unknown if known is None else known), length)
+        keys = {name: key for key, name in file.names.items()}
+        return header, {keys[name]: begin for name, begin in begins.items()}
+
+    def size(self, file: File) -> int:
+        """Bytes that the file will have."""
+        return len(self.header(file)[0]) + sum(self.infos[key].nbytes for key in file.names)
+
+    def write(self, places: Mapping[Path, File]) -> Known:
+        """Write each file at a place that is its own for now; what is known then of the parents is returned."""
+        with ExitStack() as stack:
+            handles = {place: stack.enter_context(place.open("w+b", buffering=0)).fileno() for place in places}
+            headers = {place: self.header(file) for place, file in places.items()}
+            starts = {key: (handles[place], begin) for place, (_, begins) in headers.items() for key, begin in begins.items()}
+            for place, file in places.items():
+                _reserve(handles[place], self.size(file))
+
+            def write(key: str, first: int, data: memoryview) -> None:
+                handle, begin = starts[key]
+                write_at(handle, data, begin + first * self.infos[key].itemsize)
+
+            work = jobs(self.checkpoint, [(key, self.infos[key]) for key in starts])
+            stream(self.checkpoint, work, self.calculation, self.findings, write, threads=self.threads, progress=self.progress)
+            known = tuple((file, hashed.result()) for file, hashed in self.hashes.items())
+            for place, file in places.items():
+                header, _ = self.header(file, known, len(headers[place][0]))
+                write_at(handles[place], memoryview(header), 0)
+        return known
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take the disk space now: a full disk shows before an hour of work, and the file lies in one piece."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, size)
+    else:
+        os.truncate(handle, size)
