@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.layouts import LAYOUTS, After, Layout, Naming, naming
 from workbench.checkpoint.view import Incomplete, View
@@ -45,9 +46,10 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
     """The model as it would be written in the first's layout, under its prefixes; itself where these are its own.
 
     Tensors of components that the first lacks keep their names. What cannot be joined or cut is left out, and told by `incomplete`;
-    of changes, what is missing is zero.
+    of changes, what is missing is zero. A model of another architecture stays as it is.
     """
-    return model if model is first else _viewed(model, After(first.structure), None)
+    architectures = {model.structure.architecture, first.structure.architecture} - {Architecture.GENERIC}
+    return model if model is first or len(architectures) > 1 else _viewed(model, After(first.structure), None)
 
 
 def alike(models: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:

@@ -137,12 +137,13 @@ def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> to
 def module_name(lora: Checkpoint, path: object, key: str, format: Format) -> str:
     """The name of the module, as the format writes it: U-Nets of SD in diffusers' names, but SDXL in kohya's own, which are LDM's."""
     structure = lora.structure
-    component, rest = structure.canonical(key)
+    component, rest = structure.bare(key)
     if component not in _KOHYA_HEADS:
         raise ExportError(f"{path}: {key!r} belongs to no part of a pipeline that LoRAs change ({', '.join(_KOHYA_HEADS)})")
+    if component == "denoiser" and structure.architecture is not Architecture.FLUX and (line := structure.line(component, rest)):
+        ldm = format == "kohya" and structure.architecture is Architecture.SDXL
+        rest = line.original if ldm else line.strands[0].name
     module = rest.rpartition(".")[0]
-    if component == "denoiser" and (format == "diffusers" or structure.architecture is not Architecture.SDXL):
-        module = structure.diffusers(module + ".")[:-1]
     if component.startswith("text_encoder"):
         module = f"text_model.{module}"
     if format == "diffusers":

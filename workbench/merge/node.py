@@ -96,7 +96,7 @@ class Merge(Checkpoint):
 
     def fingerprint(self, key: str) -> str:
         entry, settings = self.entry(key), self.settings
-        inputs = [None if name is None else model.fingerprint(name) for model, name in zip(self.call.inputs, entry.names, strict=True)]
+        inputs = [None if name is None else model.fingerprint(name) for model, name in zip(self.call.viewed, entry.names, strict=True)]
         if entry.take is not None:
             return hashed(inputs[entry.take], settings.dtype)
         operator = self.call.operator
@@ -109,12 +109,12 @@ class Merge(Checkpoint):
         entry = self.entry(key)
         if entry.take is None:
             return None
-        return self.call.inputs[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
+        return self.call.viewed[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         entry = self.entry(key)
         if entry.take is not None:
-            return self.call.inputs[entry.take].calculate(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
+            return self.call.viewed[entry.take].calculate(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
         wide = widened(part, self.own_scope, entry.info.shape)

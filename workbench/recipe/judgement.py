@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import Architecture
+from workbench.checkpoint.viewing import incomplete
 from workbench.errors import MergeError, OptionError
 from workbench.merge import Merge, rules
 from workbench.merge.plan import Entry, mending
@@ -136,7 +137,7 @@ def _judge(merge: Merge) -> Iterator[Finding]:
 
 
 def _strangers(merge: Merge) -> Iterator[Finding]:
-    inputs = merge.call.inputs
+    inputs, viewed = merge.call.inputs, merge.call.viewed
     names = merge.call.names
     known = [(name, model.architecture) for name, model in zip(names, inputs, strict=True)]
     known = [(name, found) for name, found in known if found != Architecture.GENERIC.value]
@@ -144,13 +145,13 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
         told = ", ".join(f"{name} is {found}" for name, found in known)
         yield Finding("error", f"{merge.name}: {told}; only models of one architecture can be merged")
         return
-    for name, model in zip(names[1:], inputs[1:], strict=True):
-        if inputs[0].structure.by_canonical.keys().isdisjoint(model.structure.by_canonical):
+    for name, model, seen in zip(names[1:], inputs[1:], viewed[1:], strict=True):
+        if viewed[0].keys().isdisjoint((*seen, *incomplete(seen))):
             yield Finding(
                 "error",
                 f"{merge.name}: {names[0]} ({inputs[0].architecture}, {inputs[0].structure.layout} names) and {name} "
                 f"({model.architecture}, {model.structure.layout} names) have no tensor name in common; "
-                "use models of one architecture, in one layout",
+                "use models of one architecture",
             )
 
 
