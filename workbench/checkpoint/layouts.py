@@ -68,6 +68,12 @@ class Named:
         return prefixed(self.prefixes[component], rest) if component in self.prefixes else None
 
 
+def component_in_diffusers(structure: Structure, component: str) -> Named:
+    """One component's names as its module in diffusers has them, without prefix; the others keep theirs."""
+    part = "denoiser" if component == structure.denoiser else component
+    return Named({part: DIFFUSERS}, {part: ""})
+
+
 def naming(structure: Structure, layout: Layout) -> Named:
     """The names that a model with this structure has in a layout of its architecture."""
     present = {component for component, _ in structure.by_bare} - {"other"}

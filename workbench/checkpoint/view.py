@@ -49,8 +49,14 @@ class View(Checkpoint):
     `where` maps each name to a name in the source, or to what it is woven of. `incomplete` has what is left out, by the name it would have.
     """
 
-    def __init__(self, source: Checkpoint, where: Mapping[str, Woven | str], incomplete: Mapping[str, Incomplete], layout: str | None) -> None:
-        self.source, self.incomplete, self.layout = source, incomplete, layout
+    def __init__(
+        self,
+        source: Checkpoint,
+        where: Mapping[str, Woven | str],
+        incomplete: Mapping[str, Incomplete] | None = None,
+        layout: str | None = None,
+    ) -> None:
+        self.source, self.incomplete, self.layout = source, incomplete or {}, layout
         self.name, self.metadata, self.space = source.name, source.metadata, source.space
         self.notes, self.scope = source.notes, source.scope
         self._where = where
@@ -89,13 +95,13 @@ class View(Checkpoint):
         entry = self.entry(key)
         if isinstance(entry, str):
             return self.source.origin(entry)
-        return (self, key) if all(self.source.origin(name) for name in _names(entry)) else None
+        return (self, key) if all(self.source.origin(name) for name in keys_of(entry)) else None
 
     def fingerprint(self, key: str) -> str:
         entry = self.entry(key)
         if isinstance(entry, str):
             return self.source.fingerprint(entry)
-        return hashed(entry, *(self.source.fingerprint(name) for name in _names(entry)))
+        return hashed(entry, *(self.source.fingerprint(name) for name in keys_of(entry)))
 
     def sources(self) -> tuple[Path, ...]:
         return self.source.sources()
@@ -104,8 +110,11 @@ class View(Checkpoint):
         return self.source.replaced()
 
 
-def _names(entry: Woven) -> list[str]:
-    return [piece.key for piece in entry.pieces if piece.key is not None]
+def keys_of(entry: Woven | str) -> tuple[str, ...]:
+    """The tensors of the source that one of a view is made of, each once."""
+    if isinstance(entry, str):
+        return (entry,)
+    return tuple(dict.fromkeys(piece.key for piece in entry.pieces if piece.key is not None))
 
 
 def _gathered(
