@@ -46,7 +46,8 @@ class Incomplete:
 class View(Checkpoint):
     """The tensors of `source` in another layout.
 
-    `where` maps each name to a name in the source, or to what it is woven of. `incomplete` has what is left out, by the name it would have.
+    `where` maps each name to a name in the source, or to what it is woven of. `incomplete` has what is left out, by the name it would have;
+    `layout` is the name of the layout, where it has one.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class View(Checkpoint):
     ) -> None:
         self.source, self.incomplete, self.layout = source, incomplete or {}, layout
         self.name, self.metadata, self.space = source.name, source.metadata, source.space
-        self.notes, self.scope = source.notes, source.scope
+        self.notes, self.scope, self.path = source.notes, source.scope, source.path
         self._where = where
 
     @property

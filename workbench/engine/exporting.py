@@ -22,8 +22,7 @@ from workbench.engine.header import homeless, metadata
 from workbench.engine.parts import jobs
 from workbench.engine.streaming import Findings, stream
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
-from workbench.merge import Merge
-from workbench.merge.node import DTYPES
+from workbench.merge.node import DTYPES, merge_in, with_dtype
 from workbench.recipe import preflight
 from workbench.tensors import Calculation, Space, TensorInfo
 
@@ -97,16 +96,16 @@ def export(
     for text in judged.warnings:
         warn(text, MergeWarning)
     precision = "float32"
-    if isinstance(checkpoint, Merge):
-        checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
-        precision = checkpoint.settings.precision
+    if (merge := merge_in(checkpoint)) is not None:
+        checkpoint = with_dtype(checkpoint, dtype) if dtype else checkpoint
+        precision = merge.settings.precision
     infos = {key: checkpoint.info(key) for key in checkpoint}
     if dtype:
         infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
         if checkpoint.structure.scaled:
             raise ExportError(f"{path}: the fp8 weights are scaled, and their scales are not understood; copy them without dtype")
     findings = Findings(strict)
-    with _hashing(checkpoint.sources() if isinstance(checkpoint, Merge) else ()) as hashes:
+    with _hashing(checkpoint.sources() if merge is not None else ()) as hashes:
         _check_device(path, device)
         _write(checkpoint, path, infos, Calculation(precision, device, findings.nonfinite), findings, hashes, threads, progress)
     for text in findings.texts():
@@ -115,7 +114,7 @@ def export(
 
 
 def _note(checkpoint: Checkpoint) -> str:
-    names = homeless(checkpoint) if isinstance(checkpoint, Merge) else []
+    names = homeless(checkpoint) if merge_in(checkpoint) else []
     if not names:
         return ""
     lies = f"{' and '.join(names)} {'lies' if len(names) == 1 else 'lie'} in no file"

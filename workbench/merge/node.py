@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.base import hashed
+from workbench.checkpoint.view import View
 from workbench.errors import MergeError, OptionError
 from workbench.merge import schedules, sources
 from workbench.merge.call import Call
@@ -149,3 +150,16 @@ class Merge(Checkpoint):
             except OptionError as error:
                 raise OptionError(f"{self.name}: {name}: {error}") from None
         return bound
+
+
+def merge_in(checkpoint: Checkpoint) -> Merge | None:
+    """The merge that a checkpoint is, as it is or in another layout; None for what is no merge."""
+    inner = checkpoint.source if isinstance(checkpoint, View) else checkpoint
+    return inner if isinstance(inner, Merge) else None
+
+
+def with_dtype(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
+    """A merge, as it is or in another layout, rounded to another dtype."""
+    if isinstance(checkpoint, View):
+        return in_layout(with_dtype(checkpoint.source, dtype), checkpoint.layout)
+    return checkpoint.with_dtype(dtype) if isinstance(checkpoint, Merge) else checkpoint
