@@ -154,8 +154,9 @@ class Merge(Checkpoint):
 
 def merge_in(checkpoint: Checkpoint) -> Merge | None:
     """The merge that a checkpoint is, as it is or in another layout; None for what is no merge."""
-    inner = checkpoint.source if isinstance(checkpoint, View) else checkpoint
-    return inner if isinstance(inner, Merge) else None
+    while isinstance(checkpoint, View):
+        checkpoint = checkpoint.source
+    return checkpoint if isinstance(checkpoint, Merge) else None
 
 
 def with_dtype(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
