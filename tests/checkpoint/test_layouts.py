@@ -46,7 +46,11 @@ FLUX = {"num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128, "n
 # component -> class and configuration
 PIPELINES = {
     "SD 1.5": {"unet": ("UNet2DConditionModel", SD15_UNET), "vae": ("AutoencoderKL", SD_VAE), "text_encoder": ("CLIPTextModel", CLIP_L)},
-    "SD 2.1": {"unet": ("UNet2DConditionModel", SD21_UNET), "vae": ("AutoencoderKL", SD_VAE), "text_encoder": ("CLIPTextModel", OPEN_CLIP_H)},
+    "SD 2.1": {
+        "unet": ("UNet2DConditionModel", SD21_UNET),
+        "vae": ("AutoencoderKL", SD_VAE),
+        "text_encoder": ("CLIPTextModel", OPEN_CLIP_H),
+    },
     "SDXL": {
         "unet": ("UNet2DConditionModel", SDXL_UNET),
         "vae": ("AutoencoderKL", SD_VAE),

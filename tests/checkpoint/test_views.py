@@ -221,7 +221,9 @@ def test_what_is_no_checkpoint_is_refused():
 def test_a_fusion_that_lacks_a_tensor_names_the_block_and_the_tensor():
     tensors = flux()
     del tensors[KEY]
-    with pytest.raises(CheckpointError, match=rf"'{QKV}' cannot be had: held has '{QUERY}', '{VALUE}', and not '{KEY}'; get the whole model"):
+    with pytest.raises(
+        CheckpointError, match=rf"'{QKV}' cannot be had: held has '{QUERY}', '{VALUE}', and not '{KEY}'; get the whole model"
+    ):
         wb.in_layout(Held(tensors), "BFL")
     view = like(Held(tensors), wb.in_layout(Held(flux()), "BFL"))
     assert list(incomplete(view)) == [QKV]

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import workbench as wb
-from workbench.checkpoint.viewing import like
 from workbench import cli
+from workbench.checkpoint.viewing import like
 from workbench.places import DATA
 
 SHAPES = DATA / "shapes-sd"

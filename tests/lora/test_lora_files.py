@@ -10,10 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import workbench as wb
-from workbench.checkpoint.viewing import like
 from workbench import lora
 from workbench.checkpoint.in_memory import InMemory
 from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.viewing import like
 from workbench.errors import CheckpointError, ExportError, MergeError
 from workbench.lora.formats import lora_of
 from workbench.places import DATA
@@ -80,7 +80,6 @@ def test_kohyas_underscores_become_the_models_dots(name):
 def test_every_module_of_the_embedded_pipeline_comes_back_from_kohyas_name():
     base = wb.open(SHAPES / "base.safetensors")
     for key in base:
-        module = key.removesuffix(".weight").removeprefix("model.diffusion_model.")
         if key.endswith(".weight") and key.startswith("model.diffusion_model.") and len(base.info(key).shape) > 1:
             names = base.structure.spellings(key) - {key}
             assert len(names) == 2

@@ -20,6 +20,7 @@ FLUX = Path(__file__).resolve().parents[1] / "vectors" / "flux_guidance"
 QKV = "double_blocks.0.img_attn.qkv.weight"
 QUERY, KEY, VALUE = (f"transformer_blocks.0.attn.to_{one}.weight" for one in "qkv")
 SINGLE = "single_transformer_blocks.1.attn.to_q.weight"
+UNWHOLE = ("to_q.weight", "proj_mlp.weight")  # what the vectors have of fusions
 GUIDANCE = "guidance_in.in_layer"
 average, ties = wb.operators.weighted_average, wb.operators.ties
 
@@ -88,7 +89,9 @@ def test_a_part_of_a_mixed_merge_is_a_part_of_the_whole(operator, data):
 
 
 @pytest.mark.parametrize("first", ["diffusers", "BFL"])
-@pytest.mark.parametrize("pattern", ["*guidance*", "guidance_in.*", "time_text_embed.guidance_embedder.*", "*guidance_embedder.linear_1.weight"])
+@pytest.mark.parametrize(
+    "pattern", ["*guidance*", "guidance_in.*", "time_text_embed.guidance_embedder.*", "*guidance_embedder.linear_1.weight"]
+)
 def test_a_rule_matches_in_any_layout(first, pattern):
     one, other = both(0, "one"), both(1, "other", guidance=True)
     second = "BFL" if first == "diffusers" else "diffusers"
@@ -151,9 +154,9 @@ def test_blocks_are_the_same_in_both_layouts():
 @pytest.mark.parametrize("take", ["schnell", "krea"])
 def test_the_guidance_vectors_hold_in_the_other_layout_too(take):
     schnell, krea = (
-        Held({key: tensor for key, tensor in load_file(FLUX / f"{name}.safetensors").items() if "to_q" not in key and "mlp" not in key}, name)
+        Held({key: tensor for key, tensor in load_file(FLUX / f"{name}.safetensors").items() if not key.endswith(UNWHOLE)}, name)
         for name in ("schnell", "krea")
-    )  # the vectors have no whole fusions
+    )
     expected = average([schnell, krea], rules=[{"match": "*guidance*", "take": take}])
     there = Held(dict(wb.in_layout(krea, "ComfyUI")), "krea")
     assert all(key.startswith("model.diffusion_model.") for key in there)

@@ -10,7 +10,7 @@ from workbench.checkpoint.architecture import DIFFUSERS, ORIGINAL, Architecture,
 
 Layout = Literal["diffusers", "LDM", "BFL", "ComfyUI"]
 
-LAYOUTS: dict[Architecture, tuple[Layout, ...]] = {architecture: ("diffusers", "LDM") for architecture in Architecture}
+LAYOUTS: dict[Architecture, tuple[Layout, ...]] = dict.fromkeys(Architecture, ("diffusers", "LDM"))
 LAYOUTS[Architecture.FLUX] = ("diffusers", "BFL", "ComfyUI")
 
 _CLIP = "text_model."

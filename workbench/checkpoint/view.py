@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.architecture import Structure, structure_of
 from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.tensors import Calculation, Flat, Part, Rows, TensorInfo, cut, elements, part_shape
+from workbench.tensors import Calculation, Flat, Part, TensorInfo, cut, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
@@ -118,9 +118,7 @@ def keys_of(entry: Woven | str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(piece.key for piece in entry.pieces if piece.key is not None))
 
 
-def _gathered(
-    entry: Woven, part: Part, fetch: Callable[[str, Part], torch.Tensor], dtype: torch.dtype, device: str
-) -> torch.Tensor:
+def _gathered(entry: Woven, part: Part, fetch: Callable[[str, Part], torch.Tensor], dtype: torch.dtype, device: str) -> torch.Tensor:
     """`part` of a woven tensor, read piece by piece: of each, only what lies in the part."""
     import torch
 

@@ -18,16 +18,18 @@ _ENDS = {"up": ".lora_up.weight", "down": ".lora_down.weight", "mid": ".lora_mid
 def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     """The LoRA of whose changes `view` is a view; itself where it is no other.
 
-    What is cut shares its lower factor; what is joined of several has the factors of each, the same lower factor once. Exact.
+    What is cut keeps the directions that it has, what is joined of several has the directions of each, and one lower factor that they
+    share once. What comes to nothing is left out. Exact.
     """
     if not isinstance(view, View):
         return lora
     tensors: dict[str, torch.Tensor] = {}
     for key, entry in view.entries.items():
-        module, dot, end = key.rpartition(".")
+        module, _, end = key.rpartition(".")
         if isinstance(entry, Woven) and (factors := _factors(lora, entry)) is not None:
-            tensors |= {module + _ENDS["up"]: factors[0], module + _ENDS["down"]: factors[1]}
-            tensors[f"{module}.alpha"] = _number(len(factors[1]))
+            up, down = factors
+            if len(down):
+                tensors |= {module + _ENDS["up"]: up, module + _ENDS["down"]: down, f"{module}.alpha": _number(len(down))}
         elif isinstance(entry, Woven) or isinstance(lora.entries[entry], str):
             tensors[f"{module}.diff{'_b' if end == 'bias' else ''}"] = view.read(key)
         else:
@@ -57,7 +59,9 @@ def _factors(lora: LowRank, entry: Woven) -> tuple[torch.Tensor, torch.Tensor] |
                 pairs.append((wide, down))
             wide[begin : begin + size] += up[first : first + size]
         begin += size
-    return torch.cat([up for up, _ in pairs], 1), torch.cat([down for _, down in pairs])
+    up, down = torch.cat([up for up, _ in pairs], 1), torch.cat([down for _, down in pairs])
+    there = up.any(0)
+    return up[:, there], down[there]
 
 
 def _number(value: float) -> torch.Tensor:

@@ -179,7 +179,8 @@ def _describe(merge: Merge, models: dict[str, Checkpoint], seed: int) -> Node:
         if isinstance(model, Merge):
             return _describe(model, models, seed)
         asked = (_path(model), _layout(model))
-        known = next((name for name, other in models.items() if (_path(other), _layout(other)) == asked), None) or unique(model.name, models)
+        same = (name for name, other in models.items() if (_path(other), _layout(other)) == asked)
+        known = next(same, None) or unique(model.name, models)
         models.setdefault(known, model)
         return known
 
