@@ -203,6 +203,24 @@ def test_a_component_alone_is_named_as_in_its_own_file(models):
     assert set(wb.in_layout(ldm, "diffusers")) == set(vae)
 
 
+@pytest.mark.parametrize("first", ["BFL", "diffusers"])
+def test_a_full_sized_merge_of_both_layouts_is_judged_without_reading(models, first):
+    def held(name: str, layout: str) -> Held:
+        tensors = {key: tensor.bfloat16() for key, tensor in models[f"Flux {name}"]["transformer"].state_dict().items()}
+        view = wb.in_layout(Held(tensors), layout)
+        return Held({key: torch.empty(view.info(key).shape, dtype=torch.bfloat16, device="meta") for key in view}, name)
+
+    inputs = held("schnell", first), held("dev", "diffusers" if first == "BFL" else "BFL")
+    ramp = {"ramp": {"start": [1, 0], "end": [0, 1], "first": "double_blocks.4", "last": "double_blocks.18"}}
+    merge = wb.operators.weighted_average(inputs, weights=ramp, rules=[{"match": "*guidance*", "take": "dev"}])
+    found = wb.preflight(merge)
+    assert (found.errors, found.warnings, found.notes) == ((), (), ())
+    assert list(merge)[: len(inputs[0])] == list(inputs[0])
+    assert len(merge) == {"BFL": 780, "diffusers": 1160}[first]
+    assert len({merge.block(key) for key in merge}) == 19 + 38 + 1
+    assert not any(model.reads for model in inputs)
+
+
 def test_older_names_of_attention_become_todays(models):
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     today = list(models["SD 1.5"]["vae"].state_dict())

@@ -166,6 +166,43 @@ def test_the_guidance_vectors_hold_in_the_other_layout_too(take):
     assert all(torch.equal(mixed[key], expected[key]) for key in expected)
 
 
+@pytest.mark.parametrize("first", range(4))
+def test_text_encoders_meet_whoever_wrote_them(first):
+    key, projections = "encoder.layers.0.layer_norm1.bias", "encoder.layers.0.self_attn.{}_proj.weight"
+    ours = {key: torch.ones(2), **{projections.format(one): torch.full((2, 2), float(i)) for i, one in enumerate("qkv")}}
+    fused = torch.cat([ours[projections.format(one)] for one in "qkv"])
+    models = [
+        Held(ours, "transformers 5"),
+        Held({f"text_model.{name}": tensor for name, tensor in ours.items()}, "transformers 4"),
+        Held({f"text_encoder.{name}": tensor for name, tensor in ours.items()}, "pipeline"),
+        Held(
+            {
+                "cond_stage_model.model.transformer.resblocks.0.ln_1.bias": torch.ones(2),
+                "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight": fused,
+            },
+            "single file",
+        ),
+    ]
+    models.insert(0, models.pop(first))
+    merge = average(models)
+    assert list(merge) == list(models[0])
+    assert not wb.preflight(merge).findings
+    assert all(torch.equal(merge[name], models[0][name]) for name in merge)
+
+
+def test_analysis_sets_layouts_side_by_side():
+    one, other = both(0, "one"), both(1, "other")
+    assert wb.diff(one["BFL"], one["diffusers"]).identical
+    assert wb.diff(one["diffusers"], other["BFL"]).keys("changed") == list(one["diffusers"])
+    for measure in (
+        lambda models: wb.analysis.similarity(models, progress=False),
+        lambda models: wb.explain(average(models), progress=False),
+    ):
+        mixed, same = (measure([one["BFL"], other[layout]]).frame() for layout in ("diffusers", "BFL"))
+        assert len(mixed)
+        assert mixed.equals(same)
+
+
 def test_a_mixed_merge_is_exported_in_any_layout_with_a_recipe_that_makes_it_again(tmp_path):
     for name, seed, layout in (("one", 0, "diffusers"), ("other", 1, "BFL")):
         save_file(dict(both(seed, name)[layout]), tmp_path / f"{name}.safetensors")
