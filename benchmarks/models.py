@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import workbench as wb
-from workbench.checkpoint.layouts import to_ldm
+from workbench.checkpoint.in_memory import InMemory
 from workbench.checkpoint.writing import replacing, safetensors_header, write_at
 from workbench.engine.layout import Layout
 from workbench.tensors import TensorInfo
@@ -33,10 +33,10 @@ def sd15_tensors() -> dict[str, TensorInfo]:
         text = CLIPTextModel(
             CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768)
         )
-    tensors = {}
-    for component, module in (("unet", unet), ("vae", vae), ("text_encoder", text)):
-        tensors |= to_ldm(component, module.state_dict())
-    infos = {name: TensorInfo(tuple(tensor.shape), "F16") for name, tensor in tensors.items()}
+    parts = {"unet": unet, "vae": vae, "text_encoder": text}
+    pipeline = {f"{part}.{key}": tensor for part, module in parts.items() for key, tensor in module.state_dict().items()}
+    single = wb.in_layout(InMemory(pipeline, "sd15"), "LDM")
+    infos = {name: TensorInfo(single.info(name).shape, "F16") for name in single}
     return infos | {"cond_stage_model.transformer.text_model.embeddings.position_ids": TensorInfo((1, 77), "I64")}
 
 

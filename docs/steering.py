@@ -1,4 +1,4 @@
-"""Measures how far prompts steer an FFT merge, for docs/prompt-steering.md: `python docs/steering.py`. Needs kaleido, as docs/figures.py does.
+"""Measures how far prompts steer an FFT merge, for docs/prompt-steering.md: `python docs/steering.py`. Needs kaleido.
 
 Takes about half an hour on two cores; what was fitted and drawn is kept in `--out`, and a run that was stopped goes on from there.
 """

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.analysis import explain as explain
     from workbench.analysis import recover as recover
     from workbench.checkpoint import Checkpoint as Checkpoint
+    from workbench.checkpoint import in_layout as in_layout
     from workbench.checkpoint import open as open
     from workbench.engine import export as export
     from workbench.merge import Merge as Merge
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "open": "workbench.checkpoint",
     "Checkpoint": "workbench.checkpoint",
+    "in_layout": "workbench.checkpoint",
     "Rows": "workbench.tensors",
     "Flat": "workbench.tensors",
     "Merge": "workbench.merge",

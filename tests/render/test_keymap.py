@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from torch import nn
 
+from workbench.checkpoint.view import Piece, Woven
 from workbench.errors import RenderError
 from workbench.render.assembly import build_pipeline
 from workbench.render.keymap import Origin, origins
-from workbench.tensors import Rows
+from workbench.tensors import TensorInfo
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +22,7 @@ def test_every_tensor_of_a_module_has_its_own_origin_of_the_right_shape(pipeline
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     assert {name: found[name].shape for name in shapes} == shapes
     assert len({found[name].key for name in shapes}) == len(shapes)
-    assert all(found[name].part is None for name in shapes)
+    assert all(len(found[name].keys) == 1 for name in shapes)
 
 
 def test_known_ldm_names_go_where_diffusers_puts_them(pipeline, base):
@@ -37,14 +35,14 @@ def test_known_ldm_names_go_where_diffusers_puts_them(pipeline, base):
     assert (*query.shape, 1, 1) == base.info(query.key).shape  # a 1x1 convolution in the file
 
 
-def test_fused_attention_of_open_clip_is_split_into_rows(held):
+def test_fused_attention_of_open_clip_is_split_into_rows(held, pipeline):
     name = "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight"
     checkpoint = held({name: torch.randn(12, 4), "cond_stage_model.model.token_embedding.weight": torch.randn(7, 4)})
-    module = nn.Module()
-    module.config, module.embeddings = SimpleNamespace(hidden_size=4), nn.Module()
-    found = origins(checkpoint, "text_encoder", module)
-    assert found["encoder.layers.0.self_attn.k_proj.weight"] == Origin(name, Rows(4, 8), (4, 4))
-    assert found["embeddings.token_embedding.weight"].shape == (7, 4)
+    found = origins(checkpoint, "text_encoder", pipeline.text_encoder)
+    (spelled,) = (key for key in pipeline.text_encoder.state_dict() if key.endswith("layers.0.self_attn.k_proj.weight"))
+    assert found[spelled] == Origin(Woven(TensorInfo((4, 4), "F32"), (Piece(name, 16, 32),)), (4, 4))
+    (spelled,) = (key for key in pipeline.text_encoder.state_dict() if key.endswith("token_embedding.weight"))
+    assert found[spelled].shape == (7, 4)
 
 
 def test_attention_names_of_older_diffusers_are_understood(held):
@@ -72,9 +70,7 @@ def test_nothing_is_read_and_markers_have_no_place(pipeline, base, held):
     assert "model.diffusion_model.v_pred" not in {origin.key for origin in found.values()}
 
 
-def test_a_tensor_that_diffusers_transposes_is_refused_rather_than_guessed(held, monkeypatch, pipeline):
-    from diffusers.loaders import single_file_utils
-
-    monkeypatch.setattr(single_file_utils, "convert_ldm_unet_checkpoint", lambda labels, config: {"a": labels.popitem()[1].T})
-    with pytest.raises(RenderError, match=r"held.*input_blocks.0.0.weight is rearranged"):
-        origins(held({"model.diffusion_model.input_blocks.0.0.weight": torch.randn(3, 3)}), "unet", pipeline.unet)
+def test_a_tensor_that_is_there_only_in_part_is_refused(held, pipeline):
+    name = "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight"
+    with pytest.raises(RenderError, match=rf"'held': of its text_encoder, .*the 5 rows of '{name}' are not 3 equal parts"):
+        origins(held({name: torch.randn(5, 4)}), "text_encoder", pipeline.text_encoder)

@@ -14,6 +14,7 @@ from workbench.analysis.wording import percent
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.matching import Matched, place, places
 from workbench.checkpoint.placing import ALL
+from workbench.checkpoint.viewing import incomplete, like
 from workbench.engine.inputs import checkpoint
 from workbench.engine.reading import Tensors, measured
 from workbench.figures.results import Result
@@ -207,14 +208,15 @@ _NUMBERS = ("distance", "max_change", "changed")
 
 
 def _paired(first: Checkpoint, second: Checkpoint) -> Iterator[Row]:
-    """The tensors of both by canonical name: the first's in their order, then what only the second has."""
+    """The tensors of both in the first's layout: its own in their order, then what only the second has."""
+    second = like(second, first)
     for key in first:
-        info, name = first.info(key), second.structure.by_canonical.get(first.structure.canonical(key))
-        other = None if name is None else second.info(name)
+        info, other = first.info(key), second.info(key) if key in second else None
         status = FIRST if other is None else EQUAL if other.shape == info.shape else SHAPE
-        yield Row(place(first, key), (key, name), (info, other), status)
+        note = incomplete(second)[key].why if key in incomplete(second) else ""
+        yield Row(place(first, key), (key, None if other is None else key), (info, other), status, note)
     for key in second:
-        if second.structure.canonical(key) not in first.structure.by_canonical:
+        if key not in first:
             yield Row(place(second, key), (None, key), (None, second.info(key)), SECOND)
 
 

@@ -126,9 +126,9 @@ def _side_by_side(merge: Merge, result: str, parents: Mapping[str, Checkpoint]) 
         if not info.is_float or not info.numel or is_marker(key):
             continue
         names = {result: key}
-        for model, name in zip(merge.call.inputs, entry.names, strict=True):
+        for model, viewed, name in zip(merge.call.inputs, merge.call.viewed, entry.names, strict=True):
             parent = next((parent for parent, known in parents.items() if known is model), None)
-            if parent and name is not None and model.info(name).is_float and model.info(name).shape == info.shape:
+            if parent and name is not None and viewed.info(name).is_float and viewed.info(name).shape == info.shape:
                 names[parent] = name
         if len(names) > 1:
             found.append(Matched(entry.component if entry.block is None else entry.block.name, names))

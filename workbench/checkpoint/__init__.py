@@ -2,5 +2,6 @@
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.opening import open
+from workbench.checkpoint.viewing import in_layout
 
-__all__ = ["Checkpoint", "open"]
+__all__ = ["Checkpoint", "in_layout", "open"]

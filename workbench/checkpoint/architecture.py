@@ -1,4 +1,4 @@
-"""Which model a set of tensor names is: architecture, components, canonical names, markers. Told by names, never by sizes."""
+"""Which model a set of tensor names is: architecture, components, layouts, markers. Told by names, never by sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from workbench.checkpoint.blocks import Block, flux_block, unet_block
-from workbench.checkpoint.layouts import UnetNames, unet_names
+from workbench.checkpoint.lines import FLUX, OPEN_CLIP, Line
+from workbench.checkpoint.unet_names import UnetNames, unet_names
+from workbench.checkpoint.vae_names import VaeNames, modern, vae_names
 
 
 class Architecture(enum.Enum):
@@ -26,7 +28,9 @@ class Architecture(enum.Enum):
         return 9 if self is Architecture.SDXL else 12
 
 
-# prefix -> component, longest first where one begins another; a canonical name is what is left, with its component
+ORIGINAL, DIFFUSERS = "original", "diffusers"  # the layouts that a component has: LDM's, BFL's, OpenCLIP's, and diffusers'
+
+# prefix -> component, longest first where one begins another
 _PREFIXES: tuple[tuple[str, str], ...] = (
     ("model.diffusion_model.", "denoiser"),
     ("diffusion_model.", "denoiser"),
@@ -35,11 +39,19 @@ _PREFIXES: tuple[tuple[str, str], ...] = (
     ("vae.", "vae"),
     ("cond_stage_model.transformer.text_model.", "text_encoder"),
     ("cond_stage_model.transformer.", "text_encoder"),
+    ("cond_stage_model.model.", "text_encoder"),
     ("cond_stage_model.", "text_encoder"),
     ("conditioner.embedders.0.transformer.text_model.", "text_encoder"),
     ("conditioner.embedders.0.transformer.", "text_encoder"),
+    ("conditioner.embedders.0.model.", "text_encoder_2"),  # the refiner has only OpenCLIP
     ("conditioner.embedders.0.", "text_encoder"),
+    ("conditioner.embedders.1.model.", "text_encoder_2"),
     ("conditioner.embedders.1.", "text_encoder_2"),
+    ("text_encoders.clip_l.transformer.text_model.", "text_encoder"),
+    ("text_encoders.clip_l.transformer.", "text_encoder"),
+    ("text_encoders.clip_l.", "text_encoder"),
+    ("text_encoders.t5xxl.transformer.", "text_encoder_2"),
+    ("text_encoders.t5xxl.", "text_encoder_2"),
     ("text_encoder.text_model.", "text_encoder"),
     ("text_encoder.", "text_encoder"),
     ("text_encoder_2.text_model.", "text_encoder_2"),
@@ -56,8 +68,11 @@ _BARE: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("", "denoiser", _DENOISER),
     ("", "vae", re.compile(r"(encoder|decoder)\.(conv_|norm_out|down|mid|up)|(post_)?quant_conv\.")),
     ("text_model.", "text_encoder", re.compile("")),
-    ("", "text_encoder", re.compile(r"embeddings\.(token|position)_|encoder\.layers\.|final_layer_norm\.")),
+    ("", "text_encoder", re.compile(r"embeddings\.(token|position)_|encoder\.layers\.|final_layer_norm\.|text_projection\.")),
+    ("", "text_encoder_2", re.compile(r"shared\.|encoder\.(block|embed_tokens|final_layer_norm)\.")),  # T5
 )
+_TRANSFORMERS = "text_model."  # where transformers before 5, and LDM files, have CLIP's tensors, but for these:
+_BESIDE = ("text_projection", "logit_scale")
 _BFL = {"double_blocks", "single_blocks", "final_layer", "img_in", "txt_in", "time_in", "vector_in", "guidance_in"}
 _LDM = {"input_blocks", "middle_block", "output_blocks", "time_embed", "label_emb", "out"}
 _FLUX = _BFL - {"final_layer"} | {"single_transformer_blocks", "transformer_blocks", "time_text_embed"}
@@ -66,7 +81,7 @@ _MARKERS = re.compile(r"(^|\.)(v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(min|max
 
 @dataclass(frozen=True)
 class Name:
-    """A tensor's name taken apart: `prefix + rest` is the name in its file, `(component, rest)` is canonical."""
+    """A tensor's name taken apart: `prefix + rest` is the name in its file."""
 
     component: str
     prefix: str
@@ -99,46 +114,65 @@ class Structure:
     def components(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.component(key) for key in self._names))
 
-    def canonical(self, key: str) -> tuple[str, str]:
-        """The name by which tensors of different files match: component, and name without prefix; of a U-Net the LDM name."""
-        return self._canonical[key]
+    def bare(self, key: str) -> tuple[str, str]:
+        """Component, and name without prefix, as this checkpoint's layout has it today; no two tensors share one."""
+        return self._bare[key]
 
     @cached_property
-    def _canonical(self) -> dict[str, tuple[str, str]]:
-        return {
-            key: (name.component, self._unet.ldm(name.rest) if self._converts(name.component) else name.rest)
-            for key, name in self._names.items()
-        }
+    def _bare(self) -> dict[str, tuple[str, str]]:
+        return {key: (name.component, modern(name.rest) if name.component == "vae" else name.rest) for key, name in self._names.items()}
 
     @cached_property
-    def by_canonical(self) -> dict[tuple[str, str], str]:
-        return {canonical: key for key, canonical in self._canonical.items()}
+    def by_bare(self) -> dict[tuple[str, str], str]:
+        return {bare: key for key, bare in self._bare.items()}
+
+    def line(self, component: str, rest: str) -> Line | None:
+        """What a tensor is in the original layout and in diffusers; None where that is the same, or not known."""
+        if component == "denoiser":
+            return FLUX.line(rest) if self.architecture is Architecture.FLUX else self._unet.line(rest)
+        if component == "vae":
+            return self._vae.line(rest)
+        return OPEN_CLIP.line(rest) if component.startswith("text_encoder") else None
+
+    @cached_property
+    def layouts(self) -> dict[str, str]:
+        """Of each component whose names tell it, the layout that most of them are in: `original` or `diffusers`."""
+        counts = Counter(
+            (component, ORIGINAL if line.original == rest else DIFFUSERS)
+            for component, rest in self._bare.values()
+            if (line := self.line(component, rest))
+        )
+        return {component: layout for (component, layout), _ in reversed(counts.most_common())}
+
+    def spellings(self, key: str) -> set[str]:
+        """Every name by which a rule may mean a tensor: in its file, without prefix, and what it is in the other layout."""
+        component, rest = self.bare(key)
+        line = self.line(component, rest)
+        others = () if line is None else line.names if line.original == rest else (line.original,)
+        return {key, self._names[key].rest, *others}
 
     @cached_property
     def _unet(self) -> UnetNames:
-        if self._whole:
-            return self._whole._unet
-        return unet_names(name.rest for name in self._names.values() if name.component == "denoiser")
+        return self._whole._unet if self._whole else unet_names(self._rests("denoiser"))
 
-    def _converts(self, component: str) -> bool:
-        """Whether this checkpoint's names of a component are others than the canonical ones."""
-        return component == "denoiser" and self.layout == "diffusers" and self.architecture is not Architecture.FLUX
+    @cached_property
+    def _vae(self) -> VaeNames:
+        return self._whole._vae if self._whole else vae_names(self._rests("vae"))
+
+    def _rests(self, component: str) -> list[str]:
+        return [name.rest for name in self._names.values() if name.component == component]
 
     @cached_property
     def _prefixes(self) -> dict[str, str]:
         counts = Counter((name.component, name.prefix) for name in self._names.values())
         return {component: prefix for (component, prefix), _ in reversed(counts.most_common())}
 
-    def diffusers(self, rest: str) -> str:
-        """The name without prefix that diffusers has for a canonical name of the denoiser."""
-        return rest if self.architecture is Architecture.FLUX else self._unet.diffusers(rest)
-
-    def spell(self, canonical: tuple[str, str], name: Name) -> str:
-        """How this checkpoint would write another's tensor, `name` there: in its own layout, with its own prefix for that component."""
-        component, rest = canonical
-        if component not in self._prefixes:
-            return name.prefix + name.rest
-        return self._prefixes[component] + (self.diffusers(rest) if self._converts(component) else rest)
+    def spell(self, component: str, rest: str) -> str | None:
+        """What this checkpoint calls a tensor, or would, after its fellows; None for a component that it does not have."""
+        known = self.by_bare.get((component, rest))
+        if known is None and component in self._prefixes:
+            return prefixed(self._prefixes[component], rest)
+        return known
 
     def name(self, key: str) -> Name:
         return self._names[key]
@@ -166,11 +200,6 @@ class Structure:
         return "epsilon" if told else "unknown"
 
     @cached_property
-    def scaled(self) -> bool:
-        """Whether weights mean something only together with the scales beside them, as in scaled fp8."""
-        return any(name.rest.endswith(("scaled_fp8", "scale_weight")) for name in self._names.values())
-
-    @cached_property
     def layout(self) -> str:
         """`"LDM"`, `"diffusers"`, or `"BFL"` (Flux's own), told by the denoiser's names; `"plain"` without one."""
         heads = {name.rest.split(".", 1)[0] for name in self._names.values() if name.component == "denoiser"}
@@ -195,6 +224,11 @@ def structure_of(keys: Iterable[str], rank: Callable[[str], int], whole: Structu
         taken.add((name.component, name.rest))
         names[key] = name
     return Structure(names, rank, whole)
+
+
+def prefixed(prefix: str, rest: str) -> str:
+    """A name with its prefix; what lies beside CLIP's `text_model.` has none of it."""
+    return (prefix.removesuffix(_TRANSFORMERS) if rest.startswith(_BESIDE) else prefix) + rest
 
 
 def is_marker(key: str) -> bool:

@@ -123,7 +123,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     @cached_property
     def structure(self) -> Structure:
-        """Architecture, components, and the canonical name and block of each key."""
+        """Architecture, components, layouts, and the block of each key."""
         return structure_of(self, lambda key: len(self.info(key).shape))
 
     @property

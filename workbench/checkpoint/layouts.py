@@ -1,169 +1,91 @@
-"""The name of a tensor of Stable Diffusion in the diffusers and in the LDM (single-file) layout."""
+"""The layouts that people's files have: which component is named how, under which prefix. How tensors get there is in `weaving`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    import torch
+from workbench.checkpoint.architecture import DIFFUSERS, ORIGINAL, Architecture, Structure, prefixed
 
-Component = Literal["unet", "vae", "text_encoder"]
+Layout = Literal["diffusers", "LDM", "BFL", "ComfyUI"]
 
-PREFIXES: dict[Component, str] = {
-    "unet": "model.diffusion_model.",
-    "vae": "first_stage_model.",
-    "text_encoder": "cond_stage_model.transformer.text_model.",
+LAYOUTS: dict[Architecture, tuple[Layout, ...]] = dict.fromkeys(Architecture, ("diffusers", "LDM"))
+LAYOUTS[Architecture.FLUX] = ("diffusers", "BFL", "ComfyUI")
+
+_CLIP = "text_model."
+_SINGLE_FILE = {"denoiser": "model.diffusion_model.", "vae": "first_stage_model.", "text_encoder": f"cond_stage_model.transformer.{_CLIP}"}
+_LDM = {
+    Architecture.SD1: _SINGLE_FILE,
+    Architecture.SD2: _SINGLE_FILE | {"text_encoder": "cond_stage_model.model."},
+    Architecture.SDXL: _SINGLE_FILE
+    | {"text_encoder": f"conditioner.embedders.0.transformer.{_CLIP}", "text_encoder_2": "conditioner.embedders.1.model."},
+    Architecture.FLUX: {
+        "denoiser": "model.diffusion_model.",
+        "vae": "vae.",
+        "text_encoder": f"text_encoders.clip_l.transformer.{_CLIP}",
+        "text_encoder_2": "text_encoders.t5xxl.transformer.",
+    },
+    Architecture.GENERIC: _SINGLE_FILE,
 }
-
-# diffusers -> LDM, applied to the start of what is left of a name.
-_UNET_ENDS = {
-    "time_embedding.linear_1.": "time_embed.0.",
-    "time_embedding.linear_2.": "time_embed.2.",
-    "add_embedding.linear_1.": "label_emb.0.0.",
-    "add_embedding.linear_2.": "label_emb.0.2.",
-    "conv_in.": "input_blocks.0.0.",
-    "conv_norm_out.": "out.0.",
-    "conv_out.": "out.2.",
-    "mid_block.resnets.0.": "middle_block.0.",
-    "mid_block.attentions.0.": "middle_block.1.",
-    "mid_block.resnets.1.": "middle_block.2.",
-}
-_UNET_RESNET = {
-    "norm1.": "in_layers.0.",
-    "conv1.": "in_layers.2.",
-    "time_emb_proj.": "emb_layers.1.",
-    "norm2.": "out_layers.0.",
-    "conv2.": "out_layers.3.",
-    "conv_shortcut.": "skip_connection.",
-}
-_VAE_MIDDLE = {
-    "mid_block.resnets.0.": "mid.block_1.",
-    "mid_block.resnets.1.": "mid.block_2.",
-    "mid_block.attentions.0.": "mid.attn_1.",
-    "conv_norm_out.": "norm_out.",
-}
-_VAE_ATTENTION = {"group_norm.": "norm.", "to_q.": "q.", "to_k.": "k.", "to_v.": "v.", "to_out.0.": "proj_out."}
-_BLOCK = re.compile(r"(?:(encoder|decoder)\.)?(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
-_DIFFUSERS_LAYER = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.")
-_LDM_BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.(\d+)\.(.+)")
-_LDM_DOWN = re.compile(r"input_blocks\.(\d+)\.0\.op\.")
-_LDM_ATTENTION = re.compile(r"output_blocks\.(\d+)\.1\.(?:transformer_blocks|proj_|norm)")
-_RESNET_BACK = {ldm: ours for ours, ldm in _UNET_RESNET.items()}
-_RESNET_PART = re.compile(r"(mid_block\.resnets\.\d\.)(.+)")
-_VAE_ATTENTION_WEIGHT = re.compile(r".*mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight")
+_OPEN_CLIP = {Architecture.SD2: "text_encoder", Architecture.SDXL: "text_encoder_2"}  # in single files; CLIP has transformers' names there
 
 
-def ldm_names(component: Component, keys: Iterable[str]) -> dict[str, str]:
-    """The LDM name of each diffusers key of one component, for any number of levels and layers."""
-    keys = list(keys)
-    prefix = PREFIXES[component]
-    if component == "text_encoder":  # transformers 5 leaves `text_model.` out, earlier ones have it
-        return {key: prefix + key.removeprefix("text_model.") for key in keys}
-    if component == "unet":
-        unet = unet_names(keys)
-        return {key: prefix + unet.ldm(key) for key in keys}
-    return {key: prefix + _vae_name(key, keys) for key in keys}
+class Naming(Protocol):
+    """How tensors are to be called."""
 
+    def layout(self, component: str) -> str | None:
+        """`original` or `diffusers`; None where either will do."""
 
-def to_ldm(component: Component, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """One component's tensors under their LDM names; the VAE's attention weights become 1x1 convolutions."""
-    names = ldm_names(component, tensors)
-    as_convolution = component == "vae"
-    return {
-        names[key]: tensor[..., None, None] if as_convolution and _VAE_ATTENTION_WEIGHT.fullmatch(key) else tensor
-        for key, tensor in tensors.items()
-    }
-
-
-def _start(name: str, table: Mapping[str, str]) -> str:
-    """The name with its start replaced, when the table has it."""
-    for old, new in table.items():
-        if name.startswith(old):
-            return new + name[len(old) :]
-    return name
+    def spell(self, component: str, rest: str) -> str | None:
+        """The name of a tensor that is called `rest` in that layout; None where its own will do."""
 
 
 @dataclass(frozen=True)
-class UnetNames:
-    """The names of one U-Net in both layouts: with `layers` residual layers to a down block, and attention in up blocks `attended`.
+class After:
+    """Names as a model has them, or would."""
 
-    On the way down a level has its layers and then the downsampler; on the way up a layer more, the last with the upsampler.
-    """
+    structure: Structure
 
-    layers: int
-    attended: frozenset[int]
+    def layout(self, component: str) -> str | None:
+        return self.structure.layouts.get(component)
 
-    def ldm(self, name: str) -> str:
-        """The LDM name of a diffusers name."""
-        block = _BLOCK.fullmatch(name)
-        if block is None:
-            name = _start(name, _UNET_ENDS)
-            start, _, rest = name.partition(".")
-            if start != "middle_block" or rest.startswith("1."):
-                return name
-            return f"{start}.{rest[:2]}{_start(rest[2:], _UNET_RESNET)}"
-        _, side, level, kind, index, rest = block.groups()
-        number = int(level) * (self.layers + 1) + (self.layers if kind in ("downsamplers", "upsamplers") else int(index))
-        stack = f"input_blocks.{number + 1}" if side == "down" else f"output_blocks.{number}"
-        if kind == "resnets":
-            return f"{stack}.0.{_start(rest, _UNET_RESNET)}"
-        if kind == "attentions":
-            return f"{stack}.1.{rest}"
-        if kind == "downsamplers":
-            return f"{stack}.0.op.{rest.removeprefix('conv.')}"
-        return f"{stack}.{2 if int(level) in self.attended else 1}.{rest}"
-
-    def diffusers(self, name: str) -> str:
-        """The diffusers name of an LDM name."""
-        block = _LDM_BLOCK.fullmatch(name)
-        if block is None or name.startswith("input_blocks.0."):
-            name = _start(name, {ldm: ours for ours, ldm in _UNET_ENDS.items()})
-            return _RESNET_PART.sub(lambda found: found[1] + _start(found[2], _RESNET_BACK), name)
-        side, number, part, rest = block[1], int(block[2]), block[3], block[4]
-        level, index = divmod(number - 1 if side == "input" else number, self.layers + 1)
-        stack = f"{'down' if side == 'input' else 'up'}_blocks.{level}"
-        if side == "input" and index == self.layers:
-            return f"{stack}.downsamplers.0.conv.{rest.removeprefix('op.')}"
-        if part == "0":
-            return f"{stack}.resnets.{index}.{_start(rest, _RESNET_BACK)}"
-        return f"{stack}.upsamplers.0.{rest}" if rest.startswith("conv.") else f"{stack}.attentions.{index}.{rest}"
+    def spell(self, component: str, rest: str) -> str | None:
+        return self.structure.spell(component, rest)
 
 
-def unet_names(keys: Iterable[str]) -> UnetNames:
-    """How a U-Net with these names counts its layers, told by what there is: all of them, or the few of a LoRA."""
-    layers: dict[str, int] = {}
-    attended, ldm_downs, ldm_attended = set(), [], set()
-    for key in keys:
-        if found := _DIFFUSERS_LAYER.match(key):
-            side, level, kind, index = found[1], int(found[2]), found[3], int(found[4])
-            layers[side] = max(layers.get(side, 0), index + (side == "down"))
-            if side == "up" and kind == "attentions":
-                attended.add(level)
-        elif found := _LDM_DOWN.match(key):
-            ldm_downs.append(int(found[1]))
-        elif found := _LDM_ATTENTION.match(key):
-            ldm_attended.add(int(found[1]))
-    if layers:  # of one side alone, as in public models
-        return UnetNames(max(layers.values()) if len(layers) == 2 else max([*layers.values(), 2]), frozenset(attended))
-    count = min(ldm_downs) - 1 if ldm_downs else 2
-    return UnetNames(count, frozenset(number // (count + 1) for number in ldm_attended))
+@dataclass(frozen=True)
+class Named:
+    """Names by layout and prefix of each component."""
+
+    layouts: Mapping[str, str]
+    prefixes: Mapping[str, str]
+
+    def layout(self, component: str) -> str | None:
+        return self.layouts.get(component)
+
+    def spell(self, component: str, rest: str) -> str | None:
+        return prefixed(self.prefixes[component], rest) if component in self.prefixes else None
 
 
-def _vae_name(key: str, keys: list[str]) -> str:
-    block = _BLOCK.fullmatch(key)
-    if block is None:
-        side, dot, rest = key.partition(".")
-        rest = _start(rest, _VAE_MIDDLE)
-        if rest.startswith("mid.attn_1."):
-            rest = "mid.attn_1." + _start(rest.removeprefix("mid.attn_1."), _VAE_ATTENTION)
-        return f"{side}{dot}{rest}"
-    coder, side, level, kind, index, rest = block.groups()
-    # LDM counts the decoder's levels from the fine end, diffusers from the coarse one.
-    levels = {found[3] for found in map(_BLOCK.fullmatch, keys) if found and found[1] == coder}
-    number = int(level) if side == "down" else len(levels) - 1 - int(level)
-    if kind == "resnets":
-        return f"{coder}.{side}.{number}.block.{index}.{rest.replace('conv_shortcut', 'nin_shortcut')}"
-    return f"{coder}.{side}.{number}.{kind.removesuffix('rs')}.{rest}"
+def component_in_diffusers(structure: Structure, component: str) -> Named:
+    """One component's names as its module in diffusers has them, without prefix; the others keep theirs."""
+    part = "denoiser" if component == structure.denoiser else component
+    return Named({part: DIFFUSERS}, {part: ""})
+
+
+def naming(structure: Structure, layout: Layout) -> Named:
+    """The names that a model with this structure has in a layout of its architecture."""
+    present = {component for component, _ in structure.by_bare} - {"other"}
+    alone = len(present) == 1
+    if layout == "diffusers":
+        prefixes = {}
+        for part in present:
+            clip = _CLIP if part.startswith("text_encoder") and part in structure.layouts else ""
+            prefixes[part] = ("" if alone else f"{structure.denoiser if part == 'denoiser' else part}.") + clip
+        return Named(dict.fromkeys(present, DIFFUSERS), prefixes)
+    single = dict(_LDM[structure.architecture])
+    if alone and (layout == "BFL" or present == {"vae"}):
+        single |= {"denoiser": "", "vae": ""}
+    originals = {"denoiser", "vae", _OPEN_CLIP.get(structure.architecture)}
+    return Named({part: ORIGINAL if part in originals else DIFFUSERS for part in present}, single)

@@ -17,9 +17,9 @@ _ROLES = {
 }  # fmt: skip
 _FOREIGN = {".hada_w1_a": "LoHa", ".lokr_w1": "LoKr", ".lokr_w1_a": "LoKr", ".oft_blocks": "OFT", ".dora_scale": "DoRA",
             ".lora_magnitude_vector": "DoRA", ".glora_a": "GLoRA", ".a1.weight": "GLoRA"}  # fmt: skip
-_KOHYA = re.compile(r"lora_(unet|transformer|te1|te2|te)_")
-_KOHYA_HEADS = {"te": "text_encoder.", "te1": "text_encoder.", "te2": "text_encoder_2."}
-# the words with an underscore of their own in the module names of U-Nets, CLIP and Flux, in all layouts
+_KOHYA = re.compile(r"lora_(unet|transformer|te1|te2|te3|te)_")
+_KOHYA_HEADS = {"te": "text_encoder.", "te1": "text_encoder.", "te2": "text_encoder_2.", "te3": "text_encoder_2."}  # te3 is T5
+# the words with an underscore of their own in the module names of U-Nets, CLIP, T5 and Flux, in all layouts
 _WORD = re.compile(
     r"""(?<![^_]) (?: down_blocks | up_blocks | mid_block | transformer_blocks | single_transformer_blocks | to_q | to_k | to_v | to_out |
     to_add_out | add_q_proj | add_k_proj | add_v_proj | proj_in | proj_out | proj_mlp | conv_in | conv_out | conv_shortcut |
@@ -28,7 +28,8 @@ _WORD = re.compile(
     output_blocks | in_layers | out_layers | emb_layers | skip_connection | time_embed | label_emb | text_model | self_attn |
     q_proj | k_proj | v_proj | out_proj | layer_norm1 | layer_norm2 | token_embedding | position_embedding | text_projection |
     double_blocks | single_blocks | img_attn | txt_attn | img_mlp | txt_mlp | img_mod | txt_mod | img_in | txt_in | time_in |
-    vector_in | guidance_in | in_layer | out_layer | final_layer_norm | final_layer | adaLN_modulation | conv_norm_out ) (?![^_])""",
+    vector_in | guidance_in | in_layer | out_layer | final_layer_norm | final_layer | adaLN_modulation | conv_norm_out |
+    wi_0 | wi_1 | embed_tokens | relative_attention_bias ) (?![^_])""",
     re.VERBOSE,
 )
 

@@ -70,7 +70,7 @@ class LowRank(Checkpoint):
 
     @cached_property
     def structure(self) -> Structure:
-        """Architecture, components, and the canonical name and block of each key; what few names do not tell, its model does."""
+        """Architecture, components, layouts, and the block of each key; what few names do not tell, its model does."""
         return structure_of(self, lambda key: len(self.info(key).shape), self._model.structure if self._model else None)
 
     def info(self, key: str) -> TensorInfo:

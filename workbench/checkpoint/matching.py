@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import is_marker
+from workbench.checkpoint.viewing import alike, incomplete
 from workbench.errors import MergeError
 
 _SHOWN = 3  # tensors that a message names
@@ -14,7 +15,7 @@ _SHOWN = 3  # tensors that a message names
 
 @dataclass(frozen=True)
 class Matched:
-    """A tensor's name in every model where it can be compared, the anchor first, and its place there.
+    """A tensor's name in every model where it can be compared, viewed in the layout of the anchor, which is first, and its place there.
 
     The place is the tensor's block, or its component when it lies in none.
     """
@@ -38,9 +39,10 @@ class LeftOut:
 def match(models: Mapping[str, Checkpoint], who: str) -> tuple[list[Matched], list[LeftOut]]:
     """The first model's tensors that another one has too, in their order there, and what had to be left out.
 
-    Tensors match by canonical name; of one model alone all count. Raises MergeError for a model that has nothing to compare
+    Tensors match in any layout; of one model alone all count. Raises MergeError for a model that has nothing to compare
     with the first, or no weights at all; `who` asks.
     """
+    viewed = alike(models)
     first, *others = models
     anchor = models[first]
     if not others:
@@ -50,7 +52,7 @@ def match(models: Mapping[str, Checkpoint], who: str) -> tuple[list[Matched], li
     shared: dict[str, dict[str, str]] = {}
     left_out: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for other in others:
-        names, reasons = _pair(anchor, models[other])
+        names, reasons = _pair(anchor, viewed[other])
         if not names:
             raise MergeError(_strangers(who, models, other, reasons))
         for key, name in names.items():
@@ -84,20 +86,20 @@ def _pair(anchor: Checkpoint, candidate: Checkpoint) -> tuple[dict[str, str], di
     names: dict[str, str] = {}
     reasons: dict[str, list[str]] = {}
     for key in _counted(anchor):
-        name = candidate.structure.by_canonical.get(anchor.structure.canonical(key))
-        if name is None:
+        if key in incomplete(candidate):
+            reasons.setdefault("of which only a part is in", []).append(key)
+        elif key not in candidate:
             reasons.setdefault("not in", []).append(key)
-        elif candidate.info(name).shape != anchor.info(key).shape:
+        elif candidate.info(key).shape != anchor.info(key).shape:
             reasons.setdefault("of another shape in", []).append(key)
-        elif not candidate.info(name).is_float:
+        elif not candidate.info(key).is_float:
             reasons.setdefault("not of floats in", []).append(key)
         else:
-            names[key] = name
+            names[key] = key
     for key in _counted(candidate):
-        name = anchor.structure.by_canonical.get(candidate.structure.canonical(key))
-        if name is None:
+        if key not in anchor:
             reasons.setdefault("only in", []).append(key)
-        elif not anchor.info(name).is_float:
+        elif not anchor.info(key).is_float:
             reasons.setdefault("of floats only in", []).append(key)
     return names, reasons
 
@@ -117,5 +119,5 @@ def _strangers(who: str, models: Mapping[str, Checkpoint], candidate: str, reaso
     told = "; ".join(str(LeftOut(why, (candidate,), tuple(keys))) for why, keys in reasons.items())
     return (
         f"{who}: {one} and {other} have no tensor in common that could be compared: {told or 'neither holds floats'}; "
-        "use models of one architecture, in one layout"
+        "use models of one architecture"
     )

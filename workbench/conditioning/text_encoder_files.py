@@ -204,8 +204,6 @@ def _translated(checkpoint: Checkpoint, key: str, rest: str) -> Iterator[tuple[s
 def _check_weights(checkpoint: Checkpoint) -> None:
     if checkpoint.space is Space.DELTA:
         raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: holds changes to a model, and no model; add it to its base first")
-    if checkpoint.structure.scaled:
-        raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: its fp8 weights need the scales beside them; give it in float16")
 
 
 def _config_beside(checkpoint: Checkpoint) -> Path | None:

@@ -26,7 +26,7 @@ from workbench.engine.header import homeless, metadata
 from workbench.engine.layout import Layout, as_json, plan_folder, stale_in
 from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
-from workbench.merge import Merge
+from workbench.merge.node import merge_in, with_dtype
 from workbench.recipe import preflight
 from workbench.tensors import Calculation
 
@@ -97,16 +97,16 @@ def export(
     for text in judged.warnings:
         warn(text, MergeWarning)
     precision = "float32"
-    if isinstance(checkpoint, Merge):
-        checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
-        precision = checkpoint.settings.precision
+    if (merge := merge_in(checkpoint)) is not None:
+        checkpoint = with_dtype(checkpoint, dtype) if dtype else checkpoint
+        precision = merge.settings.precision
     infos = {key: checkpoint.info(key) for key in checkpoint}
     if dtype:
         infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
     layout = None if max_shard_size is None else plan_folder(checkpoint, infos, max_shard_size)
     findings = Findings(strict)
     title = path.stem if layout is None else path.resolve().name
-    with _hashing(checkpoint.sources() if isinstance(checkpoint, Merge) else ()) as hashes:
+    with _hashing(checkpoint.sources() if merge is not None else ()) as hashes:
         check_device(path, device)
 
         @functools.cache
@@ -122,7 +122,7 @@ def export(
 
 
 def _notes(checkpoint: Checkpoint) -> Iterator[str]:
-    names = homeless(checkpoint) if isinstance(checkpoint, Merge) else []
+    names = homeless(checkpoint) if merge_in(checkpoint) else []
     if names:
         lies = f"{' and '.join(names)} {'lies' if len(names) == 1 else 'lie'} in no file"
         yield f"without a recipe, for {lies}: to have one, export that first, and merge what `open` gives"

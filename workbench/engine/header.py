@@ -9,7 +9,7 @@ from pathlib import Path
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.architecture import Architecture
-from workbench.merge import Merge
+from workbench.merge.node import merge_in
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE
 
@@ -29,7 +29,7 @@ def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[P
 
     What is made of tensors that lie in no file has no recipe.
     """
-    if not isinstance(checkpoint, Merge):
+    if merge_in(checkpoint) is None:
         return {**checkpoint.metadata, "format": "pt"}
     if homeless(checkpoint):
         return {"format": "pt", _PARENTS: json.dumps(_parents(hashes)), **_modelspec(checkpoint, title, [file.stem for file in hashes])}
@@ -44,9 +44,9 @@ def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[P
 
 def homeless(checkpoint: Checkpoint) -> list[str]:
     """The names of what a merge is made of that lies in no file."""
-    if not isinstance(checkpoint, Merge):
+    if (merge := merge_in(checkpoint)) is None:
         return [] if checkpoint.path is not None else [checkpoint.name]
-    return list(dict.fromkeys(name for model in checkpoint.call.inputs for name in homeless(model)))
+    return list(dict.fromkeys(name for model in merge.call.inputs for name in homeless(model)))
 
 
 def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
@@ -69,7 +69,7 @@ def _json_object(text: str | None) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _modelspec(checkpoint: Merge, title: str, parents: list[str]) -> dict[str, str]:
+def _modelspec(checkpoint: Checkpoint, title: str, parents: list[str]) -> dict[str, str]:
     """ModelSpec 1.0.1. Its date is left out, since the same recipe is to give the same bytes."""
     structure = checkpoint.structure
     if structure.architecture not in _MODELSPEC:
@@ -97,6 +97,6 @@ def _modelspec(checkpoint: Merge, title: str, parents: list[str]) -> dict[str, s
 
 def _carried(checkpoint: Checkpoint, field: str) -> str | None:
     """What the first file that says so says of itself in a ModelSpec field."""
-    if isinstance(checkpoint, Merge):
-        return next(filter(None, (_carried(model, field) for model in checkpoint.call.inputs)), None)
+    if (merge := merge_in(checkpoint)) is not None:
+        return next(filter(None, (_carried(model, field) for model in merge.call.inputs)), None)
     return checkpoint.metadata.get(f"modelspec.{field}")

@@ -15,7 +15,7 @@ from workbench.checkpoint.json_object import read_object
 from workbench.engine.configs import config_beside, flux_config
 from workbench.engine.files import File
 from workbench.errors import ExportError
-from workbench.merge import Merge
+from workbench.merge.node import merge_in
 from workbench.tensors import TensorInfo
 
 Infos = Mapping[str, TensorInfo]
@@ -60,7 +60,8 @@ def as_json(value: object) -> str:
 
 def first_of(checkpoint: Checkpoint) -> Checkpoint:
     """The input in whose layout a merge is written; of anything else itself."""
-    return first_of(checkpoint.call.inputs[0]) if isinstance(checkpoint, Merge) else checkpoint
+    merge = merge_in(checkpoint)
+    return checkpoint if merge is None else first_of(merge.call.inputs[0])
 
 
 def plan_folder(checkpoint: Checkpoint, infos: Infos, limit: int | str) -> Layout:
@@ -88,7 +89,7 @@ def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> dict[str
     prefix = next((name.prefix for name in names if name.prefix and name.component != "text_encoder"), "")
     if structure.layout in ("BFL", "LDM") or prefix:
         what = f"names that begin with {prefix!r}" if prefix else f"{structure.layout} names"
-        return f"its tensors have {what}, as those of {first.name}; merge a diffusers folder first to have diffusers names"
+        return f"its tensors have {what}, as those of {first.name}; export in_layout(merge, 'diffusers') to have diffusers' names"
     config = config_beside(first.path.parent, infos) if first.path is not None else None
     if config is None and structure.components == ("transformer",):
         config = flux_config(infos)
@@ -109,7 +110,7 @@ def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: In
         layout.copies.update({Path(name, file): source / name / file for file in files if is_small(file)})
         if name not in held:
             continue
-        if isinstance(checkpoint, Merge) and _untouched(checkpoint, first, name, held[name], infos):
+        if merge_in(checkpoint) and _untouched(checkpoint, first, name, held[name], infos):
             layout.links.update({Path(name, file.name): file for file in weight_files(source / name)})
             linked.append(name)
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.matching import Matched, listed
+from workbench.checkpoint.viewing import alike
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteWarning, warn
 from workbench.tensors import PIECE, Flat, Scope
@@ -124,6 +125,7 @@ def measured(
     tensor with NaN or infinity is measured without the models where it has them, or not at all if that is the first;
     a NonFiniteWarning says so. The same numbers on any number of threads.
     """
+    models = alike(models)
     jobs = [_Job(index, tensor, _held(models, tensor, copies)) for index, tensor in enumerate(matched)]
     total = sum(models[name].info(key).nbytes for tensor in matched for name, key in tensor.names.items())
     found: dict[int, Found] = {}

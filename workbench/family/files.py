@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.checkpoint.layouts import PREFIXES, to_ldm
+from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.viewing import in_layout
 from workbench.family.parts import MAX_TOKENS, build_schedule
 
 if TYPE_CHECKING:
@@ -88,12 +89,10 @@ def write_checkpoint(path: Path, unet: UNet2DConditionModel, vae: AutoencoderKL,
     from safetensors.torch import save_file
 
     parts = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
-    tensors = {}
-    for component, part in parts.items():
-        for key, tensor in to_ldm(component, part.state_dict()).items():
-            tensors[key] = tensor.half().contiguous()
+    pipeline = {f"{component}.{key}": tensor.half() for component, part in parts.items() for key, tensor in part.state_dict().items()}
+    tensors = dict(in_layout(InMemory(pipeline, path.stem), "LDM"))
     # SD 1.5 files carry this buffer, as integers; today's transformers no longer saves it.
-    tensors[PREFIXES["text_encoder"] + "embeddings.position_ids"] = torch.arange(MAX_TOKENS)[None]
+    tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(MAX_TOKENS)[None]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata={"format": "pt"})
 

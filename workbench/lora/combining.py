@@ -11,12 +11,14 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.low_rank import LowRank
 from workbench.checkpoint.matching import listed
+from workbench.checkpoint.viewing import like
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
 from workbench.lora.choosing import Wanted
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
 from workbench.lora.formats import in_memory
 from workbench.lora.gathering import Gathered
+from workbench.lora.laying import laid
 from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
@@ -138,15 +140,13 @@ def _outline(sums: Sequence[_Sum], name: str, model: Checkpoint) -> LowRank:
 def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> list[_Sum]:
     """Each tensor that any of the LoRAs changes, once. Raises MergeError for LoRAs of different models."""
     _check_architectures(loras, who)
-    first = loras[0].structure
-    found: dict[tuple[str, str], _Sum] = {}
+    found: dict[str, _Sum] = {}
     strange = []
-    for lora, strength in zip(loras, strengths, strict=True):
-        for own in lora:
-            canonical, shape = lora.structure.canonical(own), lora.info(own).shape
-            key = first.by_canonical.get(canonical) or first.spell(canonical, lora.structure.name(own))
-            known = found.setdefault(canonical, _Sum(key, shape, []))
-            known.terms.append((lora, own, strength))
+    for lora, strength in zip([laid(lora, like(lora, loras[0])) for lora in loras], strengths, strict=True):
+        for key in lora:
+            shape = lora.info(key).shape
+            known = found.setdefault(key, _Sum(key, shape, []))
+            known.terms.append((lora, key, strength))
             if shape != known.shape:
                 strange.append(f"{known.key!r} is {list(known.shape)} in {known.terms[0][0].name}, {list(shape)} in {lora.name}")
     if strange:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.matching import LeftOut, listed, match
+from workbench.checkpoint.viewing import alike
 from workbench.engine.inputs import named
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning, warn
@@ -48,7 +49,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Side:
-    """The two models, checked, by the names that messages give them."""
+    """The two models, checked, by the names that messages give them; the tuned one is viewed in the base's layout."""
 
     base: str
     tuned: str
@@ -91,10 +92,10 @@ def side_by_side(tuned: Checkpoint, base: Checkpoint, include: Include, whole: b
     them only. Raises InputError for what is no checkpoint and for an `include` that fits nothing, MergeError for models that do not
     fit together.
     """
-    models = named([base, tuned], who)
+    models = alike(named([base, tuned], who))
     names = tuple(models)
     side = Side(*names, models)
-    kinds = {model: _kinds(model, include, whole, who) for model in {base, tuned}}
+    kinds = {model: _kinds(model, include, whole, who) for model in set(models.values())}
     matched, left_out = match(models, who)
     _warn_of(left_out, side, kinds, who)
     found = []
@@ -190,8 +191,7 @@ def _rules(model: Checkpoint, include: Include, who: str) -> list[Rule]:
 
 
 def _fits(rule: Rule, model: Checkpoint, key: str) -> bool:
-    names = {key, model.structure.name(key).rest, model.structure.canonical(key)[1]}
-    return rule.fits(names, model.structure.component(key))
+    return rule.fits(model.structure.spellings(key), model.structure.component(key))
 
 
 def _told(model: Checkpoint) -> str:

@@ -11,8 +11,10 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.in_memory import InMemory
 from workbench.checkpoint.low_rank import Factors, LowRank
+from workbench.checkpoint.viewing import in_layout
 from workbench.checkpoint.writing import replacing
 from workbench.errors import ExportError
+from workbench.lora.laying import laid
 from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ def export(
     """Write a LoRA to a `.safetensors` file, and return where it lies; it is either whole or not there.
 
     `kohya` names are those of sd-scripts, with an alpha beside each pair; `diffusers` names are PEFT's, the scale multiplied
-    into `lora_B`, read by `pipe.load_lora_weights`. Pairs come first, whole changes (`diff`) after; these, and changes with a
-    middle, have no place in `diffusers` names.
+    into `lora_B`, read by `pipe.load_lora_weights`. Of Flux, kohya's names are BFL's: there the changes of queries, keys and values
+    are one, with the ranks of all three, and in diffusers' names they are cut. Pairs come first, whole changes (`diff`) after;
+    these, and changes with a middle, have no place in `diffusers` names.
 
     Raises ExportError for a target that is there already (unless `overwrite`), for what the names cannot hold, and for an
     unknown format or dtype. Nothing is written then.
@@ -59,7 +62,7 @@ def export(
         raise ExportError(f"{path}: is there already; choose another name or overwrite=True")
     if path.resolve() in {source.resolve() for source in lora.sources()}:
         raise ExportError(f"{path}: is the LoRA itself; choose another name")
-    tensors = dict(_tensors(lora, path, format, dtype))
+    tensors = dict(_tensors(_laid(lora, format), path, format, dtype))
     with replacing(path) as temporary:
         save_file(tensors, temporary, _metadata(lora, path))
     return path
@@ -92,6 +95,13 @@ def in_memory(
     for key, change in whole.items():
         tensors[f"{key.removesuffix('.bias')}.diff_b" if key.endswith(".bias") else f"{key.removesuffix('.weight')}.diff"] = change
     return LowRank(InMemory(tensors, name), report, model)
+
+
+def _laid(lora: LowRank, format: Format) -> LowRank:
+    """The LoRA in the layout that a format has for its model; only of Flux are tensors cut or joined."""
+    if lora.structure.architecture is not Architecture.FLUX:
+        return lora
+    return laid(lora, in_layout(lora, "diffusers" if format == "diffusers" else "BFL"))
 
 
 def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -137,18 +147,21 @@ def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> to
 def module_name(lora: Checkpoint, path: object, key: str, format: Format) -> str:
     """The name of the module, as the format writes it: U-Nets of SD in diffusers' names, but SDXL in kohya's own, which are LDM's."""
     structure = lora.structure
-    component, rest = structure.canonical(key)
+    component, rest = structure.bare(key)
     if component not in _KOHYA_HEADS:
         raise ExportError(f"{path}: {key!r} belongs to no part of a pipeline that LoRAs change ({', '.join(_KOHYA_HEADS)})")
+    if component == "denoiser" and structure.architecture is not Architecture.FLUX and (line := structure.line(component, rest)):
+        ldm = format == "kohya" and structure.architecture is Architecture.SDXL
+        rest = line.original if ldm else line.strands[0].name
     module = rest.rpartition(".")[0]
-    if component == "denoiser" and (format == "diffusers" or structure.architecture is not Architecture.SDXL):
-        module = structure.diffusers(module + ".")[:-1]
-    if component.startswith("text_encoder"):
+    flux = structure.architecture is Architecture.FLUX
+    t5 = flux and component == "text_encoder_2"
+    if component.startswith("text_encoder") and not t5:
         module = f"text_model.{module}"
     if format == "diffusers":
         return f"{structure.component(key)}.{module}"
-    head = _KOHYA_HEADS[component]
-    if component == "text_encoder" and structure.architecture is Architecture.SDXL:
+    head = "lora_te3_" if t5 else _KOHYA_HEADS[component]
+    if component == "text_encoder" and (flux or structure.architecture is Architecture.SDXL):
         head = "lora_te1_"
     return head + module.replace(".", "_")
 

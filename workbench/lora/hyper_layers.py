@@ -50,7 +50,7 @@ def carried(model: Checkpoint) -> set[str]:
     model that has none of these.
     """
     matrices = {key for key in model if key.endswith(".weight") and len(model.info(key).shape) in (2, 4) and not key.endswith(_TABLES)}
-    known = {key for key in matrices if model.structure.canonical(key)[0] in _PARTS}
+    known = {key for key in matrices if model.structure.name(key).component in _PARTS}
     return known or matrices
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.viewing import like
 from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Input
 from workbench.tensors import Space
@@ -25,6 +26,11 @@ class Call:
     @cached_property
     def inputs(self) -> tuple[Checkpoint, ...]:
         return tuple(self.models.values())
+
+    @cached_property
+    def viewed(self) -> tuple[Checkpoint, ...]:
+        """The models as they would be written in the first's layout: in them, equal names mean the same tensor."""
+        return tuple(like(model, self.inputs[0]) for model in self.inputs)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

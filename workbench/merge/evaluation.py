@@ -34,7 +34,7 @@ def _tensors(call: Call, entry: Entry, part: Part, calculation: Calculation) -> 
         for i in call.slots[slot.name]:
             name = entry.names[i]
             if name is not None:
-                tensor = call.inputs[i].calculate(name, part, calculation)
+                tensor = call.viewed[i].calculate(name, part, calculation)
                 base = tensor if base is None else base
                 weights_given = slot.space is Space.DELTA and call.inputs[i].space is Space.WEIGHT
                 tensors.append(tensor.sub_(base) if weights_given else tensor)  # what `calculate` gives is ours

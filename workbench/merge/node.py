@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint.architecture import Architecture, is_marker
 from workbench.checkpoint.base import hashed
+from workbench.checkpoint.view import View
 from workbench.errors import MergeError, OptionError
 from workbench.merge import schedules, sources
 from workbench.merge.call import Call
@@ -102,7 +103,7 @@ class Merge(Checkpoint):
 
     def fingerprint(self, key: str) -> str:
         entry, settings = self.entry(key), self.settings
-        inputs = [None if name is None else model.fingerprint(name) for model, name in zip(self.call.inputs, entry.names, strict=True)]
+        inputs = [None if name is None else model.fingerprint(name) for model, name in zip(self.call.viewed, entry.names, strict=True)]
         if entry.take is not None:
             return hashed(inputs[entry.take], settings.dtype)
         operator = self.call.operator
@@ -115,12 +116,12 @@ class Merge(Checkpoint):
         entry = self.entry(key)
         if entry.take is None:
             return None
-        return self.call.inputs[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
+        return self.call.viewed[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         entry = self.entry(key)
         if entry.take is not None:
-            return self.call.inputs[entry.take].calculate(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
+            return self.call.viewed[entry.take].calculate(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
         wide = widened(part, self.own_scope, entry.info.shape)
@@ -159,3 +160,17 @@ class Merge(Checkpoint):
             except OptionError as error:
                 raise OptionError(f"{self.name}: {name}: {error}") from None
         return bound
+
+
+def merge_in(checkpoint: Checkpoint) -> Merge | None:
+    """The merge that a checkpoint is, as it is or in another layout; None for what is no merge."""
+    while isinstance(checkpoint, View):
+        checkpoint = checkpoint.source
+    return checkpoint if isinstance(checkpoint, Merge) else None
+
+
+def with_dtype(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
+    """A merge, as it is or in another layout, rounded to another dtype."""
+    if isinstance(checkpoint, View):
+        return in_layout(with_dtype(checkpoint.source, dtype), checkpoint.layout)
+    return checkpoint.with_dtype(dtype) if isinstance(checkpoint, Merge) else checkpoint

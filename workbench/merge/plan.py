@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.blocks import Block
+from workbench.checkpoint.viewing import incomplete
 from workbench.merge.call import Call
 from workbench.merge.declaration import UNION, Missing
 from workbench.merge.rules import Rule
@@ -33,7 +34,7 @@ def mending(which: Mapping[str, str], holder: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of the result. `names` has its name in each model, or None.
+    """One tensor of the result. `names` has its name in each model, viewed in the first's layout, or None.
 
     `take` is the model it comes from untouched, and `unasked` why, if no rule says so.
     """
@@ -58,65 +59,57 @@ class Plan:
 
 
 def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
-    """Plan every tensor without reading one."""
+    """Plan every tensor without reading one. The names are those of the first input's layout."""
     entries: dict[str, Entry] = {}
     left_out: dict[str, str] = {}
     used = set()
     keys = call.operator.keys
-    reference = call.inputs if keys == UNION else [call.inputs[call.slots[keys][0]]]
-    for canonical, holder, own in _union(reference):
-        key = _spell(call, canonical, holder, own)
+    reference = call.viewed if keys == UNION else [call.viewed[call.slots[keys][0]]]
+    for key, holder in _union(reference):
         structure = holder.structure
-        rule = next((rule for rule in rules if rule.fits({key, structure.name(own).rest, canonical[1]}, structure.component(own))), None)
+        rule = next((rule for rule in rules if rule.fits(structure.spellings(key), structure.component(key))), None)
         used.add(rule)
-        entry = _entry(call, rule, key, holder, own)
+        entry = _entry(call, rule, key, holder)
         if isinstance(entry, str):
             left_out[key] = entry
         else:
             entries[key] = entry
-    for canonical, holder, own in _union(call.inputs):
-        key = _spell(call, canonical, holder, own)
-        if key not in entries and key not in left_out:
-            left_out[key] = f"it is only in {call.names[call.inputs.index(holder)]}, and the result has the tensors of {keys}"
+    for i, model in enumerate(call.viewed):
+        only = f"it is only in {call.names[i]}, and the result has the tensors of {keys}"
+        reasons = dict.fromkeys(model, only) | {key: one.why for key, one in incomplete(model).items()}
+        left_out |= {key: why for key, why in reasons.items() if key not in entries and key not in left_out}
     return Plan(entries, left_out, tuple(rule for rule in rules if rule not in used))
 
 
-def _union(inputs: Sequence[Checkpoint]) -> Iterator[tuple[tuple[str, str], Checkpoint, str]]:
-    """Each tensor once, in the order of the first model that holds it: its canonical name, that model, its name there."""
+def _union(models: Sequence[Checkpoint]) -> Iterator[tuple[str, Checkpoint]]:
+    """Each tensor once, in the order of the first model that holds it, with that model."""
     seen = set()
-    for model in inputs:
+    for model in models:
         for key in model:
-            canonical = model.structure.canonical(key)
-            if canonical not in seen:
-                seen.add(canonical)
-                yield canonical, model, key
+            if key not in seen:
+                seen.add(key)
+                yield key, model
 
 
-def _spell(call: Call, canonical: tuple[str, str], holder: Checkpoint, own: str) -> str:
-    """A tensor's name in the result: the first model's, or as the first model would write it."""
-    first = call.inputs[0].structure
-    return first.by_canonical.get(canonical) or first.spell(canonical, holder.structure.name(own))
-
-
-def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, own: str) -> Entry | str:
+def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint) -> Entry | str:
     """The plan for one tensor, or why it is left out."""
     structure = holder.structure
-    names = tuple(model.structure.by_canonical.get(structure.canonical(own)) for model in call.inputs)
+    names = tuple(key if key in model else None for model in call.viewed)
     if rule and rule.skip:
         return "a rule skips it"
     take, unasked = (rule.take, None) if rule else _untouched(call, names)
     if take is not None and names[take] is None:
         return f"a rule takes it from {call.names[take]}, which lacks it"
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
-    info = call.inputs[source].info(names[source])  # type: ignore[arg-type]
-    problem = _problem(call, names) if take is None else None
-    return Entry(key, structure.component(own), structure.block(own), info, names, take, unasked, problem)
+    info = call.viewed[source].info(key)
+    problem = _problem(call, key, names) if take is None else None
+    return Entry(key, structure.component(key), structure.block(key), info, names, take, unasked, problem)
 
 
 def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, str | None]:
     """Which model a tensor comes from when no rule decides, and why; None when it is merged."""
     holder, held = next((i, name) for i, name in enumerate(names) if name is not None)
-    info = call.inputs[holder].info(held)
+    info = call.viewed[holder].info(held)
     if is_marker(held) or not info.is_float or info.numel == 0:
         return holder, "holds no weights (integers, a marker, or empty)"
     if call.operator.missing is Missing.CANDIDATE and None in names:
@@ -124,10 +117,12 @@ def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, s
     return None, None
 
 
-def _problem(call: Call, names: tuple[str | None, ...]) -> Problem | None:
+def _problem(call: Call, key: str, names: tuple[str | None, ...]) -> Problem | None:
     """Why the operator has no answer for this tensor; None when it has one."""
-    held = [(told, model.info(name).shape) for told, model, name in zip(call.names, call.inputs, names, strict=True) if name is not None]
+    held = [(told, model.info(name).shape) for told, model, name in zip(call.names, call.viewed, names, strict=True) if name is not None]
     slot = next(slot for slot, name in zip(call.models, names, strict=True) if name is not None)
+    if broken := [incomplete(model)[key].why for model in call.viewed if key in incomplete(model)]:
+        return Problem(f"is not to be had of every model: {broken[0]}", slot)
     if len({shape for _, shape in held}) > 1:
         told = ", ".join(f"{list(shape)} in {model}" for model, shape in held)
         return Problem(f"has different shapes: {told}", slot)

@@ -27,7 +27,7 @@ class Rule:
     skip: bool = False
 
     def fits(self, names: Collection[str], component: str) -> bool:
-        """Whether it is about a tensor, given its names in the result and without prefix, in either layout, and its component."""
+        """Whether it is about a tensor, given its names in every layout, and its component."""
         if self.component is not None and self.component != component:
             return False
         return self.match is None or any(fnmatchcase(name, self.match) for name in names)

@@ -14,14 +14,17 @@ import yaml
 from pydantic import ValidationError
 
 from workbench import operators
-from workbench.checkpoint import Checkpoint, hashing
+from workbench.checkpoint import Checkpoint, hashing, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import is_address, located
+from workbench.checkpoint.layouts import Layout
+from workbench.checkpoint.view import View
 from workbench.checkpoint.writing import replacing
 from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge, sources
 from workbench.merge.call import unique
 from workbench.merge.declaration import near
+from workbench.merge.node import merge_in
 from workbench.merge.rules import Rule
 from workbench.recipe.schema import ModelFile, Node, Output, RecipeData
 
@@ -64,13 +67,19 @@ class Recipe:
         return cls(_validated(Path(path), header.get("recipe")), place if place.is_dir() else place.parent)
 
     @classmethod
-    def of(cls, merge: Merge, hashes: Mapping[Path, str] | None = None) -> Recipe:
-        """The recipe of a merge, with paths as seen from the current folder; `hashes` are the sha256 that are known."""
+    def of(cls, checkpoint: Checkpoint, hashes: Mapping[Path, str] | None = None) -> Recipe:
+        """The recipe of a merge, as it is or in another layout, with paths as seen from the current folder.
+
+        `hashes` are the sha256 that are known. Raises RecipeError for what is no merge, or made of what lies in no file.
+        """
+        if (merge := merge_in(checkpoint)) is None:
+            raise RecipeError(f"{checkpoint.name} is no merge, and so has no recipe")
         models: dict[str, Checkpoint] = {}
         node = _describe(merge, models, merge.settings.seed)
         files = {name: _model_file(model, hashes or {}) for name, model in models.items()}
         settings = merge.settings
-        data = RecipeData(models=files, merge=node, output=Output(dtype=settings.dtype), precision=settings.precision, seed=settings.seed)
+        output = Output(dtype=settings.dtype, layout=_layout(checkpoint))
+        data = RecipeData(models=files, merge=node, output=output, precision=settings.precision, seed=settings.seed)
         return cls(data, Path()).relative_to(Path())
 
     def relative_to(self, folder: Path) -> Recipe:
@@ -99,13 +108,17 @@ class Recipe:
         """The recipe as plain data, without what is default."""
         found = self.data.model_dump(mode="json", exclude_none=True)
         found["merge"] = _without_empty(found["merge"])
-        found["models"] = {name: model if "sha256" in model else model["path"] for name, model in found["models"].items()}
+        found["models"] = {name: model if len(model) > 1 else model["path"] for name, model in found["models"].items()}
         return found if found["output"] else {name: value for name, value in found.items() if name != "output"}
 
-    def build(self) -> Merge:
-        """Open the models and make the merge. Raises RecipeError for models that are missing or not the same any more."""
+    def build(self) -> Checkpoint:
+        """Open the models and make the merge, in the layout it is to be written in.
+
+        Raises RecipeError for models that are missing or not the same any more, CheckpointError for a layout that they do not have.
+        """
         models = {name: self._open(name, model) for name, model in self.data.models.items()}
-        return self._build(self.data.merge, models, self.data.output.dtype)
+        merge, layout = self._build(self.data.merge, models, self.data.output.dtype), self.data.output.layout
+        return in_layout(merge, layout) if layout else merge
 
     def __str__(self) -> str:
         return self.to_yaml()
@@ -129,7 +142,7 @@ class Recipe:
         if model.sha256:
             _check_hash(name, model, checkpoint)
         checkpoint.name = name
-        return checkpoint
+        return in_layout(checkpoint, model.layout) if model.layout else checkpoint
 
     def _build(self, node: Node, models: Mapping[str, Checkpoint], dtype: str | None) -> Merge:
         def resolve(given: str | Node | list[str | Node]) -> Any:
@@ -195,8 +208,9 @@ def _describe(merge: Merge, models: dict[str, Checkpoint], seed: int) -> Node:
     def name_of(model: Checkpoint) -> str | Node:
         if isinstance(model, Merge):
             return _describe(model, models, seed)
-        path = _path(model)
-        known = next((name for name, other in models.items() if _path(other) == path), None) or unique(model.name, models)
+        asked = (_path(model), _layout(model))
+        same = (name for name, other in models.items() if (_path(other), _layout(other)) == asked)
+        known = next(same, None) or unique(model.name, models)
         models.setdefault(known, model)
         return known
 
@@ -237,7 +251,12 @@ def _path(model: Checkpoint) -> Path:
 
 def _model_file(model: Checkpoint, hashes: Mapping[Path, str]) -> ModelFile:
     path = _path(model)
-    return ModelFile(path=model.address or os.path.abspath(path), sha256=hashes.get(path))
+    return ModelFile(path=model.address or os.path.abspath(path), sha256=hashes.get(path), layout=_layout(model))
+
+
+def _layout(model: Checkpoint) -> Layout | None:
+    """The layout that a model was put into; None where it is its own."""
+    return model.layout if isinstance(model, View) else None
 
 
 def _describe_rule(rule: Rule, slots: list[str]) -> dict[str, Any]:

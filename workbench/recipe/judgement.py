@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import Architecture
+from workbench.checkpoint.viewing import incomplete
 from workbench.errors import MergeError, OptionError
 from workbench.merge import Merge, rules
+from workbench.merge.node import merge_in
 from workbench.merge.plan import Entry, mending
 from workbench.merge.schedules import ByBlock
 from workbench.tensors import Space
@@ -106,16 +108,16 @@ def describe(model: Checkpoint) -> dict[str, object]:
 
 def _merges(checkpoint: Checkpoint) -> Iterator[Merge]:
     """The merges of a tree, innermost first."""
-    if isinstance(checkpoint, Merge):
-        for model in checkpoint.call.inputs:
+    if (merge := merge_in(checkpoint)) is not None:
+        for model in merge.call.inputs:
             yield from _merges(model)
-        yield checkpoint
+        yield merge
 
 
 def _files(checkpoint: Checkpoint) -> list[Checkpoint]:
-    if not isinstance(checkpoint, Merge):
+    if (merge := merge_in(checkpoint)) is None:
         return [checkpoint]
-    return list(dict.fromkeys(file for model in checkpoint.call.inputs for file in _files(model)))
+    return list(dict.fromkeys(file for model in merge.call.inputs for file in _files(model)))
 
 
 def _judge(merge: Merge) -> Iterator[Finding]:
@@ -135,7 +137,7 @@ def _judge(merge: Merge) -> Iterator[Finding]:
 
 
 def _strangers(merge: Merge) -> Iterator[Finding]:
-    inputs = merge.call.inputs
+    inputs, viewed = merge.call.inputs, merge.call.viewed
     names = merge.call.names
     known = [(name, model.architecture) for name, model in zip(names, inputs, strict=True)]
     known = [(name, found) for name, found in known if found != Architecture.GENERIC.value]
@@ -143,13 +145,13 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
         told = ", ".join(f"{name} is {found}" for name, found in known)
         yield Finding("error", f"{merge.name}: {told}; only models of one architecture can be merged")
         return
-    for name, model in zip(names[1:], inputs[1:], strict=True):
-        if inputs[0].structure.by_canonical.keys().isdisjoint(model.structure.by_canonical):
+    for name, model, seen in zip(names[1:], inputs[1:], viewed[1:], strict=True):
+        if viewed[0].keys().isdisjoint((*seen, *incomplete(seen))):
             yield Finding(
                 "error",
                 f"{merge.name}: {names[0]} ({inputs[0].architecture}, {inputs[0].structure.layout} names) and {name} "
                 f"({model.architecture}, {model.structure.layout} names) have no tensor name in common; "
-                "use models of one architecture, in one layout",
+                "use models of one architecture",
             )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from workbench.checkpoint.layouts import Layout
 from workbench.tensors import Precision, SavedDtype
 
 
@@ -17,9 +18,10 @@ class Strict(BaseModel):
 
 
 class ModelFile(Strict):
-    """Where a model lies, and the sha256 it must have (checked when given)."""
+    """Where a model lies, the sha256 it must have (checked when given), and the layout to see it in, if another than its own."""
 
     path: str
+    layout: Layout | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
@@ -44,9 +46,13 @@ Input = str | Node
 
 
 class Output(Strict):
-    """How the result is written; without a dtype, each tensor in that of the first input that holds it (of fp8 Flux, bfloat16)."""
+    """How the result is written; without a dtype, each tensor in that of the first input that holds it (of fp8 Flux, bfloat16).
+
+    Without a layout, in that of the first input.
+    """
 
     dtype: SavedDtype | None = None
+    layout: Layout | None = None
 
 
 class RecipeData(Strict):

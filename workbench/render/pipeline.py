@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.view import View
 from workbench.errors import Cancelled, NonFiniteWarning, RenderError, warn
 from workbench.render.assembly import WEIGHTED, build_pipeline, has_weights, quiet
 from workbench.render.denoising import Denoiser
@@ -105,7 +106,7 @@ class Renderer:
             self._owners[part] = owner.name
         if "unet" in sources:
             self._schedule_changes = prediction(sources["unet"][0])
-        used = {origin.key for plan in plans.values() for origin in plan.values()}
+        used = {key for plan in plans.values() for origin in plan.values() for key in origin.keys}
         components = {part: self._owners[part] for part in WEIGHTED}
         self.loaded = Loaded(checkpoint.name, components, tuple(key for key in checkpoint if key not in used))
         return self.loaded
@@ -177,15 +178,15 @@ class Renderer:
 
     def _assign(self, checkpoint: Checkpoint, part: str, plan: Plan, progress: bool, cancelled: Cancel | None) -> None:
         """Read what changed of one component and hand it to its module: copies, so that nobody else's tensor is aliased."""
-        prints = {name: (checkpoint.fingerprint(origin.key), origin) for name, origin in plan.items()}
+        view = View(checkpoint, {name: origin.entry for name, origin in plan.items()})
+        prints = {name: view.fingerprint(name) for name in view}
         held = self._held.get(part, {})
-        changed = {name: plan[name] for name, known in prints.items() if held.get(name) != known}
+        changed = [name for name, known in prints.items() if held.get(name) != known]
         state = {}
         with _bar(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
-            for name, origin in changed.items():
+            for name in changed:
                 _go_on(cancelled)
-                value = checkpoint.read(origin.key, origin.part).detach().reshape(origin.shape)
-                state[name] = value.to(self.device, self.dtype, copy=True)
+                state[name] = view.read(name).detach().to(self.device, self.dtype, copy=True)
                 bar.update()
         module = getattr(self._pipeline, part)
         module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module

@@ -1,0 +1,144 @@
+"""`View`: a checkpoint's tensors under other names, cut and joined along dimension 0 where a layout wants it so; nothing is held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from workbench.checkpoint.architecture import Structure, structure_of
+from workbench.checkpoint.base import Checkpoint, hashed
+from workbench.tensors import Calculation, Flat, Part, TensorInfo, cut, elements, part_shape
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Flat elements `start:stop` of a tensor of the source; without a name, as many zeros."""
+
+    key: str | None
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Woven:
+    """A tensor of a view: pieces one after another, in another shape, or one whole matrix `turned` (transposed)."""
+
+    info: TensorInfo
+    pieces: tuple[Piece, ...]
+    turned: bool = False
+
+
+@dataclass(frozen=True)
+class Incomplete:
+    """Why a tensor cannot be put together, and the tensors of the source that would be in it."""
+
+    why: str
+    keys: tuple[str, ...]
+
+
+@final
+class View(Checkpoint):
+    """The tensors of `source` in another layout.
+
+    `where` maps each name to a name in the source, or to what it is woven of. `incomplete` has what is left out, by the name it would have;
+    `layout` is the name of the layout, where it has one.
+    """
+
+    def __init__(
+        self,
+        source: Checkpoint,
+        where: Mapping[str, Woven | str],
+        incomplete: Mapping[str, Incomplete] | None = None,
+        layout: str | None = None,
+    ) -> None:
+        self.source, self.incomplete, self.layout = source, incomplete or {}, layout
+        self.name, self.metadata, self.space = source.name, source.metadata, source.space
+        self.notes, self.scope, self.path, self.address = source.notes, source.scope, source.path, source.address
+        self._where = where
+
+    @property
+    def entries(self) -> Mapping[str, Woven | str]:
+        return self._where
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Architecture, components and blocks; what is counted over all names, such as layers, is as in the source."""
+        return structure_of(self, lambda key: len(self.info(key).shape), self.source.structure)
+
+    def info(self, key: str) -> TensorInfo:
+        entry = self.entry(key)
+        return self.source.info(entry) if isinstance(entry, str) else entry.info
+
+    def read(self, key: str, part: Part = None) -> torch.Tensor:
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.source.read(entry, part)
+        return _gathered(entry, part, self.source.read, entry.info.dtype, "cpu")
+
+    def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.source.calculate(entry, part, calculation)
+
+        def fetch(name: str, piece: Part) -> torch.Tensor:
+            return self.source.calculate(name, piece, calculation)
+
+        return _gathered(entry, part, fetch, calculation.dtype, calculation.device)
+
+    def origin(self, key: str) -> tuple[Checkpoint, str] | None:
+        """As ever; what is put together from untouched tensors comes from this view."""
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.source.origin(entry)
+        return (self, key) if all(self.source.origin(name) for name in keys_of(entry)) else None
+
+    def fingerprint(self, key: str) -> str:
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.source.fingerprint(entry)
+        return hashed(entry, *(self.source.fingerprint(name) for name in keys_of(entry)))
+
+    def sources(self) -> tuple[Path, ...]:
+        return self.source.sources()
+
+    def replaced(self) -> tuple[Path, ...]:
+        return self.source.replaced()
+
+
+def keys_of(entry: Woven | str) -> tuple[str, ...]:
+    """The tensors of the source that one of a view is made of, each once."""
+    if isinstance(entry, str):
+        return (entry,)
+    return tuple(dict.fromkeys(piece.key for piece in entry.pieces if piece.key is not None))
+
+
+def _gathered(entry: Woven, part: Part, fetch: Callable[[str, Part], torch.Tensor], dtype: torch.dtype, device: str) -> torch.Tensor:
+    """`part` of a woven tensor, read piece by piece: of each, only what lies in the part."""
+    import torch
+
+    shape = entry.info.shape
+    if entry.turned:
+        whole = fetch(entry.pieces[0].key, None)  # type: ignore[arg-type]
+        return cut(whole.to(dtype).T.contiguous(), part).clone()
+    first, last = elements(part, shape)
+    out = torch.empty(last - first, dtype=dtype, device=device)
+    for piece, at, start, stop in _overlaps(entry, first, last):
+        out[at : at + stop - start] = 0 if piece.key is None else fetch(piece.key, Flat(start, stop))
+    return out.reshape(part_shape(part, shape))
+
+
+def _overlaps(entry: Woven, first: int, last: int) -> Iterator[tuple[Piece, int, int, int]]:
+    """The pieces that lie in elements `first:last`: each with its place in the result, and the elements of its tensor."""
+    begin = 0
+    for piece in entry.pieces:
+        end = begin + piece.stop - piece.start
+        low, high = max(first, begin), min(last, end)
+        if low < high:
+            yield piece, low - first, piece.start + low - begin, piece.start + high - begin
+        begin = end

@@ -1,0 +1,70 @@
+"""`laid`: a LoRA as a LoRA of the same model in another layout, in memory. Views, which are no LoRAs, are in `checkpoint`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.view import View, Woven
+
+if TYPE_CHECKING:
+    import torch
+
+_ENDS = {"up": ".lora_up.weight", "down": ".lora_down.weight", "mid": ".lora_mid.weight"}
+
+
+def laid(lora: LowRank, view: Checkpoint) -> LowRank:
+    """The LoRA of whose changes `view` is a view; itself where it is no other.
+
+    What is cut keeps the directions that it has, what is joined of several has the directions of each, and one lower factor that they
+    share once. What comes to nothing is left out. Exact.
+    """
+    if not isinstance(view, View):
+        return lora
+    tensors: dict[str, torch.Tensor] = {}
+    for key, entry in view.entries.items():
+        module, _, end = key.rpartition(".")
+        if isinstance(entry, Woven) and (factors := _factors(lora, entry)) is not None:
+            up, down = factors
+            if len(down):
+                tensors |= {module + _ENDS["up"]: up, module + _ENDS["down"]: down, f"{module}.alpha": _number(len(down))}
+        elif isinstance(entry, Woven) or isinstance(lora.entries[entry], str):
+            tensors[f"{module}.diff{'_b' if end == 'bias' else ''}"] = view.read(key)
+        else:
+            held = lora.entries[entry]
+            tensors |= {module + _ENDS[role]: lora.holder.read(name) for role in _ENDS if (name := getattr(held, role)) is not None}
+            tensors[f"{module}.alpha"] = _number(held.scale * held.rank)
+    return LowRank(InMemory(tensors, lora.name, lora.metadata), lora.report, view)
+
+
+def _factors(lora: LowRank, entry: Woven) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Of a change that is woven of low-rank ones, matrices whose product it is, in float32; None where one is whole."""
+    import torch
+
+    rows, begin = entry.info.shape[0], 0
+    pairs: list[tuple[torch.Tensor, torch.Tensor]] = []  # up, with zeros where it changes nothing, and down
+    for piece in entry.pieces:
+        size = (piece.stop - piece.start) * rows // entry.info.numel
+        if piece.key is not None:
+            found = lora.factors(piece.key)
+            if found is None:
+                return None
+            up, down = found
+            first = piece.start * len(up) // lora.info(piece.key).numel
+            wide = next((wide for wide, known in pairs if torch.equal(known, down)), None)
+            if wide is None:
+                wide = up.new_zeros(rows, len(down))
+                pairs.append((wide, down))
+            wide[begin : begin + size] += up[first : first + size]
+        begin += size
+    up, down = torch.cat([up for up, _ in pairs], 1), torch.cat([down for _, down in pairs])
+    there = up.any(0)
+    return up[:, there], down[there]
+
+
+def _number(value: float) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(float(value))
