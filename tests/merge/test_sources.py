@@ -71,7 +71,10 @@ def test_what_has_no_default_must_say_what_goes_elsewhere(base, missing):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"picture": "a heart"}, r"that is no known source; there are \{constant\}, \{seed\}, \{curve\}, \{prompt, encoder, hypernetwork, seed\}"),
+        (
+            {"picture": "a heart"},
+            r"that is no known source; there are \{constant\}, \{seed\}, \{curve\}, \{prompt, encoder, hypernetwork, seed\}",
+        ),
         ({"constant": 1, "other": 2}, "that is no known source"),
         ({"constant": "much"}, "constant must be a finite number, got 'much'"),
         ({"seed": 1.5}, "seed must be a whole number"),
