@@ -65,6 +65,6 @@ def incomplete(model: Checkpoint) -> Mapping[str, Incomplete]:
 
 def _viewed(source: Checkpoint, target: Naming, layout: Layout | None) -> Checkpoint:
     where, lost = weave(source, target)
-    if not lost and all(name == entry for name, entry in where.items()):
+    if not lost and all(name == entry for name, entry in where.items()):  # every tensor of the source is in `where`, or in `lost`
         return source
     return View(source, where, lost, layout)

@@ -26,17 +26,22 @@ def weave(source: Checkpoint, target: Naming) -> tuple[dict[str, Entry], dict[st
     """Every tensor of the source by its name in the target, in the source's order; and what cannot be had, by that name."""
     where: dict[str, Entry] = {}
     incomplete: dict[str, Incomplete] = {}
-    for component, line, held in _lines(source, target):
-        try:
-            made = dict(held) if line is None else _made(source, component, line, held)
-        except _Misfit as why:
-            name = target.spell(component, next(iter(_wanted(line, held)))) or next(iter(held.values()))
-            incomplete[name] = Incomplete(f"{name!r} cannot be had: {why}", tuple(held.values()))
-            continue
-        spelled = {target.spell(component, rest): entry for rest, entry in made.items()}
-        if None in spelled or not where.keys().isdisjoint(spelled):  # a component without a name there, or a tensor in both layouts
-            spelled = {key: key for key in held.values()}
-        where |= spelled  # type: ignore[operator]
+    lines = list(_lines(source, target))
+    staying = {target.spell(component, rest) for component, line, held in lines if line is None for rest in held}
+    for component, line, held in lines:
+        own: dict[str, Entry] = {key: key for key in held.values()}
+        names = {rest: target.spell(component, rest) for rest in (held if line is None else _wanted(line, held))}
+        if None in names.values() or not where.keys().isdisjoint(names.values()):  # it has no name there, or another has it
+            where |= own
+        elif line is None:
+            where |= {names[rest]: key for rest, key in held.items()}
+        elif not staying.isdisjoint(names.values()):  # it is there in both layouts
+            where |= own
+        else:
+            try:
+                where |= {names[rest]: entry for rest, entry in _made(source, component, line, held).items()}
+            except _Misfit as why:
+                incomplete |= {name: Incomplete(f"{name!r} cannot be had: {why}", tuple(own)) for name in names.values()}
     return where, incomplete
 
 
