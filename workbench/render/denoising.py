@@ -10,6 +10,7 @@ import torch
 from workbench.checkpoint.base import Checkpoint
 from workbench.render.assembly import quiet
 from workbench.render.fitting import Fitting
+from workbench.render.keymap import as_in_module
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -49,8 +50,8 @@ class Denoiser:
 
         The checkpoint is not put into the pipeline; gradients reach whatever its `read` computes its tensors from.
         """
-        plan = self._fitting.plan(checkpoint, "unet")
+        unet = as_in_module(checkpoint, self._fitting.plan(checkpoint, "unet"))
         noisy = noisy.to(self._like)
-        weights = {name: checkpoint.read(origin.key, origin.part).reshape(origin.shape).to(noisy) for name, origin in plan.items()}
+        weights = {name: unet.read(name).to(noisy) for name in unet}
         arguments = (noisy, times.to(noisy.device), embeddings.to(noisy))
         return torch.func.functional_call(self._pipeline.unet, weights, arguments, {"return_dict": False})[0]

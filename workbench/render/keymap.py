@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.layouts import component_in_diffusers
-from workbench.checkpoint.view import Woven, keys_of
+from workbench.checkpoint.view import View, Woven, keys_of
 from workbench.checkpoint.weaving import weave
 from workbench.errors import RenderError
 
@@ -54,3 +55,8 @@ def origins(checkpoint: Checkpoint, component: str, module: nn.Module) -> dict[s
             shape = checkpoint.info(key).shape if isinstance(entry, str) else entry.info.shape
             found[spelled.get(name, name)] = Origin(entry, shape)
     return found
+
+
+def as_in_module(checkpoint: Checkpoint, plan: Mapping[str, Origin]) -> View:
+    """The checkpoint's tensors under a module's names and in its shapes."""
+    return View(checkpoint, {name: origin.entry for name, origin in plan.items()})

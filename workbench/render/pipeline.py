@@ -13,11 +13,11 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.view import View
 from workbench.errors import Cancelled, NonFiniteWarning, RenderError, warn
 from workbench.render.assembly import WEIGHTED, build_pipeline, has_weights, quiet
 from workbench.render.denoising import Denoiser
 from workbench.render.fitting import Fitting, Plan, prediction
+from workbench.render.keymap import as_in_module
 from workbench.render.request import GUIDANCE, STEPS, Request
 from workbench.render.samplers import DEFAULT_SAMPLER, make_sampler
 
@@ -178,7 +178,7 @@ class Renderer:
 
     def _assign(self, checkpoint: Checkpoint, part: str, plan: Plan, progress: bool, cancelled: Cancel | None) -> None:
         """Read what changed of one component and hand it to its module: copies, so that nobody else's tensor is aliased."""
-        view = View(checkpoint, {name: origin.entry for name, origin in plan.items()})
+        view = as_in_module(checkpoint, plan)
         prints = {name: view.fingerprint(name) for name in view}
         held = self._held.get(part, {})
         changed = [name for name, known in prints.items() if held.get(name) != known]
