@@ -94,7 +94,9 @@ def velocity(
     return flux(noisy, meanings, pooled, times, places, words, guidance, return_dict=False)[0]
 
 
-def guided(flux: FluxTransformer2DModel, noisy: torch.Tensor, times: torch.Tensor, said: tuple, blank: tuple, scale: object) -> torch.Tensor:
+def guided(
+    flux: FluxTransformer2DModel, noisy: torch.Tensor, times: torch.Tensor, said: tuple, blank: tuple, scale: object
+) -> torch.Tensor:
     """The velocity under classifier-free guidance; `said` and `blank` are meanings and pooled vectors."""
     import torch
 
