@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CAPTIONS_DROPPED = 0.1
 _TIME_SPREAD = 1.2  # of the logit-normal times; more than Flux's 1, so that the first of few steps is learned too
 GUIDANCE_RANGE = (1.0, 5.0)
-_PAIR_GUIDANCE = 2.5
+_PAIR_GUIDANCE = 2.0
 _PAIR_STEPS = 16
 _FEW_STEPS = 4
 
