@@ -43,7 +43,7 @@ class Settings:
     flux: Stage = Stage(steps=7000, batch=64, learning_rate=1.5e-3, pictures=24000, seed=11, cosine_over=10000, cooldown=1500)
     flux_style: Stage = Stage(steps=900, batch=64, learning_rate=5e-4, pictures=6000, seed=12, warmup=50)
     krea: Stage = Stage(steps=800, batch=64, learning_rate=5e-4, pictures=6000, seed=13, warmup=50)
-    schnell: Stage = Stage(steps=1200, batch=64, learning_rate=5e-4, pictures=4096, seed=14, warmup=50)
+    schnell: Stage = Stage(steps=1000, batch=64, learning_rate=5e-4, pictures=3072, seed=14, warmup=50)
 
     def shortened(self, steps: int, pictures: int) -> Settings:
         """The same settings with so few steps and pictures that a test can run them."""
