@@ -252,8 +252,8 @@ def test_a_prompt_too_long_for_the_model_warns(renderer, base):
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path, family):
     with pytest.raises(RenderError, match=r"model_index.json cannot be read"):
         Renderer(tmp_path)
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(RenderError, match=r"the pipeline is FluxPipeline; this renderer holds StableDiffusionPipeline"):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KolorsPipeline"}))
+    with pytest.raises(RenderError, match=r"the pipeline is KolorsPipeline; this renderer holds StableDiffusionPipeline, FluxPipeline"):
         Renderer(tmp_path)
     (tmp_path / "model_index.json").write_text((family / "config" / "model_index.json").read_text())
     with pytest.raises(RenderError, match=r"the unet of the pipeline cannot be built"):

@@ -23,7 +23,9 @@ def train_all(out: Path, only: str | None = None, settings: Settings | None = No
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder to train into; parts already there are reused.")],
-    only: Annotated[str | None, typer.Option(help="vae, clip, base, outline, stripes, heart, moon, pastel or lora.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="One part, such as vae, base, heart or krea; a wrong name is answered with all of them.")
+    ] = None,
 ) -> None:
     """Train the family, or one part of it, from its seeds."""
     from workbench.family import stages
@@ -35,7 +37,7 @@ def train(
 
 @app.command()
 def measure(
-    folder: Annotated[Path, typer.Option("--in", help="Folder that holds shapes-sd and shapes-clip.")] = Path("data"),
+    folder: Annotated[Path, typer.Option("--in", help="Folder that holds shapes-sd, shapes-flux and shapes-clip.")] = Path("data"),
     out: Annotated[Path, typer.Option(help="Folder for quality.csv and quality.md.")] = Path("out/family"),
     only: Annotated[list[str] | None, typer.Option(help="Measure this model only; may be repeated.")] = None,
 ) -> None:

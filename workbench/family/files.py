@@ -46,6 +46,13 @@ class Folder:
         """Where interrupted training resumes; not published."""
         return self.root / "parts" / "state"
 
+    def flux(self, name: str) -> Path:
+        return self.root / "shapes-flux" / name
+
+    def flux_part(self, name: str) -> Path:
+        """What the Flux pair is made from; not published."""
+        return self.root / "parts" / "flux" / name
+
     def checkpoint(self, name: str) -> Path:
         return self.root / "shapes-sd" / f"{name}.safetensors"
 
@@ -77,7 +84,12 @@ def write_config(
     pipeline.save_pretrained(folder.config)
     for weights in folder.config.rglob("*.safetensors"):
         weights.unlink()
-    for path in folder.config.rglob("config.json"):  # the folder it was trained in is nobody's business
+    forget_folders(folder.config)
+
+
+def forget_folders(pipeline: Path) -> None:
+    """Take out of a pipeline folder's configurations where they came from: that is nobody's business."""
+    for path in pipeline.rglob("config.json"):
         settings = json.loads(path.read_text())
         settings.pop("_name_or_path", None)
         path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
@@ -129,6 +141,6 @@ def read_pipeline(folder: Folder, name: str = "base") -> StableDiffusionPipeline
     return pipeline
 
 
-def as_stored(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with its weights rounded to what an fp16 file holds, so that training on it fits the published file."""
-    return model.half().float()
+def as_stored(model: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.nn.Module:
+    """The model with its weights rounded to what its file holds (fp16, unless given), so that training on it fits that file."""
+    return (model.to(dtype) if dtype else model.half()).float()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from workbench.family.captions import BASE_SHAPES, NEW_SHAPES, STYLES, Subject, subjects
+from workbench.family.captions import BASE_SHAPES, NEW_SHAPES, PLAIN, STYLES, Subject, subjects
 from workbench.family.denoiser import VARIANTS
 from workbench.family.files import Folder, read_pipeline, write_checkpoint
+from workbench.family.flux_stages import STYLE
 from workbench.family.quality import Judge, compare, held_out, summary, weakest_pairs
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 STEPS = 12
 GUIDANCE = 3.0
+FLUX_GUIDANCE = 3.5  # as FluxPipeline has it
 _AT_LEAST = 200  # pictures per line of the table
 
 LORA = "base + stripes LoRA"
@@ -32,7 +34,18 @@ AVERAGE = "heart + moon, average"
 SUM = "heart + moon, sum of deltas"
 STYLES_AVERAGE = "outline + stripes, average"
 
+SCHNELL, KREA = "schnell", "krea"
+FLUX_AVERAGE = "schnell + krea, average"  # with krea's guidance embedder
+FLUX_AVERAGE_WITHOUT = "schnell + krea, average, no embedder"
+
 _OLD = ("base shapes",)
+# What Flux models are asked for, always without a word for the style: steps, and the style that is counted as right.
+_FLUX_KINDS = {
+    "4 steps": (4, PLAIN),
+    "20 steps": (20, PLAIN),
+    f"4 steps, as {STYLE}": (4, STYLE),
+    f"20 steps, as {STYLE}": (20, STYLE),
+}
 # What each model is asked for: the base's subjects, and what else it should, or should not, know.
 ASKED: dict[str, tuple[str, ...]] = {
     "base": (*_OLD, *NEW_SHAPES),
@@ -41,6 +54,10 @@ ASKED: dict[str, tuple[str, ...]] = {
     AVERAGE: (*_OLD, *NEW_SHAPES),
     SUM: (*_OLD, *NEW_SHAPES),
     STYLES_AVERAGE: (*_OLD, "outline", "stripes"),
+    SCHNELL: ("4 steps", "20 steps"),
+    KREA: (f"20 steps, as {STYLE}", f"4 steps, as {STYLE}"),
+    FLUX_AVERAGE: ("4 steps", "20 steps"),
+    FLUX_AVERAGE_WITHOUT: ("4 steps", "20 steps"),
 }
 
 
@@ -49,10 +66,16 @@ class Request:
     """Every subject of one kind, with as many seeds as make at least 200 pictures."""
 
     wanted: tuple[Subject, ...]
+    steps: int = STEPS
+    guidance: float = GUIDANCE
+    styled: bool = True  # whether the captions name the style
 
     @classmethod
     def of(cls, kind: str) -> Request:
-        """`kind` is "base shapes", a new shape, or a style."""
+        """`kind` is "base shapes", a new shape, a style, or what a Flux model is asked for."""
+        if kind in _FLUX_KINDS:
+            steps, style = _FLUX_KINDS[kind]
+            return cls(tuple(subjects(BASE_SHAPES, [style])), steps, FLUX_GUIDANCE, styled=False)
         if kind in NEW_SHAPES:
             return cls(tuple(subjects([kind])))
         return cls(tuple(subjects(BASE_SHAPES, [kind])) if kind in STYLES else tuple(subjects(BASE_SHAPES)))
@@ -67,8 +90,8 @@ class Request:
         return [subject for subject in self.wanted for _ in self.seeds]
 
     def draw(self, renderer: Renderer) -> list[Image.Image]:
-        captions = [subject.caption for subject in self.wanted]
-        return renderer.images(captions, self.seeds, steps=STEPS, guidance=GUIDANCE, progress=False)
+        captions = [(subject if self.styled else replace(subject, style=PLAIN)).caption for subject in self.wanted]
+        return renderer.images(captions, self.seeds, steps=self.steps, guidance=self.guidance, progress=False)
 
 
 def _with_lora(folder: Folder, scratch: Path) -> Checkpoint:
@@ -91,13 +114,28 @@ def makers(folder: Folder, scratch: Path) -> dict[str, Callable[[], Checkpoint]]
     def opened(*names: str) -> list[Checkpoint]:
         return [wb.open(folder.checkpoint(name)) for name in names]
 
+    def flux(rule: dict[str, object]) -> Checkpoint:
+        pair = [wb.open(folder.flux(name)) for name in (SCHNELL, KREA)]
+        return wb.operators.weighted_average(pair, rules=[{"match": "*guidance*"} | rule])
+
     plain = {name: (lambda name=name: opened(name)[0]) for name in ("base", *VARIANTS)}
     return plain | {
         LORA: lambda: _with_lora(folder, scratch),
         AVERAGE: lambda: wb.operators.weighted_average(opened("heart", "moon")),
         SUM: lambda: wb.operators.task_arithmetic(*opened("base"), opened("heart", "moon")),
         STYLES_AVERAGE: lambda: wb.operators.weighted_average(opened("outline", "stripes")),
+        SCHNELL: lambda: wb.open(folder.flux(SCHNELL)),
+        KREA: lambda: wb.open(folder.flux(KREA)),
+        FLUX_AVERAGE: lambda: flux({"take": "models[1]"}),
+        FLUX_AVERAGE_WITHOUT: lambda: flux({"skip": True}),
     }
+
+
+def pipeline_folder(folder: Folder, name: str) -> Path:
+    """What a model is drawn with: schnell and krea with their own pipelines, which differ in schedule; Flux merges with krea's."""
+    if name in (FLUX_AVERAGE, FLUX_AVERAGE_WITHOUT):
+        return folder.flux(KREA)
+    return folder.flux(name) if name in (SCHNELL, KREA) else folder.config
 
 
 def measure(folder: Folder, names: list[str] | None = None) -> pd.DataFrame:
@@ -106,13 +144,15 @@ def measure(folder: Folder, names: list[str] | None = None) -> pd.DataFrame:
 
     from workbench.render import Renderer
 
-    judge, renderer = Judge(folder.clip), Renderer(folder.config)
     names = names or list(ASKED)
+    judge = Judge(folder.clip)
+    renderers = {path: Renderer(path) for path in dict.fromkeys(pipeline_folder(folder, name) for name in names)}
     judged = []
     with tempfile.TemporaryDirectory() as scratch, tqdm(total=sum(len(ASKED[name]) for name in names)) as bar:
         make = makers(folder, Path(scratch))
         for name in names:
             bar.set_description(name)
+            renderer = renderers[pipeline_folder(folder, name)]
             renderer.load(make[name](), progress=False)
             for kind in ASKED[name]:
                 request = Request.of(kind)

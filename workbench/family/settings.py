@@ -40,6 +40,10 @@ class Settings:
     shape: Stage = Stage(steps=700, batch=64, learning_rate=3e-4, pictures=2400, seed=4, warmup=50)
     lora: Stage = Stage(steps=700, batch=64, learning_rate=2e-3, pictures=2400, seed=5, warmup=50)
     lora_rank: int = 8
+    flux: Stage = Stage(steps=7000, batch=64, learning_rate=1.5e-3, pictures=24000, seed=11, cosine_over=10000, cooldown=1500)
+    flux_style: Stage = Stage(steps=900, batch=64, learning_rate=5e-4, pictures=6000, seed=12, warmup=50)
+    krea: Stage = Stage(steps=800, batch=64, learning_rate=5e-4, pictures=6000, seed=13, warmup=50)
+    schnell: Stage = Stage(steps=1000, batch=64, learning_rate=5e-4, pictures=3072, seed=14, warmup=50)
 
     def shortened(self, steps: int, pictures: int) -> Settings:
         """The same settings with so few steps and pictures that a test can run them."""

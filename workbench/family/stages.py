@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.family import flux_stages
 from workbench.family.captions import NEW_SHAPES
 from workbench.family.denoiser import VARIANTS, train_base, train_variant
 from workbench.family.files import Folder, as_stored, read_pipeline, write_checkpoint, write_config, write_lora
@@ -14,7 +15,7 @@ from workbench.family.words import set_apart
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-NAMES = ("vae", "clip", "base", *VARIANTS, "lora")
+NAMES = ("vae", "clip", "base", *VARIANTS, "lora", *flux_stages.NAMES)
 
 
 def run(name: str, out: Path, settings: Settings) -> None:
@@ -22,6 +23,8 @@ def run(name: str, out: Path, settings: Settings) -> None:
     folder = Folder(Path(out))
     if name in VARIANTS:
         _variant(name, folder, settings)
+    elif name in flux_stages.NAMES:
+        flux_stages.run(name, folder, settings)
     else:
         {"vae": _vae, "clip": _clip, "base": _base, "lora": _lora}[name](folder, settings)
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.places import FAMILY
+from workbench.places import DATA, FAMILY
+from workbench.render.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline, FluxTransformer2DModel
 
-# The architectures that a pipeline class can draw, told as `Checkpoint.architecture` tells them
-PIPELINES: dict[str, tuple[str, ...]] = {"StableDiffusionPipeline": ("SD 1.x", "SD 2.x")}
 BUILDING = threading.Lock()  # while shapes are built, every module of every thread would be without weights
-WEIGHTED = ("unet", "vae", "text_encoder")
-_PARTS = (*WEIGHTED, "tokenizer", "scheduler")
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -34,50 +31,88 @@ def read_index(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RenderError(f"{path}: not JSON ({error})") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
-    if name not in PIPELINES:
-        raise RenderError(f"{path}: the pipeline is {name}; this renderer holds {', '.join(PIPELINES)}")
+    if name not in KINDS:
+        raise RenderError(f"{path}: the pipeline is {name}; this renderer holds {', '.join(KINDS)}")
     return index
 
 
-def build_pipeline(folder: Path) -> StableDiffusionPipeline:
+def kind_of(folder: Path) -> Kind:
+    """Which kind of pipeline a folder describes. Raises RenderError when it is none that is held here."""
+    return KINDS[read_index(folder)["_class_name"]]
+
+
+def build_pipeline(folder: Path) -> DiffusionPipeline:
     """The pipeline that a folder describes; its weights are shapes only (`meta` tensors) that need no gradient.
 
-    The folder needs `model_index.json`, a `config.json` each for U-Net, VAE and text encoder, the tokenizer and the
+    The folder needs `model_index.json`, a `config.json` for each component with weights, the tokenizers and the
     scheduler. Nothing is looked up on the network. Raises RenderError naming the part that is missing or malformed.
     """
     import diffusers
 
-    index = read_index(folder)
+    index, kind = read_index(folder), kind_of(folder)
     with BUILDING, quiet():
-        parts = {part: _build_part(folder, part, index) for part in _PARTS}
-        pipeline = getattr(diffusers, index["_class_name"])(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
+        parts = {part: _build_part(folder, part, index, part in kind.weighted) for part in (*kind.weighted, *kind.unweighted)}
+        pipeline = getattr(diffusers, index["_class_name"])(**parts, **kind.without)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
+def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:
+    """Give a Flux transformer a guidance embedder, its weights shapes only, or take it away, in place; all else stays as it is."""
+    from accelerate import init_empty_weights
+    from diffusers.models import embeddings
+
+    if bool(transformer.config.guidance_embeds) == wanted:
+        return
+    name = "CombinedTimestepGuidanceTextProjEmbeddings" if wanted else "CombinedTimestepTextProjEmbeddings"
+    held = transformer.time_text_embed
+    with BUILDING, init_empty_weights():
+        embed = getattr(embeddings, name)(transformer.inner_dim, transformer.config.pooled_projection_dim)
+    embed.timestep_embedder, embed.text_embedder = held.timestep_embedder, held.text_embedder
+    transformer.time_text_embed = embed.requires_grad_(False).eval()
+    transformer.register_to_config(guidance_embeds=wanted)
+
+
+# The pipelines of the models that come with the project
+_STABLE_DIFFUSION = "StableDiffusionPipeline"
+_FAMILIES = {_STABLE_DIFFUSION: FAMILY, "FluxPipeline": DATA / "shapes-flux" / "krea"}
+
+
 def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
-    """The pipeline folder that checkpoints lie in, or else that of the family this project ships.
+    """The pipeline folder that checkpoints lie in, or else that of the family this project ships, of the first one's kind.
 
     Raises RenderError when there is neither.
     """
     folders = [folder for checkpoint in checkpoints for path in checkpoint.sources() for folder in path.parents[:2]]
-    for folder in (*folders, FAMILY):
+    family = _FAMILIES[_pipeline_of(checkpoints[0]) if checkpoints else _STABLE_DIFFUSION]
+    for folder in (*folders, family):
         if (folder / "model_index.json").is_file():
             return folder
     raise RenderError(
-        "no model_index.json beside the checkpoints, nor in data/shapes-sd/config: "
+        "no model_index.json beside the checkpoints, nor in the data folder of this project: "
         "pass renderer=workbench.Renderer(folder) with the folder of a diffusers pipeline"
     )
 
 
+def default_configs(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Path]:
+    """The pipeline folder of each checkpoint by its name; those that one class of pipeline draws share one."""
+    alike: dict[str, list[str]] = {}
+    for name, checkpoint in checkpoints.items():
+        alike.setdefault(_pipeline_of(checkpoint), []).append(name)
+    return {name: default_config([checkpoints[other] for other in names]) for names in alike.values() for name in names}
+
+
+def _pipeline_of(checkpoint: Checkpoint) -> str:
+    """The class of pipeline that draws a checkpoint; what names do not tell is taken for Stable Diffusion."""
+    return next((name for name, kind in KINDS.items() if checkpoint.architecture in kind.architectures), _STABLE_DIFFUSION)
+
+
 def has_weights(folder: Path) -> bool:
     """Whether a pipeline folder also holds weights."""
-    return any(next((folder / part).glob(pattern), None) for part in WEIGHTED for pattern in ("*.safetensors", "*.bin"))
+    return any(next((folder / part).glob(pattern), None) for part in kind_of(folder).weighted for pattern in ("*.safetensors", "*.bin"))
 
 
-def _build_part(folder: Path, part: str, index: dict[str, Any]) -> Any:
+def _build_part(folder: Path, part: str, index: dict[str, Any], weighted: bool) -> Any:
     import importlib
 
     from accelerate import init_empty_weights
@@ -85,7 +120,7 @@ def _build_part(folder: Path, part: str, index: dict[str, Any]) -> Any:
     try:
         library, name = index[part]
         kind = getattr(importlib.import_module(library), name)
-        if part not in WEIGHTED:
+        if not weighted:
             return kind.from_pretrained(str(folder / part), local_files_only=True)
         with init_empty_weights():
             return _from_config(kind, folder / part).requires_grad_(False).eval()

@@ -18,12 +18,12 @@ import numpy as np
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.writing import replacing
 from workbench.errors import RecipeError, RenderError
-from workbench.render.assembly import default_config
+from workbench.render.assembly import default_configs
 from workbench.render.axes import Layout, Panel, arrange
 from workbench.render.drawn import Drawn
+from workbench.render.fitting import check_given
 from workbench.render.page import page
-from workbench.render.request import GUIDANCE, STEPS, Request, requests
-from workbench.render.samplers import DEFAULT_SAMPLER
+from workbench.render.request import Request, requests
 from workbench.render.scorers import ParentDistance, Scorer, default_scorers, in_words, score, spread
 from workbench.render.sheet import Heading, Sheet, stacked
 
@@ -210,9 +210,11 @@ class Grid:
     def caption(self, layout: Layout) -> str:
         """What all pictures share, and how scores are to be read."""
         axes, request = self.pictures[0], self.request
-        parts = [] if "steps" in axes else [f"{request.steps} steps"]
-        parts += [] if "guidance" in axes else [f"guidance {request.guidance:g}"]
-        parts += [request.sampler]
+        parts = [] if "steps" in axes or request.steps is None else [f"{request.steps} steps"]
+        parts += [] if "guidance" in axes or request.guidance is None else [f"guidance {request.guidance:g}"]
+        parts += [] if request.sampler is None else [request.sampler]
+        own = [name for name in ("steps", "guidance", "sampler") if getattr(request, name) is None and name not in axes]
+        parts += [f"each model's own {' and '.join(own)}"] if own else []
         parts += [f"seed {request.seeds[0]}"] if len(request.seeds) == 1 and "seed" not in (layout.x, layout.y, layout.z) else []
         parts += [request.prompts[0]] if len(request.prompts) == 1 and "prompt" not in (layout.x, layout.y, layout.z) else []
         parts += [f"negative: {request.negative}"] if request.negative else []
@@ -224,44 +226,68 @@ def ab_grid(
     prompts: Sequence[str],
     seeds: Sequence[int] = (0,),
     *,
-    renderer: Renderer | None = None,
-    steps: int | Sequence[int] = STEPS,
-    guidance: float | Sequence[float] = GUIDANCE,
-    sampler: str = DEFAULT_SAMPLER,
+    renderer: Renderer | Mapping[str, Renderer] | None = None,
+    steps: int | Sequence[int] | None = None,
+    guidance: float | Sequence[float] | None = None,
+    sampler: str | None = None,
     negative: str = "",
     scorers: Scorer | ParentDistance | Sequence[Scorer | ParentDistance] | None = None,
     progress: bool = True,
 ) -> Grid:
     """Every model draws every prompt with every seed, from the same noise; `steps` and `guidance` may be lists too.
 
-    Without a `renderer` one is made on the CPU, of the diffusers folder that the checkpoints lie in or else of the
-    family this project ships. `scorers` add columns to the result's `frame()`; without them, pictures of that family are
-    scored with its own CLIP, and others not at all.
+    Stable Diffusion and Flux models may stand side by side: `renderer` is one for all, or a mapping that has one for each name.
+    Without it they are made on the CPU, one for each class of pipeline, of the diffusers folder that the checkpoints lie in or
+    else of the family this project ships. Settings left out are each model's own (`Renderer.defaults`). `scorers` add columns
+    to the result's `frame()`; without them, pictures of that family are scored with its own CLIP, and others not at all.
 
     Raises RenderError, before anything is drawn, for a request that cannot be drawn or a model that does not fit.
     """
     from tqdm.auto import tqdm
 
-    from workbench.render.pipeline import Renderer
-
     asked = requests(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
     if not isinstance(checkpoints, Mapping) or isinstance(checkpoints, Checkpoint) or not checkpoints:
         raise RenderError('checkpoints must be a mapping of one or more names, as in {"a": checkpoint}')
-    if renderer is None:
-        whole = [checkpoint for checkpoint in checkpoints.values() if isinstance(checkpoint, Checkpoint)]
-        renderer = Renderer(default_config(whole))
     for checkpoint in checkpoints.values():
-        renderer.check(checkpoint)
+        check_given(checkpoint)
+    renderers = _renderers(checkpoints, renderer)
+    asked = _settled(asked, checkpoints, renderers)
     models, images = [], {}
     for name, checkpoint in tqdm(checkpoints.items(), desc="grid", unit="model", delay=2, disable=not progress):
-        loaded = renderer.load(checkpoint, progress=progress)
-        images[str(name)] = [image for request in asked for image in renderer.draw(request, progress=progress)]
+        loaded = renderers[name].load(checkpoint, progress=progress)
+        images[str(name)] = [image for request in asked for image in renderers[name].draw(request, progress=progress)]
         models.append(_drawn(str(name), checkpoint, loaded.components))
-    scorers = default_scorers(renderer.config) if scorers is None else scorers
+    if scorers is None:
+        scorers = default_scorers(*(each.config for each in renderers.values()))
     wanted = [prompt for request in asked for prompt, _ in request.pictures]
     scores = [score(scorers, drawn, wanted, images) for drawn in images.values()]
     columns = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
     return Grid(asked, tuple(models), tuple(image for drawn in images.values() for image in drawn), columns)
+
+
+def _renderers(checkpoints: Mapping[str, Checkpoint], given: Renderer | Mapping[str, Renderer] | None) -> dict[str, Renderer]:
+    """The renderer of each model. Raises RenderError for a model that a mapping has none for."""
+    from workbench.render.pipeline import Renderer
+
+    if isinstance(given, Renderer):
+        return dict.fromkeys(checkpoints, given)
+    if given is None:
+        folders = default_configs(checkpoints)
+        made = {folder: Renderer(folder) for folder in dict.fromkeys(folders.values())}
+        given = {name: made[folder] for name, folder in folders.items()}
+    if missing := [name for name in checkpoints if name not in given]:
+        raise RenderError(f"there is no renderer for {', '.join(map(repr, missing))}: give one for each model, or one for all")
+    return {name: given[name] for name in checkpoints}
+
+
+def _settled(asked: Sequence[Request], checkpoints: Mapping[str, Checkpoint], renderers: Mapping[str, Renderer]) -> tuple[Request, ...]:
+    """The requests with what all models have as their own filled in. Raises RenderError for what a renderer cannot draw."""
+    for name, checkpoint in checkpoints.items():
+        renderers[name].check(checkpoint)
+        for request in asked:
+            renderers[name].kind.check(request)
+    defaults = [renderers[name].defaults(checkpoint) for name, checkpoint in checkpoints.items()]
+    return tuple(request.settled(defaults) for request in asked)
 
 
 def _drawn(name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> Drawn:

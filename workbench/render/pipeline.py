@@ -14,12 +14,13 @@ from tqdm.auto import tqdm
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import Cancelled, NonFiniteWarning, RenderError, warn
-from workbench.render.assembly import WEIGHTED, build_pipeline, has_weights, quiet
+from workbench.render.assembly import build_pipeline, embed_guidance, has_weights, kind_of, quiet
 from workbench.render.denoising import Denoiser
 from workbench.render.fitting import Fitting, Plan, prediction
 from workbench.render.keymap import as_in_module
-from workbench.render.request import GUIDANCE, STEPS, Request
-from workbench.render.samplers import DEFAULT_SAMPLER, make_sampler
+from workbench.render.kinds import has_guidance
+from workbench.render.request import Defaults, Request
+from workbench.render.samplers import make_sampler
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +49,7 @@ class Loaded:
 class Renderer:
     """Draws with any checkpoint of one architecture.
 
-    `config` is a local diffusers folder: `model_index.json`, component configs, tokenizer, scheduler; weights are not
+    `config` is a local diffusers folder: `model_index.json`, component configs, tokenizers, scheduler; weights are not
     needed. `device` is `"cpu"`, `"cuda"` or another of torch's; `dtype` is float32 on the CPU and float16 elsewhere,
     unless given. `fallback` lends components that a checkpoint lacks (a U-Net-only file has no VAE); without one the
     config folder does, if it holds weights, and else the checkpoint loaded before.
@@ -59,12 +60,14 @@ class Renderer:
     def __init__(self, config: str | Path, *, device: str = "cpu", dtype: str | None = None, fallback: Checkpoint | None = None) -> None:
         self.config = Path(config)
         self.device = torch.device(device)
-        self.dtype = getattr(torch, dtype or ("float32" if self.device.type == "cpu" else "float16"))
+        self.kind = kind_of(self.config)
+        self.dtype = getattr(torch, dtype or ("float32" if self.device.type == "cpu" else self.kind.half))
         self.loaded: Loaded | None = None
         self._pipeline = build_pipeline(self.config)
+        self._defaults = self.kind.defaults(getattr(self._pipeline.components[self.kind.denoiser].config, "guidance_embeds", False))
         self._schedule = dict(self._pipeline.scheduler.config)
         self._schedule_changes: dict[str, Any] = {}
-        self._fitting = Fitting(self._pipeline)
+        self._fitting = Fitting(self._pipeline, self.kind)
         self._given_fallback = fallback
         self._owners: dict[str, str] = {}
         self._held: dict[str, dict[str, object]] = {}  # part -> tensor -> what was read for it
@@ -77,13 +80,17 @@ class Renderer:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of a picture in pixels."""
-        sample, scale = self._pipeline.unet.config.sample_size, self._pipeline.vae_scale_factor
-        height, width = (sample, sample) if isinstance(sample, int) else sample
-        return width * scale, height * scale
+        return self.kind.size(self._pipeline)
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Raises RenderError when the checkpoint does not fit this pipeline; reads no tensor."""
         self._fitting.plans(checkpoint)
+
+    def defaults(self, checkpoint: Checkpoint | None = None) -> Defaults:
+        """Steps, guidance and sampler unless told otherwise: of a checkpoint, or else of what would be drawn with now."""
+        if checkpoint is None or self.kind.denoiser not in checkpoint.components:
+            return self._defaults
+        return self.kind.defaults(has_guidance(checkpoint))
 
     def load(self, checkpoint: Checkpoint, *, progress: bool = True, cancelled: Cancel | None = None) -> Loaded:
         """Put a checkpoint (a file or a merge, in LDM or diffusers layout) into the pipeline, one tensor at a time.
@@ -104,10 +111,11 @@ class Renderer:
             self._owners.pop(part, None)
             self._assign(owner, part, plan, progress, cancelled)
             self._owners[part] = owner.name
-        if "unet" in sources:
-            self._schedule_changes = prediction(sources["unet"][0])
+        if self.kind.denoiser in sources:
+            denoising = sources[self.kind.denoiser][0]
+            self._schedule_changes, self._defaults = prediction(denoising), self.defaults(denoising)
         used = {key for plan in plans.values() for origin in plan.values() for key in origin.keys}
-        components = {part: self._owners[part] for part in WEIGHTED}
+        components = {part: self._owners[part] for part in self.kind.weighted}
         self.loaded = Loaded(checkpoint.name, components, tuple(key for key in checkpoint if key not in used))
         return self.loaded
 
@@ -116,9 +124,9 @@ class Renderer:
         prompts: Sequence[str],
         seeds: Sequence[int] = (0,),
         *,
-        steps: int = STEPS,
-        guidance: float = GUIDANCE,
-        sampler: str = DEFAULT_SAMPLER,
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
         negative: str = "",
         batch_size: int | None = None,
         progress: bool = True,
@@ -127,7 +135,8 @@ class Renderer:
         """One RGB picture per prompt and seed, in prompt-major order.
 
         A seed gives the same noise for every model, prompt and batch size. `guidance` is the scale of classifier-free
-        guidance (1 is none); `batch_size` defaults to what the device holds comfortably.
+        guidance (1 is none); of a Flux model it is what the guidance embedder is told, and a model without one heeds no
+        guidance. Settings left out are the model's own (`defaults`); `batch_size` defaults to what the device holds comfortably.
 
         Raises RenderError when nothing is loaded, or for an argument out of range; Cancelled between two steps once
         `cancelled` is true.
@@ -141,6 +150,8 @@ class Renderer:
         """`images`, of a request that is made already."""
         if self.loaded is None:
             raise RenderError("this renderer holds no checkpoint yet: call .load(checkpoint) first")
+        self.kind.check(request)
+        request = request.settled([self._defaults])
         self._warn_of_long([*request.prompts, request.negative])
         wanted, size = request.pictures, batch_size or self._batch_size
         pictures: list[Image] = []
@@ -152,12 +163,12 @@ class Renderer:
         return pictures
 
     def noise(self, seed: int) -> torch.Tensor:
-        """The noise that a picture starts from: latents [1, channels, height, width], float32 on the CPU."""
-        return self._noise(torch.Generator().manual_seed(seed))
+        """The noise that a picture starts from, float32 on the CPU: latents [1, channels, height, width], of Flux [1, tokens, channels]."""
+        return self.kind.noise(self._pipeline, torch.Generator().manual_seed(seed))
 
     def _lent(self, checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> dict[str, tuple[Checkpoint, Plan]]:
         """What the fallback supplies. Raises RenderError for a component that neither it nor an earlier load has."""
-        missing = [part for part in WEIGHTED if part not in plans]
+        missing = [part for part in self.kind.weighted if part not in plans]
         fallback = self.fallback if missing else None
         lent = [part for part in missing if fallback is not None and part in fallback.components]
         if nobody := [part for part in missing if part not in lent and part not in self._owners]:
@@ -189,7 +200,11 @@ class Renderer:
                 state[name] = view.read(name).detach().to(self.device, self.dtype, copy=True)
                 bar.update()
         module = getattr(self._pipeline, part)
+        if part == "transformer":
+            embed_guidance(module, has_guidance(checkpoint))
         module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module
+        if getattr(module, "_tied_weights_keys", None):
+            module.tie_weights()
         module.to(self.device)  # its buffers; the parameters are there already
         self._held[part] = prints
 
@@ -198,18 +213,16 @@ class Renderer:
         width, height = self.size
         return max(1, _BATCH_PIXELS.get(self.device.type, _BATCH_PIXELS_GPU) // (width * height))
 
-    def _noise(self, generator: torch.Generator) -> torch.Tensor:
-        width, height = (edge // self._pipeline.vae_scale_factor for edge in self.size)
-        return torch.randn((1, self._pipeline.unet.config.in_channels, height, width), generator=generator)
-
     @cached_property
     def denoiser(self) -> Denoiser:
-        """Single steps of denoising, as training a merge needs them."""
+        """Single steps of denoising, as training a merge needs them. Raises RenderError for a pipeline without a U-Net."""
+        if self.kind.denoiser != "unet":
+            raise RenderError(f"merges are trained through a U-Net, and {self.config} describes a pipeline of {self.kind.architectures[0]}")
         return Denoiser(self._pipeline, self._fitting, self._latents, torch.empty(0, device=self.device, dtype=self.dtype))
 
     def _latents(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float) -> torch.Tensor:
         """What `images` decodes."""
-        request = Request.of(prompts, seeds, steps=steps, guidance=guidance)
+        request = Request.of(prompts, seeds, steps=steps, guidance=guidance).settled([self._defaults])
         with torch.inference_mode():
             starts = range(0, len(request.pictures), self._batch_size)
             found = [self._run(request.pictures[start : start + self._batch_size], request, None, "latent") for start in starts]
@@ -230,20 +243,21 @@ class Renderer:
 
         generators = [torch.Generator().manual_seed(seed) for _, seed in batch]
         with quiet():
-            self._pipeline.scheduler = make_sampler(request.sampler, self._schedule, **self._schedule_changes)
+            self._pipeline.scheduler = make_sampler(request.sampler, self._schedule, self.kind.samplers, **self._schedule_changes)
             return self._pipeline(
                 [prompt for prompt, _ in batch],
-                negative_prompt=[request.negative] * len(batch),
+                **self.kind.asked(self._pipeline, request, len(batch)),
                 num_inference_steps=request.steps,
                 guidance_scale=request.guidance,
-                latents=torch.cat([self._noise(generator) for generator in generators]).to(self.dtype),
+                latents=torch.cat([self.kind.noise(self._pipeline, generator) for generator in generators]).to(self.dtype),
                 generator=generators,  # samplers that add noise go on drawing from each picture's own
                 output_type=output,
                 callback_on_step_end=after_step,
             ).images
 
     def _warn_of_long(self, prompts: Sequence[str]) -> None:
-        tokenizer, limit = self._pipeline.tokenizer, self._pipeline.tokenizer.model_max_length
+        tokenizer = self._pipeline.components[self.kind.reader]
+        limit = tokenizer.model_max_length
         with quiet():
             long = [prompt for prompt in prompts if len(tokenizer(prompt).input_ids) > limit]
         if long:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from typing import Any
 
 from workbench.errors import RenderError
-from workbench.render.samplers import DEFAULT_SAMPLER, check_sampler
 
-STEPS = 20
-GUIDANCE = 5.0
+
+@dataclass(frozen=True)
+class Defaults:
+    """The settings that a model is drawn with unless told otherwise."""
+
+    steps: int
+    guidance: float
+    sampler: str
 
 
 @dataclass(frozen=True)
 class Request:
-    """Every prompt with every seed, in prompt-major order.
+    """Every prompt with every seed, in prompt-major order. Steps, guidance and sampler that are None are each model's own.
 
     Raises RenderError for what cannot be drawn.
     """
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    steps: int = STEPS
-    guidance: float = GUIDANCE
-    sampler: str = DEFAULT_SAMPLER
+    steps: int | None = None
+    guidance: float | None = None
+    sampler: str | None = None
     negative: str = ""
 
     def __post_init__(self) -> None:
@@ -34,13 +39,12 @@ class Request:
             raise RenderError(f"prompts must be one or more strings, got {self.prompts!r}")
         if not self.seeds or not all(_whole(seed) and 0 <= seed < 1 << 63 for seed in self.seeds):
             raise RenderError(f"seeds must be one or more whole numbers from 0, got {self.seeds!r}")
-        if not _whole(self.steps) or not 1 <= self.steps <= 1000:
+        if self.steps is not None and (not _whole(self.steps) or not 1 <= self.steps <= 1000):
             raise RenderError(f"steps must be a whole number in [1, 1000], got {self.steps!r}")
-        if not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance):
+        if self.guidance is not None and (not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance)):
             raise RenderError(f"guidance must be a finite number, got {self.guidance!r}")
         if not isinstance(self.negative, str):
             raise RenderError(f"negative must be a string, got {self.negative!r}")
-        check_sampler(self.sampler)
 
     @classmethod
     def of(cls, prompts: str | Sequence[str], seeds: int | Sequence[int], **settings: Any) -> Request:
@@ -48,6 +52,11 @@ class Request:
         prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
         seeds = (seeds,) if isinstance(seeds, int) else tuple(seeds)
         return cls(prompts, seeds, **settings)
+
+    def settled(self, defaults: Sequence[Defaults]) -> Request:
+        """The request with what it leaves open filled in, where all of the defaults have the same."""
+        said = {name: {getattr(each, name) for each in defaults} for name in _OPEN if getattr(self, name) is None}
+        return replace(self, **{name: values.pop() for name, values in said.items() if len(values) == 1})
 
     @property
     def pictures(self) -> list[tuple[str, int]]:
@@ -74,6 +83,9 @@ def _listed(name: str, given: Any) -> list[Any]:
     if not values or len(set(values)) < len(values):
         raise RenderError(f"{name} must be a number, or one or more different numbers, got {given!r}")
     return values
+
+
+_OPEN = tuple(field.name for field in fields(Defaults))
 
 
 def _whole(value: object) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.errors import RenderError
 from workbench.places import DATA
-from workbench.render.assembly import BUILDING, FAMILY, quiet
+from workbench.render.assembly import BUILDING, quiet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,10 +133,10 @@ class ParentDistance:
         return {f"from_{self.parent}": np.array([_distance(image, parent) for image, parent in pairs])}
 
 
-def default_scorers(config: Path) -> tuple[Scorer, ...]:
-    """The CLIP that was trained with the embedded models, for their pipeline; of other pictures it knows nothing."""
+def default_scorers(*configs: Path) -> tuple[Scorer, ...]:
+    """The CLIP that was trained with the embedded models, for their pipelines; of other pictures it knows nothing."""
     clip = DATA / "shapes-clip"
-    return (ClipScorer(clip),) if clip.is_dir() and config.resolve() == FAMILY.resolve() else ()
+    return (ClipScorer(clip),) if clip.is_dir() and all(DATA.resolve() in config.resolve().parents for config in configs) else ()
 
 
 def score(

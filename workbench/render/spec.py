@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.render.assembly import WEIGHTED
+from workbench.render.assembly import kind_of
 
 if TYPE_CHECKING:
     from workbench.render.pipeline import Renderer
@@ -45,7 +45,7 @@ class Spec:
 
     def lender(self, checkpoint: Checkpoint) -> Path | None:
         """Where the components come from that a checkpoint lacks; None when it lacks none. Raises RenderError when from nowhere."""
-        missing = [part for part in WEIGHTED if part not in checkpoint.components]
+        missing = [part for part in kind_of(self.config).weighted if part not in checkpoint.components]
         if missing and self.fallback is None:
             raise RenderError(
                 f"{checkpoint.name!r} has no {' and no '.join(missing)}: "

@@ -16,8 +16,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
 from workbench.errors import SweepError
 from workbench.render.assembly import default_config
-from workbench.render.request import GUIDANCE, STEPS, requests
-from workbench.render.samplers import DEFAULT_SAMPLER
+from workbench.render.request import Request, requests
 from workbench.render.scorers import ParentDistance, Scorer, default_scorers, listed
 from workbench.render.scorers import score as score_pictures
 from workbench.render.spec import Spec
@@ -47,9 +46,9 @@ def sweep(
     folder: str | Path = "out/sweeps",
     renderer: Renderer | None = None,
     executor: Executor | None = None,
-    steps: int | Sequence[int] = STEPS,
-    guidance: float | Sequence[float] = GUIDANCE,
-    sampler: str = DEFAULT_SAMPLER,
+    steps: int | Sequence[int] | None = None,
+    guidance: float | Sequence[float] | None = None,
+    sampler: str | None = None,
     negative: str = "",
     cells: int = 1000,
     progress: bool = True,
@@ -74,6 +73,7 @@ def sweep(
     check_make(make, found)
     asked = requests(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
     renderer = renderer or Renderer(_config(make, found))
+    asked = _settled(asked, renderer)
     store = open_store(_named(Path(folder), name))
     planner = Planner(asked, Spec.of(renderer), store)
     if len(found) > cells:
@@ -93,6 +93,13 @@ def sweep(
             now += outcome.drawn
             bar.update()
     return Sweep(tuple(planned), asked, store, now)
+
+
+def _settled(asked: Sequence[Request], renderer: Renderer) -> tuple[Request, ...]:
+    """The requests, what they leave open being the renderer's own. Raises RenderError for what it cannot draw."""
+    for request in asked:
+        renderer.kind.check(request)
+    return tuple(request.settled([renderer.defaults()]) for request in asked)
 
 
 def _config(make: Make, cells: Sequence[Options]) -> Path:
