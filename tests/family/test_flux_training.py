@@ -67,7 +67,7 @@ def test_the_single_file_holds_the_folders_transformer_under_the_other_names(tra
     assert single.structure.layout == "BFL"
     renamed = wb.in_layout(single, "diffusers")
     assert set(renamed) == set(expected)
-    assert all(renamed.info(key).dtype == "BF16" and torch.equal(renamed.read(key), expected.read(key)) for key in expected)
+    assert all(renamed.info(key).code == "BF16" and torch.equal(renamed.read(key), expected.read(key)) for key in expected)
 
 
 def test_latents_and_places_are_what_flux_pipeline_packs():
