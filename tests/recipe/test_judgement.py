@@ -94,14 +94,22 @@ def test_two_vaes_are_merged_with_a_note():
     assert any("the VAEs of a, b are merged too" in note for note in wb.preflight(average([held(SD1, "a"), held(SD1, "b")])).notes)
 
 
-def test_patterns_and_rules_that_fit_nothing_are_warnings():
-    a = held(SD1, "a")
-    found = wb.preflight(average([a], weights={"blocks": {"IN7*": 1, "IN01": 2}}, rules=[{"match": "*guidance*", "skip": True}]))
+def test_a_block_pattern_that_fits_nothing_is_a_warning():
+    found = wb.preflight(average([held(SD1, "a")], weights={"blocks": {"IN7*": 1, "IN01": 2}}))
     assert "weighted_average: weights: no block matches IN7*; the blocks are IN01, MID" in found.warnings
-    assert (
-        "weighted_average: the rule {match: '*guidance*'} decides nothing: no tensor fits it, or an earlier rule goes first"
-        in found.warnings
+
+
+def test_a_rule_that_decides_nothing_is_an_error_unless_it_is_optional():
+    def judged(*rules):
+        return wb.preflight(average([held(SD1, "a"), held(SD1, "b")], rules=list(rules)))
+
+    guidance = {"match": "*guidance*", "take": "models[0]"}
+    why = "decides nothing: no tensor fits it, or an earlier rule goes first; mend it, or add optional: true to it"
+    assert judged(guidance).errors == (f"weighted_average: the rule {{match: '*guidance*'}} {why}",)
+    assert judged({"match": "*weight", "merge": True}, guidance | {"match": "*weight"}).errors == (
+        f"weighted_average: the rule {{match: '*weight'}} {why}",
     )
+    assert judged(guidance | {"optional": True}).ok
 
 
 def test_a_block_that_is_not_there_is_an_error():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.checkpoint.architecture import split_name
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.json_object import read_object
+from workbench.checkpoint.lines import OPEN_CLIP, Form
 from workbench.errors import TextEncoderError
 from workbench.places import FAMILY
 from workbench.tensors import Rows, Space
@@ -23,22 +24,6 @@ PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # what ComfyUI a
 
 _PREFIXES = re.compile(r"(clip_[lg]\.)?(model\.)?(transformer\.)?(text_model\.)?")
 _NOT_RUN = re.compile(r"logit_scale|embeddings\.position_ids|vision_model\..+|visual_projection\.weight")
-# OpenCLIP's names, of which transformers has others
-_OPEN_CLIP = {
-    "positional_embedding": "embeddings.position_embedding.weight",
-    "token_embedding.weight": "embeddings.token_embedding.weight",
-    "ln_final.weight": "final_layer_norm.weight",
-    "ln_final.bias": "final_layer_norm.bias",
-}
-_LAYERS = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-_LAYER = re.compile(rf"resblocks\.(\d+)\.({'|'.join(map(re.escape, _LAYERS))})\.(weight|bias)")
-_ATTENTION = re.compile(r"resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
 # the two encoders that people have, told by their width where no config does: attention heads and activation (SDXL's configs)
 _KNOWN = {("clip_l", 768): (12, "quick_gelu"), ("clip_g", 1280): (20, "gelu")}
 _SIZES = {  # option of CLIPTextConfig -> tensor and dimension that tell it
@@ -118,7 +103,7 @@ def in_checkpoint(checkpoint: Checkpoint) -> tuple[StoredEncoder, ...]:
             f"{checkpoint.path or checkpoint.name}: holds no CLIP text encoder; its components are {', '.join(checkpoint.components)}; "
             "give a full checkpoint, a text encoder's folder, or clip_l= and clip_g="
         )
-    if any(rest.startswith("model.transformer.") for rest in found.get("clip_l", {}).values()):
+    if any("transformer.resblocks." in rest for rest in found.get("clip_l", {}).values()):
         raise TextEncoderError(
             f"{checkpoint.path or checkpoint.name}: its first text encoder is OpenCLIP's, as in SD 2.x and SDXL's refiner, of which "
             "pipelines take some layers only; give the text_encoder folder of a diffusers pipeline of it"
@@ -188,17 +173,15 @@ def _places(checkpoint: Checkpoint, kind: str, rests: Mapping[str, str]) -> dict
 
 def _translated(checkpoint: Checkpoint, key: str, rest: str) -> Iterator[tuple[str, Place]]:
     """transformers' names for a tensor, and where each lies in it: OpenCLIP keeps queries, keys and values in one."""
-    if found := _LAYER.fullmatch(rest):
-        yield f"encoder.layers.{found[1]}.{_LAYERS[found[2]]}.{found[3]}", Place(key)
-    elif found := _ATTENTION.fullmatch(rest):
-        third = checkpoint.info(key).shape[0] // 3
-        for index, letter in enumerate("qkv"):
-            rows = Rows(index * third, (index + 1) * third)
-            yield f"encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}", Place(key, rows)
-    elif rest == "text_projection":  # multiplied from the right, where a Linear's weight is from the left
-        yield "text_projection.weight", Place(key, transposed=True)
+    line = OPEN_CLIP.line(rest) or OPEN_CLIP.line(f"transformer.{rest}")
+    if line is None or rest in line.names:
+        yield rest, Place(key)
+    elif len(line.strands) == 1:
+        yield line.names[0], Place(key, transposed=line.form is Form.TURNED)
     else:
-        yield _OPEN_CLIP.get(rest, rest), Place(key)
+        share = checkpoint.info(key).shape[0] // line.shares
+        for index, name in enumerate(line.names):
+            yield name, Place(key, Rows(index * share, (index + 1) * share))
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:

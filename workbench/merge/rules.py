@@ -11,20 +11,22 @@ from workbench.errors import InputError
 from workbench.merge.call import Call
 
 COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "other")
-_FORM = "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}"
+_FORM = "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}, and {optional: true} if it may fit nothing"
 
 
 @dataclass(frozen=True)
 class Rule:
     """Which tensors (`match`, `component`, or both), and what becomes of them; the first rule that fits decides.
 
-    `take` is the position of a model among the merge's models; `skip` leaves the tensor out; neither merges it.
+    `take` is the position of a model among the merge's models; `skip` leaves the tensor out; neither merges it. An `optional` rule may
+    fit no tensor.
     """
 
     match: str | None
     component: str | None
     take: int | None = None
     skip: bool = False
+    optional: bool = False
 
     def fits(self, names: Collection[str], component: str) -> bool:
         """Whether it is about a tensor, given its names in every layout, and its component."""
@@ -45,19 +47,18 @@ def _parse_one(rule: Mapping[str, Any], call: Call) -> Rule:
     if not isinstance(rule, Mapping):
         raise InputError(f"{operator}: {rule!r} is no rule; {_FORM}")
     actions = set(rule) & {"take", "skip", "merge"}
-    if len(actions) != 1 or not set(rule) & {"match", "component"} or set(rule) - {"match", "component"} - actions:
+    if len(actions) != 1 or not set(rule) & {"match", "component"} or set(rule) - {"match", "component", "optional"} - actions:
         raise InputError(f"{operator}: {dict(rule)!r} is no rule; {_FORM}")
     match, component = rule.get("match"), rule.get("component")
     if component is not None and component not in COMPONENTS:
         raise InputError(f"{operator}: a rule's component must be one of {', '.join(COMPONENTS)}, got {component!r}")
     if not isinstance(match, (str, type(None))):
         raise InputError(f"{operator}: a rule's match must be a key pattern like '*guidance*', got {match!r}")
-    if "take" in rule:
-        return Rule(match, component, take=_position(rule["take"], call))
-    (action,) = actions
-    if rule[action] is not True:
-        raise InputError(f"{operator}: a rule's {action} can only be true, got {rule[action]!r}")
-    return Rule(match, component, skip=action == "skip")
+    for flag in set(rule) & {"skip", "merge", "optional"}:
+        if rule[flag] is not True:
+            raise InputError(f"{operator}: a rule's {flag} can only be true, got {rule[flag]!r}")
+    take = _position(rule["take"], call) if "take" in rule else None
+    return Rule(match, component, take, skip="skip" in rule, optional="optional" in rule)
 
 
 def _position(take: Any, call: Call) -> int:

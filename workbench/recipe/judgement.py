@@ -246,9 +246,10 @@ def _differences(merge: Merge) -> Iterator[Finding]:
 
 def _idle_rules(merge: Merge) -> Iterator[Finding]:
     defaults = rules.parse(merge.call.operator.rules, merge.call)  # these are for models of any kind
-    for rule in (rule for rule in merge.plan.idle if rule not in defaults):
+    for rule in (rule for rule in merge.plan.idle if rule not in defaults and not rule.optional):
         which = ", ".join(f"{name}: {value!r}" for name, value in (("match", rule.match), ("component", rule.component)) if value)
-        yield Finding("warning", f"{merge.name}: the rule {{{which}}} decides nothing: no tensor fits it, or an earlier rule goes first")
+        why = "no tensor fits it, or an earlier rule goes first"
+        yield Finding("error", f"{merge.name}: the rule {{{which}}} decides nothing: {why}; mend it, or add optional: true to it")
 
 
 def _summary(entries: list[Entry]) -> str:
