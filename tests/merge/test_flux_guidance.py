@@ -1,4 +1,4 @@
-"""The schnell/Krea merge: an average, and one rule for the guidance weights that only one of the two has."""
+"""The schnell/Krea merge: an average, and a rule for what only one of the two has: guidance weights, or whole blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import workbench as wb
 from workbench.errors import MergeError
@@ -69,3 +70,17 @@ def test_a_method_that_needs_every_key_of_both_refuses_and_its_rule_mends_it(sch
 def test_an_unexpected_key_is_named_and_not_dropped_in_silence(schnell, krea):
     (warning,) = wb.preflight(wb.operators.ties(schnell, [krea])).warnings
     assert f"'{GUIDANCE}.bias' and 1 more is not in the result: it is only in krea" in warning
+
+
+def test_models_of_different_depth_are_refused_block_by_block_until_a_rule_decides(krea, tmp_path):
+    short = tmp_path / "short.safetensors"
+    lacking = ["transformer_blocks.1.attn.to_q.weight"]
+    save_file({key: krea.read(key) for key in krea if key not in lacking}, short)
+    for models in ([krea, wb.open(short)], [wb.open(short), krea]):
+        (error,) = wb.preflight(average(models)).errors
+        assert "is of double_blocks.1, which krea has and short lacks: they differ in depth" in error
+        assert f"{{match: '{lacking[0]}', take: 'models[{models.index(krea)}]'}}" in error
+        kept = average(models, rules=[{"match": lacking[0], "take": krea}])
+        assert wb.preflight(kept).ok
+        assert all(torch.equal(kept[key], krea[key]) for key in lacking)
+        assert wb.preflight(average(models, rules=[{"match": lacking[0], "merge": True}])).ok

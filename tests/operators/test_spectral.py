@@ -191,7 +191,10 @@ def test_strength_and_decoherence_may_differ_by_block():
         (torch.zeros(3, dtype=torch.complex64), "finite real numbers only, got 0j"),
         ([1.0, float("nan")], "finite real numbers only, got nan"),
         (torch.zeros(2, 3), "finite real numbers only"),
-        ("a prompt", r"must be a vector of numbers, or one of \{constant: \.\.\.\}, \{seed: \.\.\.\}, \{curve: \.\.\.\}, got 'a prompt'"),
+        (
+            "a prompt",
+            r"must be a vector of numbers, or one of \{constant: .*\}, \{seed: .*\}, \{curve: .*\}, \{prompt: .*\}, got 'a prompt'",
+        ),
         (0.5, "must be a vector of numbers"),
     ],
 )

@@ -58,8 +58,9 @@ def test_a_whole_component_that_is_missing_is_one_error_with_one_rule():
 
 
 def test_single_tensors_that_are_missing_are_counted_by_block():
-    base = held(SD1, "base")
-    (error,) = wb.preflight(add_difference(base, held(SD1, "tuned", f"{UNET}middle", f"{UNET}time"), base)).errors
+    shapes = SD1 | {f"{UNET}middle_block.0.y": (2,)}
+    base = held(shapes, "base")
+    (error,) = wb.preflight(add_difference(base, held(shapes, "tuned", f"{UNET}middle_block.0.x", f"{UNET}time"), base)).errors
     assert f"'{UNET}middle_block.0.x' and 1 more (MID 1, unet 1) is only in base" in error
     assert error.endswith(f"{{match: '{UNET}middle_block.0.x', skip: true}}, for each of them")  # a pattern would fit healthy ones too
 

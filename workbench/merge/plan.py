@@ -65,11 +65,12 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     used = set()
     keys = call.operator.keys
     reference = call.viewed if keys == UNION else [call.viewed[call.slots[keys][0]]]
+    ends = [_ends(model) for model in call.viewed]
     for key, holder in _union(reference):
         structure = holder.structure
         rule = next((rule for rule in rules if rule.fits(structure.spellings(key), structure.component(key))), None)
         used.add(rule)
-        entry = _entry(call, rule, key, holder)
+        entry = _entry(call, rule, key, holder, ends)
         if isinstance(entry, str):
             left_out[key] = entry
         else:
@@ -91,7 +92,16 @@ def _union(models: Sequence[Checkpoint]) -> Iterator[tuple[str, Checkpoint]]:
                 yield key, model
 
 
-def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint) -> Entry | str:
+def _ends(model: Checkpoint) -> dict[int, int]:
+    """The last position in each of a whole model's stacks of blocks; none of changes, which may be of a few blocks only."""
+    found = (model.structure.block(key) for key in model) if model.space is Space.WEIGHT else ()
+    ends: dict[int, int] = {}
+    for stack, position in (block.depth for block in found if block):
+        ends[stack] = max(position, ends.get(stack, -1))
+    return ends
+
+
+def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, ends: Sequence[Mapping[int, int]]) -> Entry | str:
     """The plan for one tensor, or why it is left out."""
     structure = holder.structure
     names = tuple(key if key in model else None for model in call.viewed)
@@ -102,8 +112,11 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint) -> Entry
         return f"a rule takes it from {call.names[take]}, which lacks it"
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
     info = call.viewed[source].info(key)
-    problem = _problem(call, key, names) if take is None else None
-    return Entry(key, structure.component(key), structure.block(key), info, names, take, unasked, problem)
+    block = structure.block(key)
+    problem = None
+    if take is None:
+        problem = (_too_shallow(call, block, names, ends) if rule is None else None) or _problem(call, key, names)
+    return Entry(key, structure.component(key), block, info, names, take, unasked, problem)
 
 
 def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, str | None]:
@@ -115,6 +128,18 @@ def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, s
     if call.operator.missing is Missing.CANDIDATE and None in names:
         return next((i for i, name in enumerate(names) if i and name is not None), 0), "is not in every model"
     return None, None
+
+
+def _too_shallow(call: Call, block: Block | None, names: tuple[str | None, ...], ends: Sequence[Mapping[int, int]]) -> Problem | None:
+    """Why a tensor of a block beyond another model's last one is not merged unless a rule says so; None when every model is that deep."""
+    if block is None:
+        return None
+    stack, position = block.depth
+    shallow = [told for told, end in zip(call.names, ends, strict=True) if end and position > end.get(stack, -1)]
+    if not shallow:
+        return None
+    slot, holder = next((slot, told) for slot, told, name in zip(call.models, call.names, names, strict=True) if name is not None)
+    return Problem(f"is of {block.name}, which {holder} has and {' and '.join(shallow)} lacks: they differ in depth", slot)
 
 
 def _problem(call: Call, key: str, names: tuple[str | None, ...]) -> Problem | None:

@@ -11,7 +11,10 @@ from workbench.errors import InputError
 from workbench.merge.call import Call
 
 COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "other")
-_FORM = "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}, and {optional: true} if it may fit nothing"
+_FORM = (
+    "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}, "
+    "and {optional: true} if it may fit nothing"
+)
 
 
 @dataclass(frozen=True)
