@@ -70,7 +70,7 @@ def test_a_notebook_stores_no_outputs(path):
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     from nbclient import NotebookClient
 
-    for folder in ("data", "notebooks"):
+    for folder in ("data", "docs", "notebooks"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.setenv("WORKBENCH_QUICK", "1")
     notebook = read(path)
