@@ -84,3 +84,18 @@ def test_models_of_different_depth_are_refused_block_by_block_until_a_rule_decid
         assert wb.preflight(kept).ok
         assert all(torch.equal(kept[key], krea[key]) for key in lacking)
         assert wb.preflight(average(models, rules=[{"match": lacking[0], "merge": True}])).ok
+
+
+def test_a_rule_brings_in_what_only_a_later_model_has_or_leaves_it_out_without_a_word(schnell, krea):
+    def ties(action):
+        return wb.operators.ties(schnell, [krea], density=1.0, rules=[{"match": "*guidance*"} | action])
+
+    kept, skipped = ties({"take": krea}), ties({"skip": True})
+    assert set(kept) == set(krea)
+    assert torch.equal(kept[f"{GUIDANCE}.weight"], krea[f"{GUIDANCE}.weight"])
+    assert set(skipped) == set(schnell)
+    for merge in (kept, skipped):
+        found = wb.preflight(merge)
+        assert (found.errors, found.warnings) == ((), ())
+    (error,) = wb.preflight(ties({"take": schnell})).errors
+    assert "decides nothing" in error

@@ -66,9 +66,11 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     keys = call.operator.keys
     reference = call.viewed if keys == UNION else [call.viewed[call.slots[keys][0]]]
     ends = [_ends(model) for model in call.viewed]
-    for key, holder in _union(reference):
+    for key, holder in _union([*reference, *call.viewed]):
         structure = holder.structure
         rule = next((rule for rule in rules if rule.fits(structure.spellings(key), structure.component(key))), None)
+        if not any(key in model for model in reference) and not _asked_for(call, rule, key):
+            continue
         used.add(rule)
         entry = _entry(call, rule, key, holder, ends)
         if isinstance(entry, str):
@@ -80,6 +82,11 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
         reasons = dict.fromkeys(model, only) | {key: one.why for key, one in incomplete(model).items()}
         left_out |= {key: why for key, why in reasons.items() if key not in entries and key not in left_out}
     return Plan(entries, left_out, tuple(rule for rule in rules if rule not in used))
+
+
+def _asked_for(call: Call, rule: Rule | None, key: str) -> bool:
+    """Whether a rule decides over a tensor that the result would not have of itself: that it is skipped, or taken from a model that has it."""
+    return rule is not None and (rule.skip or (rule.take is not None and key in call.viewed[rule.take]))
 
 
 def _union(models: Sequence[Checkpoint]) -> Iterator[tuple[str, Checkpoint]]:
