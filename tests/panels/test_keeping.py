@@ -27,7 +27,7 @@ def state(shelf) -> PanelState:
 
 @pytest.mark.parametrize("name", registry())
 def test_what_is_saved_is_what_is_loaded(tmp_path, shelf, state, name):
-    state = state.with_operator(name).with_dtype("float16").with_seed(3)
+    state = state.with_operator(name).with_dtype("float16").with_layout("diffusers").with_seed(3)
     file = tmp_path / "kept" / "panel.yaml"
     file.parent.mkdir()
     keeping.save(file, state, {"one": state}, shelf.checkpoints)

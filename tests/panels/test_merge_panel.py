@@ -64,6 +64,22 @@ def test_a_file_that_is_there_already_is_replaced_only_if_asked(make):
     assert "MB" in exporting(panel, "merged.safetensors")
 
 
+def test_a_merge_is_written_in_the_layout_that_is_chosen_and_says_how(make, tmp_path):
+    panel = make()
+    shown = panel._outcome._layout
+    assert [value for _, value in shown.options] == ["", "diffusers", "LDM"]
+    shown.value = "diffusers"
+    assert panel.state.layout == "diffusers"
+    assert "wb.in_layout(wb.operators.weighted_average(" in panel._outcome._python.value
+    assert "MB" in exporting(panel, "merged.safetensors")
+    written = wb.open(tmp_path / "merged.safetensors")
+    assert written.structure.layout == "diffusers"
+    assert torch.equal(written["unet.conv_in.weight"], panel.merge["model.diffusion_model.input_blocks.0.0.weight"])
+    assert wb.Recipe.from_file(tmp_path / "merged.safetensors").data.output.layout == panel.recipe.data.output.layout == "diffusers"
+    panel.undo()
+    assert shown.value == ""
+
+
 def test_a_control_changes_the_merge_and_undo_takes_it_back(make):
     panel = make()
     before = panel.images["result"]

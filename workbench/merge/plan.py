@@ -85,7 +85,7 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
 
 
 def _asked_for(call: Call, rule: Rule | None, key: str) -> bool:
-    """Whether a rule decides over a tensor that the result would not have of itself: that it is skipped, or taken from a model that has it."""
+    """Whether a rule skips a tensor that the result would not have of itself, or takes it from a model that has it."""
     return rule is not None and (rule.skip or (rule.take is not None and key in call.viewed[rule.take]))
 
 

@@ -69,7 +69,7 @@ def _told(state: PanelState, files: Mapping[str, str]) -> dict[str, Any]:
         "workbench": 1,
         "models": {name: files[name] for name in state.used if name in files},
         "merge": merge | ({} if state.rules is None else {"rules": [dict(rule) for rule in state.rules]}),
-        "output": {"dtype": state.dtype},
+        "output": {"dtype": state.dtype, "layout": state.layout},
         "seed": state.seed,
     }
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
@@ -83,8 +83,9 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
     inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator).declaration.inputs}
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
     rules = None if data.merge.rules is None else tuple(data.merge.rules)
+    merge, output = data.merge, data.output
     state = PanelState(
-        models, data.merge.operator, inputs, dict(data.merge.options), rules, data.seed, data.output.dtype, Wanted(**pictures)
+        models, merge.operator, inputs, dict(merge.options), rules, data.seed, output.dtype, output.layout, Wanted(**pictures)
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, in_layout
 from workbench.errors import Cancelled, RecipeError, RenderError, WorkbenchError
 from workbench.merge import Merge
 from workbench.panels.gallery import Gallery
@@ -58,7 +58,10 @@ class Panel(ABC):
         self._status = widgets.HTML().add_class("wb-status")
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
         self._wanted = WantedView(lambda wanted: self._changed(lambda state: state.with_wanted(**vars(wanted)), "pictures"))
-        self._outcome = OutcomeView(lambda dtype: self._changed(lambda state: state.with_dtype(dtype), "dtype"))
+        self._outcome = OutcomeView(
+            lambda dtype: self._changed(lambda state: state.with_dtype(dtype), "dtype"),
+            lambda layout: self._changed(lambda state: state.with_layout(layout), "layout"),
+        )
 
     @abstractmethod
     def _show(self, state: PanelState) -> None:
@@ -86,8 +89,8 @@ class Panel(ABC):
 
     @property
     def recipe(self) -> Recipe:
-        """The current merge as data."""
-        return self.merge.recipe
+        """The current merge as data, in the layout it is to be written in."""
+        return Recipe.of(in_layout(self.merge, self.state.layout)) if self.state.layout else self.merge.recipe
 
     @property
     def images(self) -> dict[str, list[Image]]:
@@ -160,7 +163,7 @@ class Panel(ABC):
         self._judged = judge(state, self._shelf.checkpoints)
         self._wanted.show(state.wanted)
         self._history.show(self._timeline)
-        self._outcome.show(self._judged.merge, state.dtype, self._judged.ok)
+        self._outcome.show(self._judged.merge, state, self._judged.ok)
         self._show(state)
         self._picture(state)
 

@@ -11,9 +11,13 @@ from workbench.recipe.schema import Node
 def python_line(recipe: Recipe) -> str:
     """An expression on one line; paths are as in the recipe, so it goes for the folder that they are relative to."""
     data = recipe.data
-    files = {name: f"wb.open({model.path!r})" for name, model in data.models.items()}
+    files = {name: _laid(f"wb.open({model.path!r})", model.layout) for name, model in data.models.items()}
     settings = {"seed": data.seed or None, "precision": data.precision if data.precision != "float32" else None, "dtype": data.output.dtype}
-    return _call(data.merge, files, settings)
+    return _laid(_call(data.merge, files, settings), data.output.layout)
+
+
+def _laid(written: str, layout: str | None) -> str:
+    return f"wb.in_layout({written}, {layout!r})" if layout else written
 
 
 def _call(node: Node, files: dict[str, str], settings: dict[str, Any]) -> str:

@@ -45,6 +45,7 @@ class PanelState:
     rules: tuple[Mapping[str, Any], ...] | None = None
     seed: int = 0
     dtype: str | None = None
+    layout: str | None = None  # of the exported file, if not the first model's
     wanted: Wanted = Wanted()
 
     @classmethod
@@ -110,6 +111,10 @@ class PanelState:
     def with_dtype(self, dtype: str | None) -> PanelState:
         """Another dtype of the result."""
         return replace(self, dtype=dtype)
+
+    def with_layout(self, layout: str | None) -> PanelState:
+        """Another layout of the exported file."""
+        return replace(self, layout=layout)
 
     def with_wanted(self, **changes: Any) -> PanelState:
         """Other pictures: `prompts`, `seeds`, `steps`, `guidance`, as many of them as change."""
