@@ -12,7 +12,14 @@ from held import Held
 import workbench as wb
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-RECIPES = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)
+
+
+def examples(page: str, language: str) -> list[str]:
+    """The blocks of code of a page."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+RECIPES = examples("recipes.md", "yaml") + examples("flux.md", "yaml")
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=range(len(RECIPES)))
@@ -25,8 +32,24 @@ def test_every_recipe_in_the_documents_can_be_made(text, tmp_path):
 
 
 def test_the_operator_in_the_documents_works():
-    (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "writing-an-operator.md").read_text(), re.DOTALL)
+    (source,) = examples("writing-an-operator.md", "python")
     module: dict = {}
     exec(source, module)
     base, one, other = (Held({"x": torch.tensor(values)}) for values in ([0.0, 0.0], [1.0, -1.0], [0.5, -3.0]))
     assert torch.equal(module["largest_change"](base, [one, other], strength=2.0)["x"], torch.tensor([2.0, -6.0]))
+
+
+def test_the_flux_page_runs_from_its_first_line_to_its_last(tmp_path, monkeypatch):
+    (tmp_path / "data").symlink_to(DOCS.parent / "data")
+    monkeypatch.chdir(tmp_path)
+    page: dict = {}
+    exec("".join(examples("flux.md", "python")), page)
+    kept, dropped, loaded, grid = (page[name] for name in ("kept", "dropped", "loaded", "grid"))
+    assert loaded.config.guidance_embeds
+    assert loaded.state_dict().keys() == set(kept)
+    assert len(kept) == len(dropped) + 4
+    assert wb.open("merged-fp8.safetensors").info("proj_out.weight").dtype == torch.float8_e4m3fn
+    assert all(key.startswith("model.diffusion_model.") for key in wb.open("comfyui.safetensors"))
+    (prompt,) = grid.request.prompts
+    one, other = (grid.image("dropped", prompt, 0, steps=2, guidance=scale) for scale in (1, 3.5))
+    assert one.tobytes() == other.tobytes()

@@ -78,6 +78,8 @@ def test_axes_are_titled_with_names_unless_told_otherwise():
     assert texts(figures.lines(TIDY[:3], x="block", y="cosine", title="T", x_title="depth", y_title="1")) == ("T", "depth", "1")
     assert texts(figures.heat(TABLE, title="T")) == ("T", "model", "block")
     assert texts(figures.heat(TABLE, title="T", x_title="who", y_title="where")) == ("T", "who", "where")
+    assert texts(figures.lines(TIDY[:3], x="block", y="cosine", title="T", x_title="", y_title="")) == ("T", "", "")
+    assert texts(figures.heat(TABLE, title="T", x_title="", y_title="")) == ("T", "", "")
 
 
 def test_one_line_needs_no_legend():

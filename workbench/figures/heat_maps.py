@@ -49,8 +49,9 @@ def heat(frame: pd.DataFrame, *, title: str, x_title: str | None = None, y_title
         )
     )
     figure.update_layout(template=template(), title_text=title, height=150 + _ROW * min(max(len(rows), 6), _MOST_ROWS))
-    figure.update_xaxes(type="category", showgrid=False, title_text=x_title or _title(frame.columns))
-    figure.update_yaxes(type="category", showgrid=False, title_text=y_title or _title(frame.index), autorange="reversed")
+    across, down = (_title(index) if told is None else told for index, told in ((frame.columns, x_title), (frame.index, y_title)))
+    figure.update_xaxes(type="category", showgrid=False, title_text=across)
+    figure.update_yaxes(type="category", showgrid=False, title_text=down, autorange="reversed")
     return figure
 
 

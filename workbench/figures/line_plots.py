@@ -44,8 +44,8 @@ def lines(
     room = legend_room([line.name for line in figure.data], colour or "")
     figure.update_layout(template=template(), title_text=title, hovermode="x unified", height=420 + room, margin_t=50 + room)
     figure.update_layout(showlegend=len(figure.data) > 1, legend_title_text=colour)
-    figure.update_xaxes(title_text=x_title or x)
-    figure.update_yaxes(title_text=y_title or y)
+    figure.update_xaxes(title_text=x if x_title is None else x_title)
+    figure.update_yaxes(title_text=y if y_title is None else y_title)
     if not _is_scale(frame[x]):
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(dict.fromkeys(_places(frame[x]))))
     return figure
