@@ -7,4 +7,5 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 FAMILY = DATA / "shapes-sd" / "config"  # the pipeline of the models that come with the project
+FLUX_PAIR = DATA / "shapes-flux"
 NOTEBOOKS = ROOT / "notebooks"

@@ -16,6 +16,7 @@ import workbench as wb
 from workbench.errors import CheckpointError, InputError, RecipeError
 from workbench.panels import studio
 from workbench.panels.merge_panel import MergePanel
+from workbench.places import FLUX_PAIR
 
 
 def words(panel: MergePanel) -> str:
@@ -40,6 +41,16 @@ def test_the_family_is_the_default_and_draws_at_once(renderer):
     assert panel.wait(60)
     assert panel.state.models == ("base", "heart", "moon", "outline", "pastel", "stripes")
     assert len(panel.images["result"]) == 2
+
+
+def test_a_flux_pair_draws_at_once_in_the_steps_and_guidance_of_its_kind():
+    panel = MergePanel([wb.open(FLUX_PAIR / name) for name in ("schnell", "krea")])
+    assert (panel.state.wanted.steps, panel.state.wanted.guidance) == (20, 3.5)
+    assert panel.wait(120)
+    assert {name: len(images) for name, images in panel.images.items()} == {"schnell": 2, "krea": 2, "result": 2}
+    assert [value for _, value in panel._outcome._layout.options] == ["", "diffusers", "BFL", "ComfyUI"]
+    schnell = MergePanel([wb.open(FLUX_PAIR / "schnell" / "transformer")])
+    assert schnell.state.wanted.steps == 4
 
 
 def test_preview_and_export_are_equal_to_the_bit(make, renderer, tmp_path):

@@ -26,7 +26,9 @@ from workbench.panels.studio import Studio, key_of
 from workbench.panels.timeline import Timeline
 from workbench.panels.wanted_view import WantedView
 from workbench.panels.worker import Worker
+from workbench.places import FLUX_PAIR
 from workbench.recipe import Recipe
+from workbench.render.assembly import default_settings
 from workbench.render.request import Request
 
 if TYPE_CHECKING:
@@ -37,12 +39,16 @@ if TYPE_CHECKING:
 
 _STYLE = (Path(__file__).parent / "panel.css").read_text(encoding="utf-8")
 _OF_THE_FAMILY = Wanted(("a red heart on a white background", "a yellow moon on a black background"), (0,), steps=12, guidance=3.0)
+_OF_THE_FLUX_PAIR = ("a red star on a white background", "a yellow circle on a black background")
 
 
 def first_wanted(checkpoints: Sequence[Checkpoint]) -> Wanted:
     """The pictures a new panel asks for: some of the family that comes with the project, none of other models."""
-    family = checkpoints and all(one.path is not None and one.path.parent == FAMILY for one in checkpoints)
-    return _OF_THE_FAMILY if family else Wanted()
+    if checkpoints and all(one.path is not None and one.path.parent == FAMILY for one in checkpoints):
+        return _OF_THE_FAMILY
+    usual = default_settings(checkpoints)
+    flux = checkpoints and all(one.path is not None and FLUX_PAIR in one.path.parents for one in checkpoints)
+    return Wanted(_OF_THE_FLUX_PAIR if flux else (), steps=usual.steps, guidance=usual.guidance)
 
 
 class Panel(ABC):

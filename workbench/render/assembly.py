@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.places import DATA, FAMILY
-from workbench.render.kinds import KINDS, Kind
+from workbench.places import FAMILY, FLUX_PAIR
+from workbench.render.kinds import KINDS, Kind, has_guidance
+from workbench.render.request import Defaults
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, FluxTransformer2DModel
@@ -75,7 +76,7 @@ def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:
 
 # The pipelines of the models that come with the project
 _STABLE_DIFFUSION = "StableDiffusionPipeline"
-_FAMILIES = {_STABLE_DIFFUSION: FAMILY, "FluxPipeline": DATA / "shapes-flux" / "krea"}
+_FAMILIES = {_STABLE_DIFFUSION: FAMILY, "FluxPipeline": FLUX_PAIR / "krea"}
 
 
 def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
@@ -100,6 +101,12 @@ def default_configs(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Path]:
     for name, checkpoint in checkpoints.items():
         alike.setdefault(_pipeline_of(checkpoint), []).append(name)
     return {name: default_config([checkpoints[other] for other in names]) for names in alike.values() for name in names}
+
+
+def default_settings(checkpoints: Sequence[Checkpoint] = ()) -> Defaults:
+    """The settings to draw checkpoints with side by side: those of the first one's kind, for a guidance embedder if any has one."""
+    kind = KINDS[_pipeline_of(checkpoints[0]) if checkpoints else _STABLE_DIFFUSION]
+    return kind.defaults(any(map(has_guidance, checkpoints)))
 
 
 def _pipeline_of(checkpoint: Checkpoint) -> str:
