@@ -15,7 +15,7 @@ from workbench.family.flux_parts import build_flow_schedule
 if TYPE_CHECKING:
     from diffusers import FluxPipeline, FluxTransformer2DModel
 
-    from workbench.family.flux_stages import Shared
+    from workbench.family.flux_shared import Shared
 
 
 def build_pipeline(flux: FluxTransformer2DModel, shared: Shared) -> FluxPipeline:
