@@ -167,9 +167,12 @@ def test_a_parent_that_lacks_tensors_counts_where_it_has_them():
 
 
 def test_what_only_a_later_parent_has_is_explained_too():
-    a, b = Held({IN0: torch.ones(2, 2)}, "a"), Held({IN0: torch.ones(2, 2), MID: torch.ones(2, 2)}, "b")
+    a, b = (
+        Held({IN0: torch.ones(2, 2), MID: torch.ones(2, 2)}, "a"),
+        Held({IN0: torch.ones(2, 2), IN1: torch.ones(2, 2), MID: torch.ones(2, 2)}, "b"),
+    )
     found = wb.explain(average([a, b]))
-    assert (row(found, "b", "MID")["tensors"], row(found, "a", "MID")["tensors"]) == (1, 0)
+    assert (row(found, "b", "IN01")["tensors"], row(found, "a", "IN01")["tensors"]) == (1, 0)
 
 
 def test_a_parent_counts_once_and_merges_are_parents_like_any_other():

@@ -103,6 +103,23 @@ def test_points_are_added_and_taken_away(notebook):
     assert [frequency for frequency, _ in curve(notebook)] == [0, 0.25, 0.5, 0.75, 1]
 
 
+def test_drawing_anew_leaves_the_keyboard_where_it_is(notebook):
+    window = notebook.page.viewport_size
+
+    def resized(width: int) -> None:
+        before = notebook.page.locator(".wb-curve-edit svg").bounding_box()["width"]
+        notebook.page.set_viewport_size(window | {"width": width})
+        until(lambda: notebook.page.locator(".wb-curve-edit svg").bounding_box()["width"] != before, "the curve is not drawn anew")
+
+    point(notebook, 2).focus()
+    resized(window["width"] - 150)
+    expect(point(notebook, 2)).to_be_focused()
+    seeds = notebook.page.locator(".wb-panel input[type=text]").first
+    seeds.focus()
+    resized(window["width"])
+    expect(seeds).to_be_focused()
+
+
 def test_points_are_moved_by_keyboard_and_keys_do_not_reach_the_notebook(notebook):
     point(notebook, 2).focus()
     for key in ("ArrowUp", "ArrowUp", "ArrowRight", "d", "d"):

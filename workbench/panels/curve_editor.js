@@ -77,7 +77,8 @@ function render({ model, el }) {
   node("div", "wb-curve-axis", el, "frequency (1: the highest)");
   let places = null; // of the editor's plot
 
-  function show() {
+  // Drawing anew keeps the keyboard where it is: on a point, if one has it, and with whatever else has it.
+  function show(take = editor.contains(editor.getRootNode().activeElement)) {
     const now = points();
     const values = now.map(([, value]) => value);
     const bounds = { low: Math.min(model.get("low"), ...values), high: Math.max(model.get("high"), ...values) };
@@ -92,7 +93,8 @@ function render({ model, el }) {
       point.dataset.lmSuppressShortcuts = "true"; // keys typed here are not for JupyterLab
       shape("title", {}, point, `${value} at ${frequency}`);
       point.addEventListener("keydown", (event) => typed(event, i));
-      if (i === focus) point.focus({ preventScroll: true });
+      point.addEventListener("focus", () => { focus = i; });
+      if (take && i === focus) point.focus({ preventScroll: true });
     });
   }
 
@@ -183,7 +185,7 @@ function render({ model, el }) {
       put(held, at, value);
     }
     focus = held;
-    show();
+    show(true);
     editor.setPointerCapture(event.pointerId);
   });
   editor.addEventListener("pointermove", (event) => {
