@@ -106,10 +106,13 @@ def test_points_are_added_and_taken_away(notebook):
 def test_drawing_anew_leaves_the_keyboard_where_it_is(notebook):
     window = notebook.page.viewport_size
 
+    def drawn_as() -> str:
+        return notebook.page.locator(".wb-curve-edit svg").get_attribute("viewBox")
+
     def resized(width: int) -> None:
-        before = notebook.page.locator(".wb-curve-edit svg").bounding_box()["width"]
+        before = drawn_as()
         notebook.page.set_viewport_size(window | {"width": width})
-        until(lambda: notebook.page.locator(".wb-curve-edit svg").bounding_box()["width"] != before, "the curve is not drawn anew")
+        until(lambda: drawn_as() != before, "the curve is not drawn anew")
 
     point(notebook, 2).focus()
     resized(window["width"] - 150)

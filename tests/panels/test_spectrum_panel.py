@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -34,7 +35,7 @@ def measures(monkeypatch) -> list[wb.Merge]:
 
 def drag(panel: SpectrumPanel, points: list[list[float]]) -> None:
     """What the browser tells of points that were dragged."""
-    panel._editor._handle_custom_msg({"points": points}, [])
+    panel._editor._handle_custom_msg({"points": points, "at": time.time()}, [])
     assert panel.wait(60)
 
 
@@ -104,7 +105,7 @@ def test_the_spectrum_is_dimmed_until_the_new_one_is_there(panel, measures):
 
 def test_a_move_meanwhile_is_the_one_that_counts(panel):
     for value in (0.2, 0.4, 0.6):
-        panel._editor._handle_custom_msg({"points": [[0.0, value]]}, [])
+        panel._editor._handle_custom_msg({"points": [[0.0, value]], "at": time.time()}, [])
     assert panel.wait(60)
     assert panel.merge.options["coefficients"] == {"curve": [[0.0, 0.6]]}
     assert panel.spectrum is not None
@@ -179,3 +180,10 @@ def test_a_state_without_a_curve_is_refused(panel, change: Callable):
 def test_files_that_are_not_there_are_refused(models):
     with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
         SpectrumPanel(models / "heart.safetensors", models / "gone.safetensors")
+
+
+def test_a_move_that_comes_after_a_later_one_is_not_gone_back_to(panel):
+    late, early = [[0.0, 0.5]], [[0.0, -0.5]]
+    panel._editor._handle_custom_msg({"points": late, "at": 2.0}, [])
+    panel._editor._handle_custom_msg({"points": early, "at": 1.0}, [])
+    assert panel.state.options["coefficients"]["curve"] == late

@@ -133,7 +133,7 @@ function render({ model, el }) {
     if (JSON.stringify(moved) === JSON.stringify(model.get("points"))) moved = null;
     else if (moved) {
       told.push(JSON.stringify(moved));
-      model.send({ points: moved });
+      model.send({ points: moved, at: Date.now() });
     }
   }
 

@@ -33,7 +33,7 @@ class CurveEditor(anywidget.AnyWidget):
 
     def __init__(self, moved: Callable[[list[Point]], None], *, title: str, low: float, high: float) -> None:
         super().__init__(title=title, low=low, high=high)
-        self._moved = moved
+        self._moved, self._last = moved, 0
         self.on_msg(self._dragged)
 
     def show(self, points: Sequence[Sequence[float]]) -> None:
@@ -41,4 +41,7 @@ class CurveEditor(anywidget.AnyWidget):
         self.points = [list(point) for point in points]
 
     def _dragged(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
+        if said["at"] < self._last:  # JupyterLab sends by way of two threads of the kernel, and the first may come last
+            return
+        self._last = said["at"]
         self._moved([(float(frequency), float(value)) for frequency, value in said["points"]])

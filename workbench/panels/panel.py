@@ -58,7 +58,8 @@ class Panel(ABC):
         self._shelf, self._timeline = shelf, timeline
         self._studio = Studio(renderer, list(shelf.checkpoints.values()))
         self._worker = Worker()
-        self._publishing = threading.RLock()  # between the kernel's thread and the worker's
+        self._changing = threading.RLock()  # between threads of the kernel: JupyterLab has what widgets say handled beside the cells
+        self._publishing = threading.RLock()  # between those and the worker's
         self._judged = Judged(None, ())
         self._gallery = Gallery()
         self._status = widgets.HTML().add_class("wb-status")
@@ -106,23 +107,19 @@ class Panel(ABC):
 
     def show(self, state: PanelState, change: str = "by Python") -> None:
         """Go on to another state; it can be undone."""
-        self._timeline = self._timeline.went_on(state, change)
-        self._present()
+        self._go(lambda timeline: timeline.went_on(state, change))
 
     def undo(self) -> None:
         """Go one step back."""
-        self._timeline = self._timeline.undone()
-        self._present()
+        self._go(lambda timeline: timeline.undone())
 
     def redo(self) -> None:
         """Go one step forth again."""
-        self._timeline = self._timeline.redone()
-        self._present()
+        self._go(lambda timeline: timeline.redone())
 
     def keep_as(self, name: str) -> None:
         """Keep the present state under a name."""
-        self._timeline = self._timeline.with_snapshot(name)
-        self._present()
+        self._go(lambda timeline: timeline.with_snapshot(name))
 
     def back_to(self, name: str) -> None:
         """Go to a state that was kept under a name. Raises RecipeError when there is none."""
@@ -159,9 +156,15 @@ class Panel(ABC):
         self._root = widgets.VBox([style, main]).add_class("wb-panel")
 
     def _changed(self, change: Callable[[PanelState], PanelState], what: str) -> None:
-        state = change(self.state)
-        if state != self.state:
-            self.show(state, what)
+        with self._changing:
+            state = change(self.state)
+            if state != self.state:
+                self.show(state, what)
+
+    def _go(self, change: Callable[[Timeline], Timeline]) -> None:
+        with self._changing:
+            self._timeline = change(self._timeline)
+            self._present()
 
     def _present(self) -> None:
         """Show the present state in every part, and have the pictures drawn that it wants."""
