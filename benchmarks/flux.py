@@ -1,6 +1,7 @@
 """Times the schnell/Krea merge of two Flux-shaped models against reading both and writing one, from shards of different boundaries.
 
-By default at half depth, 12 GB each, and so 38 GB of disk while it runs; all of it is deleted after.
+By default at half depth, 12 GB each, and so 38 GB of disk while it runs; all of it is deleted after. Before that it times the preflight
+of the same merge at Flux's full depth, of models that have shapes and no weights, one in each layout.
 
 python -m benchmarks.flux [--folder out/benchmarks] [--rounds 1] [--doubles 10] [--singles 19]
 """
@@ -10,11 +11,18 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
+import workbench as wb
 from benchmarks.merge import floor
 from benchmarks.models import flux_tensors, write_sharded
 from benchmarks.processes import run_python
+from workbench.checkpoint.in_memory import InMemory
+from workbench.tensors import TensorInfo
 
 _RECIPE = """workbench: 1
 models: {schnell: schnell, krea: krea}
@@ -33,6 +41,7 @@ def main() -> None:
     parser.add_argument("--doubles", type=int, default=10)
     parser.add_argument("--singles", type=int, default=19)
     arguments = parser.parse_args()
+    print(f"preflight at full depth (19 double and 38 single blocks): {_preflight():.2f} s", flush=True)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     models = {name: flux_tensors(arguments.doubles, arguments.singles, name == "krea") for name in ("schnell", "krea")}
     size = sum(info.nbytes for info in models["krea"].values())
@@ -45,6 +54,22 @@ def main() -> None:
         print(f"{arguments.doubles} double and {arguments.singles} single blocks: {size / 1e9:.1f} GB each", flush=True)
         for number in range(arguments.rounds):
             _round(Path(folder), number, size)
+
+
+def _preflight() -> float:
+    """Seconds from two opened models to the findings: an average along a ramp through both stacks."""
+    schnell, krea = (_shapes(name, flux_tensors(19, 38, name == "krea")) for name in ("schnell", "krea"))
+    bfl = wb.in_layout(krea, "BFL")
+    krea = _shapes("krea", {key: bfl.info(key) for key in bfl})
+    began = time.perf_counter()
+    weights = {"ramp": {"start": [1, 0], "end": [0, 1], "first": "double_blocks.4", "last": "single_blocks.20"}}
+    merge = wb.operators.weighted_average([schnell, krea], weights=weights, rules=[{"match": "*guidance*", "take": "krea"}])
+    wb.preflight(merge).raise_errors()
+    return time.perf_counter() - began
+
+
+def _shapes(name: str, infos: Mapping[str, TensorInfo]) -> InMemory:
+    return InMemory({key: torch.empty(info.shape, dtype=info.dtype, device="meta") for key, info in infos.items()}, name)
 
 
 def _round(folder: Path, number: int, size: int) -> None:

@@ -14,6 +14,7 @@ from workbench.errors import RenderError
 from workbench.render import Renderer
 from workbench.render.grid import ab_grid
 
+HALF = {"shapes-sd/config": torch.float16, "shapes-flux/krea": torch.bfloat16}
 PROMPTS = ["a red star on a black background", "a blue circle on a white background"]
 GUIDANCE = "time_text_embed.guidance_embedder."
 
@@ -25,6 +26,13 @@ def pixels(pictures) -> list[bytes]:
 @pytest.fixture(scope="module")
 def pair(family):
     return family.parent / "shapes-flux"
+
+
+@pytest.mark.parametrize(("folder", "half"), HALF.items())
+def test_on_a_gpu_each_kind_is_drawn_in_the_half_precision_that_holds_its_range(family, folder, half):
+    config = family.parent / folder
+    assert Renderer(config, device="cuda").dtype is half
+    assert Renderer(config, device="cuda", dtype="float32").dtype is Renderer(config).dtype is torch.float32
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,8 @@ class Renderer:
     """Draws with any checkpoint of one architecture.
 
     `config` is a local diffusers folder: `model_index.json`, component configs, tokenizers, scheduler; weights are not
-    needed. `device` is `"cpu"`, `"cuda"` or another of torch's; `dtype` is float32 on the CPU and float16 elsewhere,
-    unless given. `fallback` lends components that a checkpoint lacks (a U-Net-only file has no VAE); without one the
+    needed. `device` is `"cpu"`, `"cuda"` or another of torch's; `dtype` is float32 on the CPU and elsewhere float16
+    (of Flux bfloat16), unless given. `fallback` lends components that a checkpoint lacks (a U-Net-only file has no VAE); without one the
     config folder does, if it holds weights, and else the checkpoint loaded before.
 
     Raises RenderError when the folder describes no pipeline that can be held here.
