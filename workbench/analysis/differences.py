@@ -12,9 +12,9 @@ from workbench.analysis import difference_page
 from workbench.analysis.headers import Said, kinds, metadata, recipes
 from workbench.analysis.wording import percent
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.layouts import incomplete, like
 from workbench.checkpoint.matching import Matched, place, places
 from workbench.checkpoint.placing import ALL
-from workbench.checkpoint.viewing import incomplete, like
 from workbench.engine.inputs import checkpoint
 from workbench.engine.reading import Tensors, measured
 from workbench.figures.results import Result

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoint.architecture import split_name
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.json_object import read_object
-from workbench.checkpoint.lines import OPEN_CLIP, Form
 from workbench.errors import TextEncoderError
+from workbench.families.clip_names import OPEN_CLIP
+from workbench.families.correspondence import Form
 from workbench.places import FAMILY
 from workbench.tensors import Rows, Space
 
@@ -91,7 +91,7 @@ def in_checkpoint(checkpoint: Checkpoint) -> tuple[StoredEncoder, ...]:
     Raises TextEncoderError where there is none, and for OpenCLIP's in the place of clip_l (SD 2.x, SDXL's refiner).
     """
     _check_weights(checkpoint)
-    names = {key: split_name(key) for key in checkpoint}
+    names = {key: checkpoint.structure.name(key) for key in checkpoint}
     if (config := _config_beside(checkpoint)) and all(name.prefix in ("", "text_model.") for name in names.values()):
         projected = "CLIPTextModelWithProjection" in read_object(config / "config.json").get("architectures", ())
         kind = "clip_g" if projected else "clip_l"
@@ -173,14 +173,14 @@ def _places(checkpoint: Checkpoint, kind: str, rests: Mapping[str, str]) -> dict
 
 def _translated(checkpoint: Checkpoint, key: str, rest: str) -> Iterator[tuple[str, Place]]:
     """transformers' names for a tensor, and where each lies in it: OpenCLIP keeps queries, keys and values in one."""
-    line = OPEN_CLIP.line(rest) or OPEN_CLIP.line(f"transformer.{rest}")
-    if line is None or rest in line.names:
+    one = OPEN_CLIP.find(rest) or OPEN_CLIP.find(f"transformer.{rest}")
+    if one is None or rest in one.names:
         yield rest, Place(key)
-    elif len(line.strands) == 1:
-        yield line.names[0], Place(key, transposed=line.form is Form.TURNED)
+    elif len(one.slices) == 1:
+        yield one.names[0], Place(key, transposed=one.form is Form.TRANSPOSED)
     else:
-        share = checkpoint.info(key).shape[0] // line.shares
-        for index, name in enumerate(line.names):
+        share = checkpoint.info(key).shape[0] // one.shares
+        for index, name in enumerate(one.names):
             yield name, Place(key, Rows(index * share, (index + 1) * share))
 
 

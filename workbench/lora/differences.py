@@ -10,8 +10,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.layouts import alike
 from workbench.checkpoint.matching import LeftOut, listed, match
-from workbench.checkpoint.viewing import alike
 from workbench.engine.inputs import named
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning, warn
