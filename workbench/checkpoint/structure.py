@@ -206,7 +206,7 @@ def structure_of(
     family, told = (whole.family, {}) if whole else families.tell(_without_prefix(key, rank) for key in keys)
     names: dict[str, Name] = {}
     taken = set()
-    for key, name in _split(keys, family):
+    for key, name in _split(keys, family, rank, whole):
         if (name.component, name.rest) in taken:  # the same tensor under two prefixes: neither may hide the other
             name = Name("other", "", key)
         taken.add((name.component, name.rest))
@@ -239,13 +239,17 @@ def _denoiser_prefix(key: str, prefixes: Sequence[str]) -> str:
     return "" if key.startswith("transformer.resblocks.") else prefix
 
 
-def _split(keys: Sequence[str], family: Family) -> Iterable[tuple[str, Name]]:
+def _split(keys: Sequence[str], family: Family, rank: Callable[[str], int], whole: Structure | None) -> Iterable[tuple[str, Name]]:
     """Component, prefix and the rest of each tensor's name in any file of a family."""
     found = {key: _prefixed_name(key, family) for key in keys}
-    bare = [key for key, name in found.items() if name is None and not is_marker(key)]
-    others = [key for key in bare if _bare_name(key) is None]
+    others = [key for key, name in found.items() if name is None and not is_marker(key) and _bare_name(key) is None]
     alone = not any(name and name.component == DENOISER for name in found.values())
-    stands_alone = alone and (bool(numbered_stacks(others)) if family is GENERIC else bool(family.told(Names(others))))
+    if whole:
+        stands_alone = alone and whole.denoiser in whole.components
+    else:
+        stands_alone = alone and (
+            bool(numbered_stacks(others)) if family is GENERIC else bool(family.told(Names(_without_prefix(key, rank) for key in others)))
+        )
     for key, name in found.items():
         name = name or (None if is_marker(key) else _bare_name(key))
         if name is None:

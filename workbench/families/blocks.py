@@ -114,6 +114,9 @@ class Stacks:
         self._one_name = one_name
         self._stacks = [(one,) if isinstance(one, str) else one for one in stacks]
 
+    def __bool__(self) -> bool:
+        return bool(self._stacks)
+
     @cached_property
     def _known(self) -> list[tuple[re.Pattern[str], str, int]]:
         found = []

@@ -59,12 +59,13 @@ _UNCHANGED = Unchanged()
 class Family:
     """One family of models. The names are those of the denoiser's tensors without prefix, or whole ones, such as a text encoder's.
 
-    It is told by any of `told_by`, `original` and `diffusers`, unless there is any of `unless`: none of these may be a name that
-    another family has too. `original` and `diffusers` also tell the layout. `name:2` means a tensor of two dimensions, of
+    It is told by any of `certain`, and by any of `told_by`, `original` and `diffusers` unless there is any of `unless`: none of these
+    may be a name that another family has too. `original` and `diffusers` also tell the layout. `name:2` means a tensor of two dimensions, of
     projections (`proj_in`) alone.
     """
 
     name: str
+    certain: tuple[Evidence, ...] = ()
     told_by: tuple[Evidence, ...] = ()
     original: tuple[Evidence, ...] = ()
     diffusers: tuple[Evidence, ...] = ()
@@ -97,7 +98,9 @@ class Family:
 
     def told(self, names: Names) -> str | None:
         """The name that tells this family; None where none does."""
-        if any(names.find(one) for one in self.unless):
+        if certain := next(filter(None, map(names.find, self.certain)), None):
+            return certain
+        if any(map(names.find, self.unless)):
             return None
         return next(filter(None, map(names.find, (*self.told_by, *self.original, *self.diffusers))), None)
 

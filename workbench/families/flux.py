@@ -58,10 +58,11 @@ FAMILY = Family(
     original=(
         "double_blocks.#.img_mod.lin.", "double_blocks.#.txt_mod.lin.", "single_blocks.#.modulation.lin.",
         ("vector_in.", "time_in.in_layer."), ("time_in.in_layer.", "double_blocks.#.img_attn.qkv.bias"),
+        ("time_in.in_layer.", "img_in.bias"),
     ),
     diffusers=(
-        ("x_embedder.weight", "time_text_embed.", "single_transformer_blocks."),
-        ("x_embedder.weight", "time_text_embed.", "transformer_blocks.#.norm1_context.linear."),
+        ("x_embedder.weight", "time_text_embed."),
+        ("x_embedder.bias", "time_text_embed."),
     ),
     unless=("pos_embed.", "distilled_guidance_layer.", "controlnet_", "control_"),
     original_name="BFL",

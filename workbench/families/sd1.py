@@ -6,7 +6,7 @@ from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(
     "SD 1.x",
-    told_by=("cond_stage_model.transformer.",),
+    certain=("cond_stage_model.transformer.",),
     original=("input_blocks.", "middle_block.", "output_blocks."),
     diffusers=("down_blocks.", "up_blocks.", "mid_block."),
     # what other U-Nets have; SD 2.x projects into its attention with a matrix, SD 1.x with a 1x1 convolution

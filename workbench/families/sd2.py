@@ -18,7 +18,8 @@ def _specification(names: Collection[str], prediction: str) -> ModelSpec:
 
 FAMILY = Family(
     "SD 2.x",
-    told_by=("cond_stage_model.model.", "label_emb.weight", "class_embedding."),
+    certain=("cond_stage_model.model.",),
+    told_by=("label_emb.weight", "class_embedding."),
     original=(("label_emb.", "input_blocks.1.1."), ("input_blocks.", "*proj_in.weight:2")),
     diffusers=(("down_blocks.", "*proj_in.weight:2"), ("mid_block.", "*proj_in.weight:2")),
     # what SDXL and its refiner have, which also project with a matrix

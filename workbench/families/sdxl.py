@@ -6,16 +6,16 @@ from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(
     "SDXL",
-    told_by=("conditioner.embedders.1.",),
+    certain=("conditioner.embedders.0.transformer.", "conditioner.embedders.1."),
     original=(
         "label_emb.0.", "input_blocks.#.#.transformer_blocks.1.", "middle_block.#.transformer_blocks.1.",
-        "output_blocks.#.#.transformer_blocks.1.", "conditioner.embedders.0.transformer.",
+        "output_blocks.#.#.transformer_blocks.1.",
     ),
     diffusers=("add_embedding.", "*_blocks.#.attentions.#.transformer_blocks.1.", "mid_block.attentions.#.transformer_blocks.1."),
     # the refiner's deepest level, SD 2.x's attention at full size, and Kolors
     unless=(
         "input_blocks.9.", "input_blocks.10.", "input_blocks.11.", "output_blocks.9.", "output_blocks.10.", "output_blocks.11.",
-        "down_blocks.3.", "up_blocks.3.", "conditioner.embedders.0.model.", "cond_stage_model.", "class_embedding.", "input_blocks.1.1.",
+        "down_blocks.3.", "up_blocks.3.", "conditioner.embedders.0.model.", "cond_stage_model.model.", "class_embedding.", "input_blocks.1.1.",
         "encoder_hid_proj.", "control_model.", "controlnet_", "input_hint_block.",
     ),
     denoiser="unet",

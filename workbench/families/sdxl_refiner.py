@@ -6,11 +6,18 @@ from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(
     "SDXL refiner",
-    told_by=("conditioner.embedders.0.model.",),
+    certain=("conditioner.embedders.0.model.",),
     # the label embedding of SDXL, and the fourth level of SD 1.x and 2.x
     original=tuple(("label_emb.0.", f"{stack}_blocks.{number}.") for stack in ("input", "output") for number in (9, 10, 11)),
     diffusers=(("add_embedding.", "down_blocks.3."), ("add_embedding.", "up_blocks.3.")),
-    unless=("input_blocks.1.1.", "down_blocks.0.attentions.", "cond_stage_model.", "control_model.", "controlnet_", "input_hint_block."),
+    unless=(
+        "input_blocks.1.1.",
+        "down_blocks.0.attentions.",
+        "cond_stage_model.model.",
+        "control_model.",
+        "controlnet_",
+        "input_hint_block.",
+    ),
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
