@@ -60,8 +60,8 @@ class Family:
     """One family of models. The names are those of the denoiser's tensors without prefix, or whole ones, such as a text encoder's.
 
     It is told by any of `certain`, and by any of `told_by`, `original` and `diffusers` unless there is any of `unless`: none of these
-    may be a name that another family has too. `original` and `diffusers` also tell the layout. `name:2` means a tensor of two dimensions, of
-    projections (`proj_in`) alone.
+    may be a name that another family has too. `original` and `diffusers` also tell the layout. `name:2` means a tensor of two
+    dimensions, of projections (`proj_in`) alone.
     """
 
     name: str

@@ -15,8 +15,8 @@ FAMILY = Family(
     # the refiner's deepest level, SD 2.x's attention at full size, and Kolors
     unless=(
         "input_blocks.9.", "input_blocks.10.", "input_blocks.11.", "output_blocks.9.", "output_blocks.10.", "output_blocks.11.",
-        "down_blocks.3.", "up_blocks.3.", "conditioner.embedders.0.model.", "cond_stage_model.model.", "class_embedding.", "input_blocks.1.1.",
-        "encoder_hid_proj.", "control_model.", "controlnet_", "input_hint_block.",
+        "down_blocks.3.", "up_blocks.3.", "conditioner.embedders.0.model.", "cond_stage_model.model.", "class_embedding.",
+        "input_blocks.1.1.", "encoder_hid_proj.", "control_model.", "controlnet_", "input_hint_block.",
     ),
     denoiser="unet",
     original_name="LDM",
