@@ -104,16 +104,16 @@ class Structure:
     @cached_property
     def layouts(self) -> dict[str, str]:
         """Of each component whose names tell it, the layout that most of them are in: `original` or `diffusers`."""
+        found = {}
+        if layout := self.family.layout(Names(self._rests(DENOISER))):
+            found[DENOISER] = layout
         costly = self.family.conversion.costly
         counts = Counter(
             (component, ORIGINAL if one.original == rest else DIFFUSERS)
             for component, rest in self._bare.values()
-            if not (component == DENOISER and costly) and (one := self.correspondence(component, rest))
+            if component not in found and not (component == DENOISER and costly) and (one := self.correspondence(component, rest))
         )
-        found = {component: layout for (component, layout), _ in reversed(counts.most_common())}
-        if DENOISER not in found and (layout := self.family.layout(Names(self._rests(DENOISER)))):
-            found[DENOISER] = layout
-        return found
+        return {component: layout for (component, layout), _ in reversed(counts.most_common())} | found
 
     def spellings(self, key: str) -> set[str]:
         """Every name by which a rule may mean a tensor: in its file, without prefix, and what it is in the other layout.

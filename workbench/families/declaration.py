@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from workbench.families.blocks import Blocks
@@ -146,14 +147,19 @@ class Names:
 
 def _hits(text: str, evidence: str) -> Iterator[str]:
     """Every line that begins so. What a pattern has before its first `#` or `*` is looked for as it is, which is fast."""
-    start = evidence.startswith("*")
+    anywhere = evidence.startswith("*")
     literal = re.split("[#*$]", evidence.removeprefix("*"))[0]
-    pattern = re.compile(re.escape(evidence.removeprefix("*")).replace(r"\#", r"\d+").replace(r"\*", ".*").replace(r"\$", "$"))
-    sought = literal if start else f"\n{literal}"
+    sought = literal if anywhere else f"\n{literal}"
     at = text.find(sought)
     while at >= 0:
-        place = at if start else at + 1
+        place = at if anywhere else at + 1
         end = text.index("\n", place)
-        if matches := pattern.match(text, place, end):
+        if matches := _pattern(evidence).match(text, place, end):
             yield text[text.rindex("\n", 0, place) + 1 : end]
         at = text.find(sought, end if matches else at + 1)
+
+
+@cache
+def _pattern(evidence: str) -> re.Pattern[str]:
+    escaped = re.escape(evidence.removeprefix("*"))
+    return re.compile(escaped.replace(r"\#", r"\d+").replace(r"\*", ".*").replace(r"\$", "$"))
