@@ -445,7 +445,7 @@ def test_a_tokenizer_fetched_before_is_found_by_its_name_without_the_network(tmp
 
 
 def test_a_file_without_text_encoder_says_what_it_holds(tmp_path):
-    path = saved(tmp_path / "unet.safetensors", {"model.diffusion_model.out.0.weight": torch.zeros(2)})
+    path = saved(tmp_path / "unet.safetensors", {"model.diffusion_model.middle_block.0.x": torch.zeros(2)})
     assert "holds no CLIP text encoder; its components are unet" in told(model=path)
 
 

@@ -298,7 +298,7 @@ def test_what_one_of_them_lacks_is_left_out_and_said(pair):
 
 def test_models_of_different_kinds_are_refused(pair):
     tuned, base = pair
-    flux = Held({"double_blocks.0.img_attn.qkv.weight": torch.ones(3, 1)}, "flux")
+    flux = Held({"double_blocks.0.img_mod.lin.weight": torch.ones(3, 1)}, "flux")
     with pytest.raises(MergeError, match=r"extract: base \(SD 1\.x, LDM names\) and flux \(Flux, BFL names\) have no tensor in common"):
         wb.lora.extract(flux, base, rank=1)
     with pytest.raises(InputError, match=r"extract takes checkpoints \(see workbench.open\), got 'tuned.safetensors'"):

@@ -206,7 +206,7 @@ def test_a_recipe_holds_a_lora(tmp_path):
 def test_a_lora_of_another_model_is_refused_with_the_keys_that_do_not_fit():
     base, stripes = wb.open(SHAPES / "base.safetensors"), wb.open(STRIPES)
     flux = in_memory(
-        lora_unet_double_blocks_0_img_attn_qkv__lora_up__weight=UP, lora_unet_double_blocks_0_img_attn_qkv__lora_down__weight=DOWN
+        lora_unet_double_blocks_0_img_mod_lin__lora_up__weight=UP, lora_unet_double_blocks_0_img_mod_lin__lora_down__weight=DOWN
     )
     with pytest.raises(MergeError, match=r"base is SD 1\.x, lora is Flux; only models of one architecture"):
         wb.preflight(wb.operators.add_delta(base, [flux])).raise_errors()

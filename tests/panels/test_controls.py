@@ -22,7 +22,7 @@ MODELS = ("heart", "moon")
 @pytest.fixture(scope="module")
 def depth() -> Depth:
     base = wb.open(DATA / "shapes-sd" / "base.safetensors")
-    return Depth.of(base.structure.block(key) for key in base)
+    return Depth.of(base.structure.location(key) for key in base)
 
 
 def option(name: str, of: str = "delta_merge"):

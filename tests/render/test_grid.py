@@ -128,7 +128,7 @@ def test_every_model_is_checked_before_the_first_is_drawn(base, held, renderer):
     import torch
 
     with pytest.raises(RenderError, match="'flux' is Flux"):
-        ab_grid({"a": base, "b": held({"double_blocks.0.w": torch.zeros(1)}, "flux")}, PROMPTS, renderer=renderer)
+        ab_grid({"a": base, "b": held({"double_blocks.0.img_mod.lin.w": torch.zeros(1)}, "flux")}, PROMPTS, renderer=renderer)
     assert renderer.loaded is None
 
 

@@ -11,7 +11,7 @@ from workbench.checkpoint.structure import DENOISER, Structure, structure_of
 from workbench.checkpoint.view import Incomplete, View
 from workbench.errors import CheckpointError, InputError
 from workbench.families import GENERIC, Names
-from workbench.families.correspondence import ORIGINAL, Unchanged
+from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Unchanged
 
 _SHOWN = 3  # tensors that a message names
 
@@ -34,9 +34,9 @@ def in_layout(checkpoint: Checkpoint, layout: Layout) -> Checkpoint:
     if isinstance(checkpoint, View) and checkpoint.layout is not None:  # the way back is to what it was
         return checkpoint if checkpoint.layout == layout else in_layout(checkpoint.source, layout)
     structure = checkpoint.structure
-    if layout not in structure.family.layouts:
+    if layout not in (allowed := dict.fromkeys((DIFFUSERS, ORIGINAL, *structure.family.layouts))):
         told = f"{checkpoint.name} is {structure.family.name}, which has no layout {layout!r}"
-        raise CheckpointError(f"{told}; choose {' or '.join(map(repr, structure.family.layouts))}")
+        raise CheckpointError(f"{told}; choose {' or '.join(map(repr, allowed))}")
     target = naming(structure, layout)
     if why := _why_not(checkpoint, structure, target):
         raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {why}")
@@ -89,6 +89,8 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
         return model
     if other.family is not GENERIC and (own.family is GENERIC or len(model) < len(first)):  # a part: the whole says what it does not
         own = structure_of(model, lambda key: len(model.info(key).shape), model.metadata, other)
+    elif other.family is GENERIC and own.family is not GENERIC:
+        other = structure_of(first, lambda key: len(first.info(key).shape), first.metadata, own)
     return _viewed(model, own, After(other), None, first)
 
 

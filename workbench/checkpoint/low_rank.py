@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from workbench import families
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.checkpoint.lora_names import pairs
 from workbench.checkpoint.structure import Structure, structure_of
@@ -70,8 +71,14 @@ class LowRank(Checkpoint):
 
     @cached_property
     def structure(self) -> Structure:
-        """Architecture, components, layouts, and the block of each key; what few names do not tell, its model does."""
-        return structure_of(self, lambda key: len(self.info(key).shape), self.metadata, self._model.structure if self._model else None)
+        """Architecture, components, layouts, and the block of each key; what few names do not tell, its model does, or its header."""
+        return structure_of(
+            self,
+            lambda key: len(self.info(key).shape),
+            self.metadata,
+            whole=self._model.structure if self._model else None,
+            hint=families.named_in(self.metadata),
+        )
 
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)

@@ -42,6 +42,12 @@ _BARE: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("", "text_encoder", re.compile(r"embeddings\.(token|position)_|encoder\.layers\.|final_layer_norm\.|text_projection\.")),
     ("", "text_encoder_2", re.compile(r"shared\.|encoder\.(block|embed_tokens|final_layer_norm)\.")),  # T5
 )
+# what a denoiser of no known family is made of, where no prefix tells it
+_MODULES = re.compile(
+    r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|out|down_blocks|mid_block|up_blocks|time_embedding|add_embedding|conv_in"
+    r"|conv_out|conv_norm_out|double_blocks|single_blocks|transformer_blocks|single_transformer_blocks|img_in|txt_in|time_in|final_layer"
+    r"|x_embedder|context_embedder|time_text_embed|norm_out|proj_out)\."
+)
 _MARKERS = re.compile(r"(^|\.)(v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(min|max)|position_ids)$")
 _HEADER = "modelspec.prediction_type"
 
@@ -196,14 +202,19 @@ class Structure:
 
 
 def structure_of(
-    keys: Iterable[str], rank: Callable[[str], int], metadata: Mapping[str, str] | None = None, whole: Structure | None = None
+    keys: Iterable[str],
+    rank: Callable[[str], int],
+    metadata: Mapping[str, str] | None = None,
+    whole: Structure | None = None,
+    hint: Family | None = None,
 ) -> Structure:
     """What names say; `rank` is the number of dimensions of a tensor, which tells SD 1.x from 2.x without text encoder.
 
-    Where the names are some of a model's, that model, `whole`, says what they do not.
+    Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none.
     """
     keys = list(keys)
     family, told = (whole.family, {}) if whole else families.tell(_without_prefix(key, rank) for key in keys)
+    family = hint if hint and family is GENERIC and not told else family
     names: dict[str, Name] = {}
     taken = set()
     for key, name in _split(keys, family, rank, whole):
@@ -242,19 +253,18 @@ def _denoiser_prefix(key: str, prefixes: Sequence[str]) -> str:
 def _split(keys: Sequence[str], family: Family, rank: Callable[[str], int], whole: Structure | None) -> Iterable[tuple[str, Name]]:
     """Component, prefix and the rest of each tensor's name in any file of a family."""
     found = {key: _prefixed_name(key, family) for key in keys}
-    others = [key for key, name in found.items() if name is None and not is_marker(key) and _bare_name(key) is None]
+    others = [key for key, name in found.items() if not (name or is_marker(key) or _bare_name(key))]
     alone = not any(name and name.component == DENOISER for name in found.values())
     if whole:
         stands_alone = alone and whole.denoiser in whole.components
+    elif family is GENERIC:
+        stands_alone = alone and bool(numbered_stacks(others))
     else:
-        stands_alone = alone and (
-            bool(numbered_stacks(others)) if family is GENERIC else bool(family.told(Names(_without_prefix(key, rank) for key in others)))
-        )
+        stands_alone = alone and family.told(Names(_without_prefix(key, rank) for key in others)) is not None
     for key, name in found.items():
-        name = name or (None if is_marker(key) else _bare_name(key))
-        if name is None:
-            name = Name(DENOISER if stands_alone and not is_marker(key) else "other", "", key)
-        yield key, name
+        if name is None and is_marker(key):
+            name = Name("other", "", key)
+        yield key, name or _bare_name(key) or Name(DENOISER if stands_alone or _MODULES.match(key) else "other", "", key)
 
 
 def _prefixed_name(key: str, family: Family) -> Name | None:

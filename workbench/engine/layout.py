@@ -87,7 +87,7 @@ def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> dict[str
     structure = checkpoint.structure
     names = [structure.name(key) for key in infos]
     prefix = next((name.prefix for name in names if name.prefix and name.component != "text_encoder"), "")
-    if structure.layout in ("BFL", "LDM") or prefix:
+    if structure.layout not in ("diffusers", "plain") or prefix:
         what = f"names that begin with {prefix!r}" if prefix else f"{structure.layout} names"
         return f"its tensors have {what}, as those of {first.name}; export in_layout(merge, 'diffusers') to have diffusers' names"
     config = config_beside(first.path.parent, infos) if first.path is not None else None

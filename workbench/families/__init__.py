@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from workbench.families.blocks import Block, Location, Stacks
@@ -14,7 +14,7 @@ from workbench.families.tracing import Traced
 
 __all__ = [
     "GENERIC", "Block", "Evidence", "Family", "Kohya", "Location", "ModelSpec", "Names", "Pictures", "Stacks", "Table", "TextEncoder",
-    "Traced", "register", "registry", "tell",
+    "Traced", "named_in", "register", "registry", "tell",
 ]  # fmt: skip
 
 _registered: dict[str, Family] = {}
@@ -41,6 +41,16 @@ def tell(names: Iterable[str]) -> tuple[Family, dict[str, str]]:
     if len(found) == 1:
         return registry()[next(iter(found))], {}
     return GENERIC, found
+
+
+def named_in(metadata: Mapping[str, str]) -> Family | None:
+    """The family that a LoRA's header names, as kohya's tools and ModelSpec write it. Models are not told by it: merges carry old ones."""
+    version, architecture = metadata.get("ss_base_model_version"), metadata.get("modelspec.architecture", "").partition("/")[0]
+    for family in registry().values():
+        specifications = [family.specification(names, prediction) for names in ((), ("guidance",)) for prediction in ("epsilon", "v")]
+        if (family.kohya and version == family.kohya.version) or any(one and one.id == architecture for one in specifications):
+            return family
+    return None
 
 
 @cache

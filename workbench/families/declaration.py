@@ -93,9 +93,8 @@ class Family:
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """The layouts that it can be put into, by every name that they have."""
-        names = (DIFFUSERS, ORIGINAL, self.original_name)
-        return tuple(dict.fromkeys((*names, "ComfyUI") if self.original_name == "BFL" else names))
+        """The layouts that it can be put into; `original` means the second, whatever that is called."""
+        return (DIFFUSERS, self.original_name, *(("ComfyUI",) if self.original_name == "BFL" else ()))
 
     def told(self, names: Names) -> str | None:
         """The name that tells this family; None where none does."""
@@ -119,6 +118,7 @@ GENERIC = Family(
     "generic",
     original_name="LDM",
     text_encoders={"text_encoder": TextEncoder("cond_stage_model.transformer.text_model.", clip=True)},
+    dtype="",
 )
 
 

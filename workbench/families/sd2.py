@@ -20,8 +20,12 @@ FAMILY = Family(
     "SD 2.x",
     certain=("cond_stage_model.model.",),
     told_by=("label_emb.weight", "class_embedding."),
-    original=(("label_emb.", "input_blocks.1.1."), ("input_blocks.", "*proj_in.weight:2")),
-    diffusers=(("down_blocks.", "*proj_in.weight:2"), ("mid_block.", "*proj_in.weight:2")),
+    # attention at full size, which SDXL has not, with matrices, which SD 1.x has not
+    original=(
+        ("label_emb.0.", "input_blocks.1.1."), "input_blocks.1.1.proj_in.weight:2", "input_blocks.2.1.proj_in.weight:2",
+        "output_blocks.9.1.proj_in.weight:2", "output_blocks.10.1.proj_in.weight:2", "output_blocks.11.1.proj_in.weight:2",
+    ),
+    diffusers=("down_blocks.0.attentions.#.proj_in.weight:2", "up_blocks.3.attentions.#.proj_in.weight:2"),
     # what SDXL and its refiner have, which also project with a matrix
     unless=(
         "conditioner.", "add_embedding.", "*.transformer_blocks.1.", "encoder_hid_proj.", "control_model.", "controlnet_",

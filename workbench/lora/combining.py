@@ -156,6 +156,9 @@ def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> lis
 
 def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
     known = {lora.architecture: lora for lora in loras if lora.structure.family is not GENERIC}
+    denoisers = {lora.structure.denoiser: lora for lora in loras if lora.structure.denoiser in lora.components}
+    if len(known) == 1 and len(denoisers) > 1:  # names that tell no architecture, and are of another than the one that is known
+        known = {f"{lora.architecture}, of a {denoiser}": lora for denoiser, lora in denoisers.items()}
     if len(known) > 1:
         told = ", ".join(f"{lora.name} is {architecture} ({listed(list(lora))})" for architecture, lora in known.items())
         raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")

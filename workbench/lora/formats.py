@@ -32,14 +32,21 @@ _PARTS = {"kohya": ("lora_up.weight", "lora_down.weight", "lora_mid.weight"), "d
 
 
 def export(
-    lora: LowRank, path: str | os.PathLike[str], *, format: Format = "kohya", dtype: SavedDtype = "float16", overwrite: bool = False
+    lora: LowRank,
+    path: str | os.PathLike[str],
+    *,
+    format: Format = "kohya",
+    dtype: SavedDtype = "float16",
+    base: Checkpoint | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a LoRA to a `.safetensors` file, and return where it lies; it is either whole or not there.
 
     `kohya` names are those of sd-scripts, with an alpha beside each pair; `diffusers` names are PEFT's, the scale multiplied
     into `lora_B`, read by `pipe.load_lora_weights`. Of Flux, kohya's names are BFL's: there the changes of queries, keys and values
     are one, with the ranks of all three, and in diffusers' names they are cut. Pairs come first, whole changes (`diff`) after;
-    these, and changes with a middle, have no place in `diffusers` names.
+    these, and changes with a middle, have no place in `diffusers` names. `base` is a model that the LoRA is for, where its own names
+    and header do not tell its architecture.
 
     Raises ExportError for a target that is there already (unless `overwrite`), for what the names cannot hold, and for an
     unknown format or dtype. Nothing is written then.
@@ -58,7 +65,8 @@ def export(
         raise ExportError(f"{path}: is there already; choose another name or overwrite=True")
     if path.resolve() in {source.resolve() for source in lora.sources()}:
         raise ExportError(f"{path}: is the LoRA itself; choose another name")
-    tensors = dict(_tensors(_laid(lora, format), path, format, dtype))
+    lora = lora if base is None else LowRank(lora.holder, lora.report, base)
+    tensors = dict(_tensors(_laid(lora, path, format), path, format, dtype))
     with replacing(path) as temporary:
         save_file(tensors, temporary, _metadata(lora, path))
     return path
@@ -93,11 +101,16 @@ def in_memory(
     return LowRank(InMemory(tensors, name), report, model)
 
 
-def _laid(lora: LowRank, format: Format) -> LowRank:
+def _laid(lora: LowRank, path: Path, format: Format) -> LowRank:
     """The LoRA in the layout that a format has for its model; of U-Nets tensors are neither cut nor joined, only named otherwise."""
-    family = lora.structure.family
-    if family.denoiser == "unet" or lora.structure.denoiser not in lora.components or family is GENERIC:
+    structure = lora.structure
+    if structure.denoiser == "unet" or structure.denoiser not in lora.components:
         return lora
+    if structure.family is GENERIC:
+        if any(key.startswith("lora_") for key in lora.holder) == (format == "kohya"):
+            return lora  # it has this format's names already
+        told = f"the names in {lora.name} ({next(iter(lora))!r}, ...) do not tell which model it is for, and so what {format!r} calls them"
+        raise ExportError(f"{path}: {told}; give base=, a model that it fits")
     return laid(lora, in_layout(lora, "diffusers" if format == "diffusers" else "original"))
 
 

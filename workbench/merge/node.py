@@ -14,6 +14,7 @@ from workbench.checkpoint.base import hashed
 from workbench.checkpoint.structure import is_marker
 from workbench.checkpoint.view import View
 from workbench.errors import MergeError, OptionError
+from workbench.families import Location
 from workbench.merge import schedules, sources
 from workbench.merge.call import Call
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
@@ -91,7 +92,7 @@ class Merge(Checkpoint):
 
     def _usual_dtype(self, info: TensorInfo) -> str | None:
         """What a tensor is rounded to unasked, where that is not its own dtype: fp8 would swallow most of what merging changes."""
-        return self.call.inputs[0].structure.family.dtype if info.is_float and info.itemsize == 1 else None
+        return self.call.inputs[0].structure.family.dtype or None if info.is_float and info.itemsize == 1 else None
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)
@@ -148,6 +149,11 @@ class Merge(Checkpoint):
             value = sources.resolve(given) if option.is_value(given) else given
             found[name] = schedules.parse(value, option).mapped(sources.within_block)
         return found
+
+    def by_block(self, option: str) -> dict[str, Any]:
+        """An option's value in every block, by name, in order of depth: what a ramp or a mapping of blocks comes to."""
+        at = self.bound[self.call.operator.option(option).name]
+        return {block.name: at(Location(block)) for block in self.depth.blocks}
 
     @cached_property
     def bound(self) -> Bound:

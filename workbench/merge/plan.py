@@ -36,7 +36,7 @@ def mending(which: Mapping[str, str], holder: str) -> str:
 class Entry:
     """One tensor of the result. `names` has its name in each model, viewed in the first's layout, or None.
 
-    `take` is the model it comes from untouched, and `unasked` why, if no rule says so.
+    `take` is the model it comes from untouched, and `unasked` why, if no rule says so; `ruled` is whether one says what becomes of it.
     """
 
     key: str
@@ -47,6 +47,7 @@ class Entry:
     take: int | None = None
     unasked: str | None = None
     problem: Problem | None = None
+    ruled: bool = False
 
     @property
     def block(self) -> Block | None:
@@ -139,7 +140,7 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, blocks: 
     problem = None
     if take is None:
         problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names)
-    return Entry(key, structure.component(key), location, info, names, take, unasked, problem)
+    return Entry(key, structure.component(key), location, info, names, take, unasked, problem, ruled=rule is not None)
 
 
 def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, str | None]:

@@ -160,7 +160,8 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 f"{merge.name}: {names[0]} and {name} share {shared} of the {count} tensors of their {model.structure.denoiser}s, "
-                "most are in one alone: they are different models; use models of one architecture, or decide by rules",
+                "most are in one alone; use models of one architecture, or say that these are to be merged: "
+                f"{{component: {model.structure.denoiser!r}, merge: true}}",
             )
 
 
@@ -178,8 +179,11 @@ def _undecided(merge: Merge, model: Checkpoint) -> set[str]:
     """The tensors of a model's denoiser of which no rule says what becomes of them."""
     structure, plan = model.structure, merge.plan
     keys = {key for key in (*model, *incomplete(model)) if key not in model or structure.component(key) == structure.denoiser}
-    taken = {key for key, entry in plan.entries.items() if entry.take is not None and entry.unasked is None}
-    return keys - taken - {key for key, why in plan.left_out.items() if why.startswith("a rule")}
+    return (
+        keys
+        - {key for key, entry in plan.entries.items() if entry.ruled}
+        - {key for key, why in plan.left_out.items() if why.startswith("a rule")}
+    )
 
 
 def _problems(merge: Merge) -> Iterator[Finding]:
