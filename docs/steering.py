@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 import workbench as wb
 from workbench.checkpoint import Checkpoint
 from workbench.conditioning import Hypernetwork, Objective, TextEncoder, fit, from_prompt, shares
-from workbench.family.captions import BACKGROUNDS, COLOURS, SHAPES, Subject
+from workbench.demo.captions import BACKGROUNDS, COLOURS, SHAPES, Subject
 from workbench.operators import fft_blend, ties, weighted_average
 from workbench.places import DATA
 from workbench.render.scorers import ClipChoice, ClipScorer

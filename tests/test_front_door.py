@@ -17,8 +17,8 @@ from PIL import Image
 import workbench as wb
 from workbench import demo
 from workbench.demo import exam
+from workbench.demo.exam import GUIDANCE, STEPS
 from workbench.errors import CheckpointError, ExportError
-from workbench.family.measure import GUIDANCE, STEPS
 from workbench.places import DATA
 
 CONFIG = DATA / "shapes-sd" / "config"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.errors import WorkbenchError
-from workbench.family.commands import app as family
 from workbench.lora.commands import app as lora
 from workbench.places import NOTEBOOKS, ROOT
 from workbench.tensors import SavedDtype
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
-app.add_typer(family, name="family")
 app.add_typer(lora, name="lora")
 
 

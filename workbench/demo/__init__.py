@@ -14,9 +14,9 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.writing import replacing
 from workbench.demo import exam, report
+from workbench.demo.exam import STEPS
 from workbench.engine import export
 from workbench.errors import CheckpointError, ExportError
-from workbench.family.measure import STEPS
 from workbench.merge import Merge
 from workbench.places import DATA
 from workbench.recipe import Recipe
