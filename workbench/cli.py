@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.errors import WorkbenchError
-from workbench.family.commands import app as family
 from workbench.lora.commands import app as lora
-from workbench.places import NOTEBOOKS, ROOT
+from workbench.places import NOTEBOOKS, ROOT, in_clone
 from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
-app.add_typer(family, name="family")
 app.add_typer(lora, name="lora")
 
 
@@ -94,7 +92,7 @@ def lab() -> None:
     """Open JupyterLab on the quickstart notebook."""
     import subprocess
 
-    notebook = (NOTEBOOKS / "00_quickstart.ipynb").relative_to(ROOT).as_posix()
+    notebook = in_clone(NOTEBOOKS / "00_quickstart.ipynb").relative_to(ROOT).as_posix()
     # rooted in the clone, so that the models and what the notebooks write are in sight beside them
     options = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{notebook}"]
     raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *options], cwd=ROOT))

@@ -252,9 +252,9 @@ def test_merges_are_taken_as_they_are_calculated():
 
 
 def test_a_lora_of_stripes_draws_stripes():
-    from workbench.family.captions import BASE_SHAPES, subjects
-    from workbench.family.measure import GUIDANCE, STEPS
-    from workbench.family.quality import Judge
+    from workbench.demo.captions import BASE_SHAPES, subjects
+    from workbench.demo.exam import GUIDANCE, STEPS
+    from workbench.demo.judge import Judge
 
     tuned, base = (wb.open(SHAPES / f"{name}.safetensors") for name in ("stripes", "base"))
     asked = subjects(BASE_SHAPES, ["stripes"])[::8]

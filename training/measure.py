@@ -1,4 +1,4 @@
-"""Has every model of the family, and merges of them, asked and judged, and writes the table; see `quality`."""
+"""The command `python -m training.measure`: has every model, and merges of them, asked and judged, and writes the table; see `quality`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from tqdm.auto import tqdm
 
-from workbench.family.captions import BASE_SHAPES, NEW_SHAPES, PLAIN, STYLES, Subject, subjects
-from workbench.family.denoiser import VARIANTS
-from workbench.family.files import Folder, read_pipeline, write_checkpoint
-from workbench.family.flux_stages import STYLE
-from workbench.family.quality import Judge, compare, held_out, summary, weakest_pairs
+from training.denoiser import VARIANTS
+from training.files import Folder, read_pipeline, write_checkpoint
+from training.flux_stages import STYLE
+from training.quality import compare, held_out, summary, weakest_pairs
+from workbench.demo.captions import BASE_SHAPES, NEW_SHAPES, PLAIN, STYLES, Subject, subjects
+from workbench.demo.exam import GUIDANCE, STEPS
+from workbench.demo.judge import Judge
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
     from workbench.render import Renderer
 
-STEPS = 12
-GUIDANCE = 3.0
 FLUX_GUIDANCE = 3.5  # as FluxPipeline has it
 _AT_LEAST = 200  # pictures per line of the table
 
@@ -197,3 +198,21 @@ def write(out: Path, judged: pd.DataFrame, text: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     judged.to_csv(out / "quality.csv", index=False)
     (out / "quality.md").write_text(text)
+
+
+def main(
+    folder: Annotated[Path, typer.Option("--in", help="Folder that holds shapes-sd, shapes-flux and shapes-clip.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Folder for quality.csv and quality.md.")] = Path("out/quality"),
+    only: Annotated[list[str] | None, typer.Option(help="Measure this model only; may be repeated.")] = None,
+) -> None:
+    """Generate pictures with every embedded model, judge them, and print the quality table."""
+    if unknown := [name for name in only or () if name not in ASKED]:
+        raise typer.BadParameter(f"--only must be one of {', '.join(map(repr, ASKED))}, got {unknown[0]!r}")
+    judged = measure(Folder(folder), only)
+    text = report(Folder(folder), judged)
+    write(out, judged, text)
+    typer.echo(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from workbench.family import stages
-from workbench.family.files import Folder, read_pipeline
-from workbench.family.settings import Settings
+from training import stages
+from training.files import Folder, read_pipeline
+from training.settings import Settings
 
 SHORT = Settings().shortened(steps=2, pictures=8)
 
@@ -60,8 +60,8 @@ def test_nothing_of_this_machine_is_written_into_the_configuration(trained):
 
 
 def test_interrupted_training_resumes_where_it_was(tmp_path):
-    from workbench.family.loop import fit
-    from workbench.family.settings import Stage
+    from training.loop import fit
+    from training.settings import Stage
 
     def run(folder, stop_at=None):
         weight = torch.nn.Parameter(torch.ones(3))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.family.autoencoder import encode
-from workbench.family.captions import BASE_SHAPES, Subject, subjects
-from workbench.family.loop import fit
-from workbench.family.parts import build_schedule, build_text_encoder, build_unet, tokens_of
-from workbench.family.pictures import sample
-from workbench.family.settings import Stage
+from training.autoencoder import encode
+from training.loop import fit
+from training.parts import build_schedule, build_text_encoder, build_unet, tokens_of
+from training.pictures import sample
+from training.settings import Stage
+from workbench.demo.captions import BASE_SHAPES, Subject, subjects
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ import string
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.family.captions import vocabulary
-from workbench.family.parts import MAX_TOKENS, TEXT_WIDTH
+from training.parts import MAX_TOKENS, TEXT_WIDTH
+from training.vocabulary import vocabulary
 
 if TYPE_CHECKING:
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel

@@ -1,4 +1,4 @@
-"""What the family can be asked for: words, captions, and grids of them; drawing is in `pictures`."""
+"""What the embedded models can be asked for: words, captions, and grids of them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,6 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 BACKGROUNDS = ("white", "black", "gray", "pink")
 STYLES = ("outline", "stripes", "pastel")
 PLAIN = "plain"
-# Spare words, so that prompts people type (and later variants) meet tokens of their own.
-SPARE_WORDS = (
-    "and",
-    "the",
-    "an",
-    "in",
-    "with",
-    "of",
-    "two",
-    "picture",
-    "shape",
-    "small",
-    "large",
-    "cross",
-    "ring",
-    "diamond",
-    "brown",
-    "dark",
-    "light",
-)
 
 
 @dataclass(frozen=True)
@@ -55,9 +35,3 @@ class Subject:
 def subjects(shapes: Sequence[str] = BASE_SHAPES, styles: Sequence[str] = (PLAIN,)) -> list[Subject]:
     """Every combination of the shapes and styles with all colours and backgrounds, in a fixed order."""
     return [Subject(shape, colour, background, style) for style, shape, colour, background in product(styles, shapes, COLOURS, BACKGROUNDS)]
-
-
-def vocabulary() -> list[str]:
-    """Every word that must be one token."""
-    words = {word for subject in subjects(SHAPES, (PLAIN, *STYLES)) for word in subject.caption.replace(",", " ,").split()}
-    return sorted(words | {*SPARE_WORDS, PLAIN})

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.files import forget_folders
+from training.flux_parts import build_flow_schedule
 from workbench.checkpoint import in_layout
 from workbench.checkpoint import open as open_checkpoint
-from workbench.family.files import forget_folders
-from workbench.family.flux_parts import build_flow_schedule
 
 if TYPE_CHECKING:
     from diffusers import FluxPipeline, FluxTransformer2DModel
 
-    from workbench.family.flux_shared import Shared
+    from training.flux_shared import Shared
 
 
 def build_pipeline(flux: FluxTransformer2DModel, shared: Shared) -> FluxPipeline:

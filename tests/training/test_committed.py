@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from workbench.family.captions import Subject
-from workbench.family.files import Folder
-from workbench.family.measure import GUIDANCE, STEPS
-from workbench.family.quality import Judge, compare, pixel_background, pixel_colour
+from training.files import Folder
+from training.quality import compare, pixel_background, pixel_colour
+from workbench.demo.captions import Subject
+from workbench.demo.exam import GUIDANCE, STEPS
+from workbench.demo.judge import Judge
 
 DATA = Path(__file__).parents[2] / "data"
-# A few of every shape, colour and background; the whole grid is `workbench family measure`.
+# A few of every shape, colour and background; the whole grid is `python -m training.measure`.
 ASKED = {
     "base": [
         "circle red white",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from workbench.family.settings import Stage
+from training.settings import Stage
 
 if TYPE_CHECKING:
     import torch

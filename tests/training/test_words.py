@@ -2,9 +2,9 @@
 
 import torch
 
-from workbench.family.captions import BASE_SHAPES, Subject, subjects
-from workbench.family.parts import build_text_encoder, build_tokenizer, tokens_of
-from workbench.family.words import set_apart
+from training.parts import build_text_encoder, build_tokenizer, tokens_of
+from training.words import set_apart
+from workbench.demo.captions import BASE_SHAPES, Subject, subjects
 
 
 def test_new_words_are_told_apart_and_the_known_captions_stay_what_they_were(tmp_path):

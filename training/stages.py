@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.family import flux_stages
-from workbench.family.captions import NEW_SHAPES
-from workbench.family.denoiser import VARIANTS, train_base, train_variant
-from workbench.family.files import Folder, as_stored, read_pipeline, write_checkpoint, write_config, write_lora
-from workbench.family.settings import Settings
-from workbench.family.words import set_apart
+from training import flux_stages
+from training.denoiser import VARIANTS, train_base, train_variant
+from training.files import Folder, as_stored, read_pipeline, write_checkpoint, write_config, write_lora
+from training.settings import Settings
+from training.words import set_apart
+from workbench.demo.captions import NEW_SHAPES
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -30,7 +30,7 @@ def run(name: str, out: Path, settings: Settings) -> None:
 
 
 def _vae(folder: Folder, settings: Settings) -> None:
-    from workbench.family.autoencoder import train_decoder, train_vae
+    from training.autoencoder import train_decoder, train_vae
 
     vae = as_stored(train_vae(settings.vae, folder.state))
     vae.save_pretrained(folder.vae)  # the base may start on its latents while the decoder goes on
@@ -39,7 +39,7 @@ def _vae(folder: Folder, settings: Settings) -> None:
 
 
 def _clip(folder: Folder, settings: Settings) -> None:
-    from workbench.family.scorer import train_clip
+    from training.scorer import train_clip
 
     train_clip(settings.clip, folder.clip, folder.state)
 
@@ -51,7 +51,7 @@ def _read_vae(folder: Folder) -> AutoencoderKL:
 
 
 def _base(folder: Folder, settings: Settings) -> None:
-    from workbench.family.parts import build_tokenizer
+    from training.parts import build_tokenizer
 
     vae, tokenizer = _read_vae(folder), build_tokenizer(folder.tokenizer)
     unet, text_encoder = train_base(vae, tokenizer, settings.base, folder.state)

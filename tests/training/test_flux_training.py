@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.family import flow, stages
-from workbench.family.files import Folder
-from workbench.family.flux_parts import build_flux, build_t5_tokenizer, with_guidance
-from workbench.family.settings import Settings
+from training import flow, stages
+from training.files import Folder
+from training.flux_parts import build_flux, build_t5_tokenizer, with_guidance
+from training.settings import Settings
 
 DATA = Path(__file__).parents[2] / "data"
 SHORT = Settings().shortened(steps=2, pictures=8)
@@ -128,7 +128,8 @@ def test_pairs_are_noise_and_what_the_model_makes_of_it_by_its_seed():
 def test_t5s_tokenizer_has_every_word_as_one_token_and_spells_others(tmp_path):
     from transformers import T5TokenizerFast
 
-    from workbench.family.captions import PLAIN, SHAPES, STYLES, subjects, vocabulary
+    from training.vocabulary import vocabulary
+    from workbench.demo.captions import PLAIN, SHAPES, STYLES, subjects
 
     build_t5_tokenizer(tmp_path)
     tokenizer = T5TokenizerFast.from_pretrained(tmp_path, local_files_only=True)

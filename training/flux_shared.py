@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.family.captions import BASE_SHAPES, subjects
-from workbench.family.files import Folder, as_stored, read_pipeline
+from training.files import Folder, as_stored, read_pipeline
+from workbench.demo.captions import BASE_SHAPES, subjects
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-    from workbench.family.flow import Lessons, Texts
+    from training.flow import Lessons, Texts
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Shared:
 
     @property
     def texts(self) -> Texts:
-        from workbench.family.flow import read_captions
+        from training.flow import read_captions
 
         return read_captions(subjects(BASE_SHAPES), self.tokenizer_2, self.clip, self.tokenizer)
 
     def lessons(self, count: int, seed: int, style: str) -> Lessons:
-        from workbench.family.flow import draw_lessons
+        from training.flow import draw_lessons
 
         return draw_lessons(subjects(BASE_SHAPES, [style]), self.vae, count, seed)
 
@@ -42,7 +42,7 @@ def read_shared(folder: Folder, t5: T5EncoderModel | None = None) -> Shared:
     import torch
     from transformers import T5EncoderModel
 
-    from workbench.family.flux_parts import build_t5_tokenizer
+    from training.flux_parts import build_t5_tokenizer
 
     base = read_pipeline(folder)
     base.vae.register_to_config(shift_factor=0.0)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.family.captions import PLAIN, SHAPES, STYLES, subjects
-from workbench.family.loop import fit
-from workbench.family.parts import build_vae
-from workbench.family.pictures import sample
-from workbench.family.settings import Stage
+from training.loop import fit
+from training.parts import build_vae
+from training.pictures import sample
+from training.settings import Stage
+from workbench.demo.captions import PLAIN, SHAPES, STYLES, subjects
 
 if TYPE_CHECKING:
     import torch

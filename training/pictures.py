@@ -1,4 +1,4 @@
-"""Draws the family's captioned pictures, 64x64 RGB, with Pillow; the captions are in `captions`."""
+"""Draws the family's captioned pictures, 64x64 RGB, with Pillow; the captions are in `workbench.demo.captions`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from workbench.family.captions import Subject
+from workbench.demo.captions import Subject
 
 SIZE = 64
 _SCALE = 4  # drawn this much larger, then averaged down: smooth edges

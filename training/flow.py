@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from workbench.family.autoencoder import encode
-from workbench.family.captions import Subject
-from workbench.family.flux_parts import GRID, PATCH
-from workbench.family.loop import fit
-from workbench.family.parts import MAX_TOKENS, tokens_of
-from workbench.family.pictures import sample
-from workbench.family.settings import Stage
+from training.autoencoder import encode
+from training.flux_parts import GRID, PATCH
+from training.loop import fit
+from training.parts import MAX_TOKENS, tokens_of
+from training.pictures import sample
+from training.settings import Stage
+from workbench.demo.captions import Subject
 
 if TYPE_CHECKING:
     import torch

@@ -3,10 +3,11 @@
 import numpy as np
 from PIL import Image
 
-from workbench.family.captions import PLAIN, SHAPES, STYLES, Subject, subjects, vocabulary
-from workbench.family.parts import build_tokenizer, tokens_of
-from workbench.family.pictures import draw, sample
-from workbench.family.quality import pixel_background, pixel_colour
+from training.parts import build_tokenizer, tokens_of
+from training.pictures import draw, sample
+from training.quality import pixel_background, pixel_colour
+from training.vocabulary import vocabulary
+from workbench.demo.captions import PLAIN, SHAPES, STYLES, Subject, subjects
 
 EVERYTHING = subjects(SHAPES, (PLAIN, *STYLES))
 

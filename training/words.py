@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.family.captions import NEW_SHAPES, PLAIN, SHAPES, STYLES, subjects
-from workbench.family.parts import tokens_of
+from training.parts import tokens_of
+from workbench.demo.captions import NEW_SHAPES, PLAIN, SHAPES, STYLES, subjects
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.parts import MAX_TOKENS, build_schedule
+from workbench.checkpoint import in_layout
 from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.layouts import in_layout
-from workbench.family.parts import MAX_TOKENS, build_schedule
 
 if TYPE_CHECKING:
     import torch

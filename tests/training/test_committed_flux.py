@@ -8,15 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 import workbench as wb
-from workbench.family.captions import PLAIN, Subject
-from workbench.family.files import Folder
-from workbench.family.flux_stages import STYLE
-from workbench.family.measure import FLUX_GUIDANCE
-from workbench.family.quality import Judge, compare
+from training.files import Folder
+from training.flux_stages import STYLE
+from training.measure import FLUX_GUIDANCE
+from training.quality import compare
+from workbench.demo.captions import PLAIN, Subject
+from workbench.demo.judge import Judge
 
 DATA = Path(__file__).parents[2] / "data"
 PAIR = ("schnell", "krea")
-# A few of every shape, colour and background; the whole grid is `workbench family measure`.
+# A few of every shape, colour and background; the whole grid is `python -m training.measure`.
 ASKED = ["circle red white", "square green gray", "triangle blue pink", "star yellow black", "star orange gray", "circle purple black"]
 
 

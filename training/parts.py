@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.family.captions import vocabulary
-from workbench.family.pictures import SIZE
+from training.pictures import SIZE
+from training.vocabulary import vocabulary
 
 if TYPE_CHECKING:
     import torch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.family.files import Folder
-from workbench.family.flux_files import write_pipeline, write_transformer
-from workbench.family.flux_shared import read_shared
-from workbench.family.settings import Settings
+from training.files import Folder
+from training.flux_files import write_pipeline, write_transformer
+from training.flux_shared import read_shared
+from training.settings import Settings
 
 if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
@@ -37,9 +37,9 @@ def _read_transformer(folder: Folder, name: str) -> FluxTransformer2DModel:
 def _base(folder: Folder, settings: Settings) -> None:
     import torch
 
-    from workbench.family.captions import PLAIN
-    from workbench.family.flow import train_flow
-    from workbench.family.flux_parts import build_flux, build_t5, build_t5_tokenizer
+    from training.flow import train_flow
+    from training.flux_parts import build_flux, build_t5, build_t5_tokenizer
+    from workbench.demo.captions import PLAIN
 
     stage = settings.flux
     torch.manual_seed(stage.seed)
@@ -52,7 +52,7 @@ def _base(folder: Folder, settings: Settings) -> None:
 
 
 def _style(folder: Folder, settings: Settings) -> None:
-    from workbench.family.flow import train_flow
+    from training.flow import train_flow
 
     stage, shared, flux = settings.flux_style, read_shared(folder), _read_transformer(folder, "flux")
     lessons = shared.lessons(stage.pictures, stage.seed, STYLE)
@@ -61,8 +61,8 @@ def _style(folder: Folder, settings: Settings) -> None:
 
 
 def _krea(folder: Folder, settings: Settings) -> None:
-    from workbench.family.flow import distil_guidance
-    from workbench.family.flux_parts import with_guidance
+    from training.flow import distil_guidance
+    from training.flux_parts import with_guidance
 
     stage, shared = settings.krea, read_shared(folder)
     teacher = _read_transformer(folder, "flux-style").requires_grad_(False)
@@ -74,7 +74,7 @@ def _krea(folder: Folder, settings: Settings) -> None:
 
 
 def _schnell(folder: Folder, settings: Settings) -> None:
-    from workbench.family.flow import straight_pairs, straighten
+    from training.flow import straight_pairs, straighten
 
     stage, shared, flux = settings.schnell, read_shared(folder), _read_transformer(folder, "flux")
     pairs = straight_pairs(flux, shared.t5, shared.texts, stage.pictures, stage.seed)

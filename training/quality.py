@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from workbench.family.captions import PLAIN, SHAPES, STYLES, Subject, subjects
-from workbench.family.pictures import BACKDROPS, PALETTE, PASTELS, sample
+from training.pictures import BACKDROPS, PALETTE, PASTELS, sample
+from workbench.demo.captions import PLAIN, SHAPES, STYLES, Subject, subjects
+from workbench.demo.judge import ASPECTS, Judge
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ASPECTS = ("shape", "colour", "background", "style")
 _UNLIKE = 60  # RGB distance from the background at which a pixel counts as the shape's
-
-
-class Judge:
-    """Names what a picture shows: the one caption, of all the family's captions, that the scorer finds closest."""
-
-    def __init__(self, clip_folder: Path) -> None:
-        from workbench.render import ClipScorer
-
-        self._scorer = ClipScorer(clip_folder)
-        self._subjects = {subject.caption: subject for subject in subjects(SHAPES, (PLAIN, *STYLES))}
-
-    def name(self, pictures: Sequence[Image]) -> list[Subject]:
-        """The subject of each picture."""
-        return [self._subjects[caption] for caption in self._scorer.classify(pictures, list(self._subjects))]
 
 
 def pixel_background(picture: Image.Image) -> str:

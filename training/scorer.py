@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.family.autoencoder import pixels
-from workbench.family.captions import PLAIN, SHAPES, STYLES, subjects
-from workbench.family.loop import fit
-from workbench.family.parts import build_clip, build_tokenizer, tokens_of
-from workbench.family.pictures import SIZE, sample
-from workbench.family.settings import Stage
+from training.autoencoder import pixels
+from training.loop import fit
+from training.parts import build_clip, build_tokenizer, tokens_of
+from training.pictures import SIZE, sample
+from training.settings import Stage
+from workbench.demo.captions import PLAIN, SHAPES, STYLES, subjects
 
 if TYPE_CHECKING:
     import torch
