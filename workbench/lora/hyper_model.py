@@ -18,6 +18,7 @@ from workbench.engine.reading import Tensors, measured
 from workbench.errors import MergeError, OptionError
 from workbench.figures.results import Result
 from workbench.lora.formats import lora_of
+from workbench.lora.hyper_export import rank_of, write
 from workbench.lora.hyper_layers import Layer
 from workbench.lora.hyper_solver import Fit, Solution, on_threads
 from workbench.merge import Merge
@@ -120,9 +121,7 @@ class HyperModel(Result):
         The folder is whole or not there. Raises ExportError for a folder that holds anything else or one of the models, for an
         unknown dtype, and for models whose LoRAs have no names outside.
         """
-        from workbench.lora.hyper_export import write
-
-        return write(self, Path(folder).expanduser(), dtype)
+        return write(Path(folder).expanduser(), self.average, self.loras, self.multipliers, self.losses, dtype)
 
     def _products(self, tensors: Tensors) -> tuple[float, np.ndarray, np.ndarray]:
         """Of one tensor of average and model: the square of their difference, its products with the LoRAs, and those of the LoRAs."""
@@ -166,11 +165,6 @@ def hyper_model(
     frame = pd.DataFrame(multipliers / scales + 0.0, pd.Index(names, name="model"), pd.Index(labels, name="lora"))  # + 0: no -0
     losses = _losses(names, turn, solution.fits, beyond, numel)
     return HyperModel(average, _loras(layers, solution, scales, labels, average), frame, losses)
-
-
-def rank_of(lora: str) -> int:
-    """The rank in a LoRA's name."""
-    return int(lora.rpartition("-")[2])
 
 
 def _loras(layers: list[Layer], solution: Solution, scales: np.ndarray, labels: Sequence[str], model: Checkpoint) -> list[LowRank]:
