@@ -8,8 +8,10 @@ import pkgutil
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import workbench
@@ -27,6 +29,13 @@ def test_imports_go_down_only(tmp_path):
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert "0 broken" in found.stdout
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    # at any level: in functions, and for types alone; only the front door, whose names load when they are used, is a way up
+    graph = grimp.build_graph("workbench", cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) - {"workbench"} for name in graph.modules}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("name", ["workbench", *(name for name in MODULES if name != "workbench.__main__")])
