@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.analysis import difference_page
 from workbench.analysis.headers import Said
-from workbench.analysis.wording import percent
-from workbench.checkpoint.matching import listed
 from workbench.checkpoint.placing import ALL
 from workbench.figures.results import Result
 from workbench.tensors import TensorInfo
+from workbench.wording import listed, percent
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,6 @@ import numpy as np
 
 from workbench.analysis.least_squares import Fit, Remainder, Sums, alike, least_squares, rounding_left
 from workbench.analysis.metrics import Gram, tensor_sums
-from workbench.analysis.wording import enumerated, percent
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.placing import ALL, by_place
 from workbench.engine.inputs import Models, check, matched, named
@@ -21,6 +20,7 @@ from workbench.engine.inputs import checkpoint as judged
 from workbench.engine.reading import Tensors, measured
 from workbench.figures.results import Result
 from workbench.merge.call import unique
+from workbench.wording import enumerated, percent
 
 if TYPE_CHECKING:
     import pandas as pd

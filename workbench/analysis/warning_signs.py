@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from workbench.analysis.movement import Movement
-from workbench.checkpoint.matching import listed
 from workbench.checkpoint.placing import ALL
 from workbench.merge import Merge
+from workbench.wording import few, listed
 
 Kind = Literal["nan", "saturation", "norm", "collapse", "copy", "vae"]
 _SHOWN = 5  # places that a sentence names
@@ -71,7 +71,7 @@ def _nan(evidence: Evidence) -> Iterator[Finding]:
         if guilty
         else "no parent does: the merge leaves the range of its dtype; lower the weights, or make it with dtype='bfloat16'"
     )
-    text = f"NaN or infinity in {_count(keys, 'tensor')} of {_told(places)} ({listed(keys)}): it draws black or noise; {cure}."
+    text = f"NaN or infinity in {_count(keys, 'tensor')} of {few(places, _SHOWN)} ({listed(keys)}): it draws black or noise; {cure}."
     yield Finding("nan", places, tuple(keys), text)
 
 
@@ -82,7 +82,7 @@ def _saturation(evidence: Evidence) -> Iterator[Finding]:
     places = _places_of(evidence, found)
     dtypes = sorted({evidence.merge.info(key).dtype_name for key in found})
     text = (
-        f"{_count(range(sum(found.values())), 'element')} of {_told(places)} ({listed(list(found))}) at the largest value that "
+        f"{_count(range(sum(found.values())), 'element')} of {few(places, _SHOWN)} ({listed(found)}) at the largest value that "
         f"{' and '.join(dtypes)} holds: what lay beyond was cut off; lower the weights, or make it with dtype='bfloat16'."
     )
     yield Finding("saturation", places, tuple(found), text)
@@ -138,7 +138,7 @@ def _copy(evidence: Evidence) -> Iterator[Finding]:
     for name, places in copied.items():
         keys = tuple(key for place in places for key in evidence.moved[place])
         text = (
-            f"{_told(places)} {'is' if len(places) == 1 else 'are'} {name}'s to the bit, though the parents differ there: nothing "
+            f"{few(places, _SHOWN)} {'is' if len(places) == 1 else 'are'} {name}'s to the bit, though the parents differ there: nothing "
             "of the others arrived; if it was not meant so, look at the weights of these blocks."
         )
         yield Finding("copy", tuple(places), keys, text)
@@ -167,13 +167,7 @@ def _shrunk(ratios: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def _worst(shrunk: Mapping[str, float]) -> str:
     """The places, with what is left in each: the least first."""
-    return _told([f"{left:.0%} in {place}" for place, left in sorted(shrunk.items(), key=lambda pair: pair[1])])
-
-
-def _told(places: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
-    more = [f"and {len(places) - _SHOWN} more"] if len(places) > _SHOWN else []
-    return ", ".join([*places[:_SHOWN], *more])
+    return few([f"{left:.0%} in {place}" for place, left in sorted(shrunk.items(), key=lambda pair: pair[1])], _SHOWN)
 
 
 def _places_of(evidence: Evidence, keys: Mapping[str, object]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from workbench.checkpoint.folders import CONFIG, INDEX, PIPELINE, is_small, no_w
 from workbench.checkpoint.joined import weight_map_of
 from workbench.checkpoint.json_object import read_object
 from workbench.errors import CheckpointError
+from workbench.wording import few
 
 if TYPE_CHECKING:
     from huggingface_hub import HfUri
@@ -105,8 +106,7 @@ def _needed(uri: HfUri, names: Iterable[str], snapshot: Path) -> list[str]:
     there = folders.get(wanted)
     if there is None:
         known = sorted({name.removeprefix(f"{parent}/") for name in folders if name} | set(folders.get("", {})))
-        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-        raise CheckpointError(f"{address}: there is no such file or folder; {uri.id} has {', '.join(known[:_SHOWN])}{more}")
+        raise CheckpointError(f"{address}: there is no such file or folder; {uri.id} has {few(known, _SHOWN)}")
     if PIPELINE not in there:
         return _component(address, there, snapshot) + ([there[CONFIG]] if CONFIG in there else [])
     parts = [part for part in read_object(snapshot / there[PIPELINE]) if not part.startswith("_")]

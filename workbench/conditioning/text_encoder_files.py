@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from workbench.checkpoint.lines import OPEN_CLIP, Form
 from workbench.errors import TextEncoderError
 from workbench.places import FAMILY
 from workbench.tensors import Rows, Space
+from workbench.wording import few
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,6 @@ _SIZES = {  # option of CLIPTextConfig -> tensor and dimension that tell it
     "max_position_embeddings": ("embeddings.position_embedding.weight", 0),
     "intermediate_size": ("encoder.layers.0.mlp.fc1.weight", 0),
 }
-_SHOWN = 8  # names in one message
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class StoredEncoder:
     def sizes(self) -> dict[str, int]:
         """What the tensors' shapes tell of the configuration. Raises TextEncoderError for one that is not there."""
         if missing := sorted({name for name, _ in _SIZES.values()} - set(self.places)):
-            raise TextEncoderError(f"{self.label} lacks {listed(missing)}; it is no CLIP text encoder, or not all of one")
+            raise TextEncoderError(f"{self.label} lacks {few(missing)}; it is no CLIP text encoder, or not all of one")
         sizes = {option: self.shape(name)[dimension] for option, (name, dimension) in _SIZES.items()}
         layers = {name.split(".")[2] for name in self.places if name.startswith("encoder.layers.")}
         if self.kind == "clip_g" and "text_projection.weight" in self.places:
@@ -148,13 +148,6 @@ def configuration(encoder: StoredEncoder, given: Path | None) -> tuple[CLIPTextC
     other = next((kind for kind, wide in _KNOWN if wide == width), None)
     step = f"pass it as {other}=" if other else "pass config= with the folder of its config.json"
     raise TextEncoderError(f"{encoder.label} has width {width}, and no pipeline of its sizes lies beside it; {known}; {step}")
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names for a message; of many the first few, and how many more."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _places(checkpoint: Checkpoint, kind: str, rests: Mapping[str, str]) -> dict[str, Place]:

@@ -20,10 +20,10 @@ from workbench.conditioning.text_encoder_files import (
     configuration,
     in_checkpoint,
     in_file,
-    listed,
 )
 from workbench.conditioning.tokenizer_files import load_tokenizer, tokenizer_beside
 from workbench.errors import TextEncoderError
+from workbench.wording import few
 
 if TYPE_CHECKING:
     import torch
@@ -238,7 +238,7 @@ def _check(one: StoredEncoder, model: Any, config: Path | None) -> None:
             if name in one.places and one.shape(name) != shape
         ],
     }
-    if told := [f"{what} {listed(names)}" for what, names in problems.items() if names]:
+    if told := [f"{what} {few(names)}" for what, names in problems.items() if names]:
         class_name = type(model).__name__
         raise TextEncoderError(f"{one.label} is no {class_name} as {config or 'its width'} tells it: it {'; it '.join(told)}")
 

@@ -13,6 +13,7 @@ from workbench.engine.parts import Job
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteError
 from workbench.tensors import PIECE, Calculation, elements, largest, rounded
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -36,14 +37,10 @@ class Findings:
     def texts(self) -> Iterator[str]:
         """One sentence for each model, and one for what saturated."""
         for model in dict.fromkeys(model for model, _ in self.places):
-            yield f"{model}: {_listed([key for name, key in self.places if name == model])} {_told(model)}"
+            yield f"{model}: {listed([key for name, key in self.places if name == model])} {_told(model)}"
         if keys := [key for key, count in self.saturated.items() if count]:
-            beyond = f"{self.saturated.total()} values of {_listed(sorted(keys))} lie beyond the largest of its dtype, and were set to it"
+            beyond = f"{self.saturated.total()} values of {listed(sorted(keys))} lie beyond the largest of its dtype, and were set to it"
             yield f"{_RESULT}: {beyond}; choose dtype float16, bfloat16 or float32 to keep them"
-
-
-def _listed(keys: list[str]) -> str:
-    return ", ".join(map(repr, keys[:3])) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def _told(model: str) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.matching import listed
 from workbench.checkpoint.viewing import like
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
@@ -20,6 +19,7 @@ from workbench.lora.formats import in_memory
 from workbench.lora.gathering import Gathered
 from workbench.lora.laying import laid
 from workbench.tensors import SavedDtype
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +157,7 @@ def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> lis
 def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
     known = {lora.architecture: lora for lora in loras if lora.architecture != Architecture.GENERIC.value}
     if len(known) > 1:
-        told = ", ".join(f"{lora.name} is {architecture} ({listed(list(lora))})" for architecture, lora in known.items())
+        told = ", ".join(f"{lora.name} is {architecture} ({listed(lora)})" for architecture, lora in known.items())
         raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import LeftOut, listed, match
+from workbench.checkpoint.matching import LeftOut, match
 from workbench.checkpoint.viewing import alike
 from workbench.engine.inputs import named
 from workbench.engine.pool import Done, run
@@ -18,6 +18,7 @@ from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarn
 from workbench.lora.decomposition import energy
 from workbench.merge.rules import COMPONENTS, Rule
 from workbench.tensors import PIECE, Calculation, Flat, Part, Scope
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch

@@ -14,6 +14,7 @@ from workbench.lora.decomposition import decompose
 from workbench.lora.differences import Difference, Include, Kind, nothing, side_by_side, streamed
 from workbench.lora.gathering import Gathered
 from workbench.tensors import SavedDtype
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -77,4 +78,4 @@ def _notes(lost: Sequence[Difference]) -> tuple[str, ...]:
     """What differs and is not in the LoRA, in words."""
     if not lost:
         return ()
-    return (f"{len(lost)} more tensors differ and are left out ({lost[0].key!r}{', ...' * (len(lost) > 1)})",)
+    return (f"{len(lost)} more tensors differ and are left out ({listed([one.key for one in lost])})",)

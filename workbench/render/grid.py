@@ -1,7 +1,4 @@
-"""`Grid`, pictures of several models with labels and scores; and `ab_grid`, which draws one of checkpoints.
-
-What lies where is in `axes`; the sheet and the page are drawn in `sheet` and `page`.
-"""
+"""`Grid`, pictures of several models with labels and scores; and `ab_grid`, which draws one. How it looks is in `sheet` and `page`."""
 
 from __future__ import annotations
 
