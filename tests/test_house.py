@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import pkgutil
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -52,6 +54,15 @@ def test_no_module_shares_its_name_with_something_public_beside_it(name):
     if name == "workbench.operators":
         declared |= set(package.registry())
     assert not modules & declared
+
+
+def test_no_two_public_classes_share_a_name():
+    homes = defaultdict(list)
+    for path in sorted((ROOT / "workbench").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_importing_the_package_loads_no_heavy_library():

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
 from workbench.analysis.pictures import Pictures, draw
-from workbench.analysis.warning_signs import Evidence, Finding, findings
+from workbench.analysis.warning_signs import Evidence, WarningSign, findings
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.matching import Matched
@@ -142,7 +142,7 @@ class Explanation(Result):
     result: str
     parents: tuple[str, ...]
     moved: Mapping[str, tuple[Movement, ...]]
-    warnings: tuple[Finding, ...]
+    warnings: tuple[WarningSign, ...]
     pictures: Pictures | None = None
 
     def frame(self) -> pd.DataFrame:

@@ -19,7 +19,7 @@ _SHRUNK = 0.9  # of the least parent's; averages of two that have nothing in com
 
 
 @dataclass(frozen=True)
-class Finding:
+class WarningSign:
     """One thing that looks wrong: where (blocks or components, and tensors), the numbers, and what to do."""
 
     kind: Kind
@@ -54,12 +54,12 @@ class Evidence:
         return next(iter(self.merge.call.models))
 
 
-def findings(evidence: Evidence) -> tuple[Finding, ...]:
+def findings(evidence: Evidence) -> tuple[WarningSign, ...]:
     """Everything that looks wrong, the worst first."""
     return tuple(finding for look in (_nan, _saturation, _norm, _collapse, _vae, _copy) for finding in look(evidence))
 
 
-def _nan(evidence: Evidence) -> Iterator[Finding]:
+def _nan(evidence: Evidence) -> Iterator[WarningSign]:
     keys = [key for key, models in evidence.nonfinite.items() if evidence.result in models]
     if not keys:
         return
@@ -72,10 +72,10 @@ def _nan(evidence: Evidence) -> Iterator[Finding]:
         else "no parent does: the merge leaves the range of its dtype; lower the weights, or make it with dtype='bfloat16'"
     )
     text = f"NaN or infinity in {_count(keys, 'tensor')} of {few(places, _SHOWN)} ({listed(keys)}): it draws black or noise; {cure}."
-    yield Finding("nan", places, tuple(keys), text)
+    yield WarningSign("nan", places, tuple(keys), text)
 
 
-def _saturation(evidence: Evidence) -> Iterator[Finding]:
+def _saturation(evidence: Evidence) -> Iterator[WarningSign]:
     found = {key: moved.saturated for key, moved in evidence.moved[ALL].items() if moved.saturated}
     if not found:
         return
@@ -85,10 +85,10 @@ def _saturation(evidence: Evidence) -> Iterator[Finding]:
         f"{_count(range(sum(found.values())), 'element')} of {few(places, _SHOWN)} ({listed(found)}) at the largest value that "
         f"{' and '.join(dtypes)} holds: what lay beyond was cut off; lower the weights, or make it with dtype='bfloat16'."
     )
-    yield Finding("saturation", places, tuple(found), text)
+    yield WarningSign("saturation", places, tuple(found), text)
 
 
-def _norm(evidence: Evidence) -> Iterator[Finding]:
+def _norm(evidence: Evidence) -> Iterator[WarningSign]:
     shrunk = _shrunk({place: total.values()["norm_ratio"] for place, total in evidence.totals.items()})
     if not shrunk:
         return
@@ -98,10 +98,10 @@ def _norm(evidence: Evidence) -> Iterator[Finding]:
         "in common gets smaller, and pictures pale or blurred; for relatives add changes to their common base (task_arithmetic), for "
         "strangers let one model have the block by a rule."
     )
-    yield Finding("norm", tuple(shrunk), keys, text)
+    yield WarningSign("norm", tuple(shrunk), keys, text)
 
 
-def _collapse(evidence: Evidence) -> Iterator[Finding]:
+def _collapse(evidence: Evidence) -> Iterator[WarningSign]:
     shrunk = _shrunk({place: total.norm_spread for place, total in evidence.totals.items()})
     if not shrunk:
         return
@@ -112,10 +112,10 @@ def _collapse(evidence: Evidence) -> Iterator[Finding]:
         f"arXiv:2211.08403); take these tensors from one model by rules, {{'match': NAME, 'take': {evidence.slot!r}}}, or add changes to "
         "a common base."
     )
-    yield Finding("collapse", tuple(shrunk), keys, text)
+    yield WarningSign("collapse", tuple(shrunk), keys, text)
 
 
-def _vae(evidence: Evidence) -> Iterator[Finding]:
+def _vae(evidence: Evidence) -> Iterator[WarningSign]:
     total = evidence.totals.get("vae")
     if total is None or not total.differing.any() or (total.sums["equal"] == total.sums["elements"])[total.sums["elements"] > 0].any():
         return
@@ -124,10 +124,10 @@ def _vae(evidence: Evidence) -> Iterator[Finding]:
         f"The VAE is a mixture: it is {distance:.2%} away from the nearest parent's, and the parents' differ. Mixed VAEs draw washed-out "
         f"or speckled pictures; take one whole: rules=[{{'component': 'vae', 'take': {evidence.slot!r}}}]."
     )
-    yield Finding("vae", ("vae",), tuple(evidence.moved["vae"]), text)
+    yield WarningSign("vae", ("vae",), tuple(evidence.moved["vae"]), text)
 
 
-def _copy(evidence: Evidence) -> Iterator[Finding]:
+def _copy(evidence: Evidence) -> Iterator[WarningSign]:
     copied: dict[str, list[str]] = {}
     for place, total in evidence.totals.items():
         entries = [evidence.merge.entry(key) for key in evidence.moved[place]]
@@ -141,7 +141,7 @@ def _copy(evidence: Evidence) -> Iterator[Finding]:
             f"{few(places, _SHOWN)} {'is' if len(places) == 1 else 'are'} {name}'s to the bit, though the parents differ there: nothing "
             "of the others arrived; if it was not meant so, look at the weights of these blocks."
         )
-        yield Finding("copy", tuple(places), keys, text)
+        yield WarningSign("copy", tuple(places), keys, text)
 
 
 def _copied(total: Movement, count: int) -> int | None:

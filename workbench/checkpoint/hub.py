@@ -24,7 +24,7 @@ _SHOWN = 8  # files that a message names
 
 
 @dataclass(frozen=True)
-class Place:
+class Fetched:
     """Where an address lies on this disk now, the address with the commit it was fetched from, and a name for the model."""
 
     path: Path
@@ -42,7 +42,7 @@ def located(path: str, folder: Path) -> Path | str:
     return path if is_address(path) else folder / Path(path).expanduser()
 
 
-def fetched(path: str | os.PathLike[str]) -> Place:
+def fetched(path: str | os.PathLike[str]) -> Fetched:
     """Fetch what an address needs, and nothing that is in the hub's cache: a file; of a folder, its weights and its configs.
 
     With the hub's token and progress bars. Raises CheckpointError when there is no such thing, no access, or no connection.
@@ -60,7 +60,7 @@ def fetched(path: str | os.PathLike[str]) -> Place:
             snapshot_download(uri.id, revision=commit, allow_patterns=missing)
     local = snapshot / uri.path_in_repo
     name = local.stem if local.is_file() else PurePosixPath(uri.id).name
-    return Place(local, f"hf://{uri.id}@{commit}" + (f"/{uri.path_in_repo}" if uri.path_in_repo else ""), name)
+    return Fetched(local, f"hf://{uri.id}@{commit}" + (f"/{uri.path_in_repo}" if uri.path_in_repo else ""), name)
 
 
 def _text(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.engine.parts import Job
+from workbench.engine.parts import TensorPart
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteError
 from workbench.tensors import PIECE, Calculation, elements, largest, rounded
@@ -51,7 +51,7 @@ def _told(model: str) -> str:
 
 def stream(
     checkpoint: Checkpoint,
-    work: Iterable[Job],
+    work: Iterable[TensorPart],
     calculation: Calculation,
     findings: Findings,
     write: Callable[[str, int, memoryview], None],
@@ -65,7 +65,7 @@ def stream(
     """
     lock = threading.Lock()
 
-    def work_on(job: Job, done: Done) -> None:
+    def work_on(job: TensorPart, done: Done) -> None:
         for first, result, beyond in _compute(checkpoint, job, calculation):
             write(job.key, first, _bytes(result))
             done(result.nbytes)
@@ -78,7 +78,7 @@ def stream(
     run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=checkpoint.name)
 
 
-def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> Iterator[tuple[int, torch.Tensor, int]]:
+def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation) -> Iterator[tuple[int, torch.Tensor, int]]:
     """A job's result as it goes into the file, in pieces: the first element, the numbers, and how many of them saturated."""
     origin = checkpoint.origin(job.key)
     if origin is not None:

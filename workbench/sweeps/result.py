@@ -21,7 +21,7 @@ from workbench.render.grid import Grid
 from workbench.render.scorers import spread
 from workbench.sweeps.combinations import name_of
 from workbench.sweeps.jobs import Job
-from workbench.sweeps.store import Pictures
+from workbench.sweeps.store import StoredPictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ class Cell:
     @property
     def pictures(self) -> Sequence[Image]:
         """By request, prompt and seed."""
-        return Pictures(self.job.folder, self.job.count) if self.job and self.drawn else []
+        return StoredPictures(self.job.folder, self.job.count) if self.job and self.drawn else []
 
     @property
     def model(self) -> Drawn:
