@@ -11,8 +11,8 @@ from held import Held
 
 import workbench as wb
 from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.layouts import like
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.viewing import like
 from workbench.errors import InputError, MergeError, MergeWarning, OptionError
 from workbench.places import DATA
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 import workbench as wb
 from workbench import lora
 from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.layouts import like
 from workbench.checkpoint.lora_names import pairs
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.viewing import like
 
 WIDTH, RANK = 6, 2
 QKV, LINEAR1, FINAL = "double_blocks.0.img_attn.qkv", "single_blocks.0.linear1", "final_layer.adaLN_modulation.1"

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from workbench.checkpoint.architecture import Structure, structure_of
+from workbench.checkpoint.structure import Structure, structure_of
 from workbench.errors import MissingTensorError
 from workbench.tensors import PIECE, Calculation, Flat, Part, Scope, Space, TensorInfo, elements, part_shape
 
@@ -124,16 +124,16 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     @cached_property
     def structure(self) -> Structure:
         """Architecture, components, layouts, and the block of each key."""
-        return structure_of(self, lambda key: len(self.info(key).shape))
+        return structure_of(self, lambda key: len(self.info(key).shape), self.metadata)
 
     @property
     def architecture(self) -> str:
-        """`"SD 1.x"`, `"SD 2.x"`, `"SDXL"`, `"Flux"` or `"generic"`, told by key names."""
-        return self.structure.architecture.value
+        """The name of its family, told by key names (`"SDXL"`, `"Z-Image"`, ...; see `workbench.families`), or `"generic"`."""
+        return self.structure.family.name
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The parts of a pipeline that are present: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`, `other`."""
+        """The parts of a pipeline that are present: `unet` or `transformer`, `vae`, `text_encoder`, `text_encoder_2`, ..., `other`."""
         return self.structure.components
 
     def block(self, key: str) -> str | None:

@@ -10,7 +10,7 @@ from glob import escape
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from workbench.checkpoint.folders import CONFIG, INDEX, PIPELINE, is_small, no_weights, weights_among
+from workbench.checkpoint.folders import CONFIG, INDICES, PIPELINE, is_index, is_small, no_weights, weights_among
 from workbench.checkpoint.joined import weight_map_of
 from workbench.checkpoint.json_object import read_object
 from workbench.errors import CheckpointError
@@ -53,7 +53,7 @@ def fetched(path: str | os.PathLike[str]) -> Fetched:
 
         commit = resolve_revision(uri.id, revision=uri.revision).resolved
         start = f"{escape(uri.path_in_repo)}/" if uri.path_in_repo else ""
-        indices = [escape(uri.path_in_repo), *(f"{start}{name}" for name in (PIPELINE, CONFIG, f"*{INDEX}"))]
+        indices = [escape(uri.path_in_repo), *(f"{start}{name}" for name in (PIPELINE, CONFIG, INDICES))]
         snapshot = Path(snapshot_download(uri.id, revision=commit, allow_patterns=[one for one in indices if one]))
         needed = _needed(uri, _listing(uri.id, commit, snapshot), snapshot)
         if missing := [escape(name) for name in needed if not (snapshot / name).is_file()]:
@@ -101,7 +101,7 @@ def _needed(uri: HfUri, names: Iterable[str], snapshot: Path) -> list[str]:
     parent, _, file = wanted.rpartition("/")
     if file in folders.get(parent, {}):
         beside = folders[parent]
-        shards = _shards(snapshot, beside, wanted) if file.endswith(INDEX) else []
+        shards = _shards(snapshot, beside, wanted) if is_index(file) else []
         return [wanted, *shards, *([beside[CONFIG]] if CONFIG in beside else [])]
     there = folders.get(wanted)
     if there is None:
@@ -120,7 +120,7 @@ def _component(address: str, files: Mapping[str, str], snapshot: Path) -> list[s
     weights = weights_among(files)
     if weights is None:
         raise CheckpointError(no_weights(address, files))
-    return [files[weights], *(_shards(snapshot, files, files[weights]) if weights.endswith(INDEX) else [])]
+    return [files[weights], *(_shards(snapshot, files, files[weights]) if is_index(weights) else [])]
 
 
 def _shards(snapshot: Path, files: Mapping[str, str], index: str) -> list[str]:

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from workbench.checkpoint.architecture import Structure, structure_of
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.checkpoint.lora_names import pairs
+from workbench.checkpoint.structure import Structure, structure_of
 from workbench.errors import CheckpointError
 from workbench.tensors import Part, Rows, Scope, Space, TensorInfo, elements
 from workbench.wording import listed
@@ -72,7 +72,7 @@ class LowRank(Checkpoint):
     @cached_property
     def structure(self) -> Structure:
         """Architecture, components, layouts, and the block of each key; what few names do not tell, its model does."""
-        return structure_of(self, lambda key: len(self.info(key).shape), self._model.structure if self._model else None)
+        return structure_of(self, lambda key: len(self.info(key).shape), self.metadata, self._model.structure if self._model else None)
 
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)

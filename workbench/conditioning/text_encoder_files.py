@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoint.architecture import split_name
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.json_object import read_object
+from workbench.checkpoint.layouts import in_layout
 from workbench.checkpoint.view import View
-from workbench.checkpoint.viewing import in_layout
 from workbench.errors import TextEncoderError
 from workbench.places import FAMILY
 from workbench.tensors import Space
@@ -78,7 +77,7 @@ def in_checkpoint(checkpoint: Checkpoint) -> tuple[StoredEncoder, ...]:
     Raises TextEncoderError where there is none, and for OpenCLIP's in the place of clip_l (SD 2.x, SDXL's refiner).
     """
     _check_weights(checkpoint)
-    names = {key: split_name(key) for key in checkpoint}
+    names = {key: checkpoint.structure.name(key) for key in checkpoint}
     if (config := _config_beside(checkpoint)) and all(name.prefix in ("", "text_model.") for name in names.values()):
         projected = "CLIPTextModelWithProjection" in read_object(config / "config.json").get("architectures", ())
         kind = "clip_g" if projected else "clip_l"

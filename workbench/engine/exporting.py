@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.folders import METADATA, PIPELINE
+from workbench.checkpoint.structure import is_marker
 from workbench.checkpoint.writing import replacing, replacing_folder
 from workbench.engine.checks import check_arguments, check_checkpoint, check_device, check_disk, check_sources, check_target
 from workbench.engine.files import File, Hashes, Known, Writing

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.viewing import in_layout
+from workbench.checkpoint.layouts import in_layout
 from workbench.family.parts import MAX_TOKENS, build_schedule
 
 if TYPE_CHECKING:

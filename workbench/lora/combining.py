@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture
+from workbench.checkpoint.layouts import like
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.viewing import like
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
+from workbench.families import GENERIC
 from workbench.lora.choosing import LoraLimit
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
 from workbench.lora.formats import in_memory
@@ -108,7 +108,7 @@ class _Sum:
 
 def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: LoraLimit, name: str, progress: bool, who: str) -> LowRank:
     sums = _sums(loras, strengths, who)
-    known = (lora for lora in loras if lora.architecture != Architecture.GENERIC.value)
+    known = (lora for lora in loras if lora.structure.family is not GENERIC)
     gathered = Gathered(wanted, _outline(sums, name, next(known, loras[0])))
 
     def work(one: _Sum, done: Done) -> None:
@@ -155,7 +155,7 @@ def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> lis
 
 
 def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
-    known = {lora.architecture: lora for lora in loras if lora.architecture != Architecture.GENERIC.value}
+    known = {lora.architecture: lora for lora in loras if lora.structure.family is not GENERIC}
     if len(known) > 1:
         told = ", ".join(f"{lora.name} is {architecture} ({listed(lora)})" for architecture, lora in known.items())
         raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.layouts import in_layout
 from workbench.checkpoint.low_rank import Factors, LowRank
-from workbench.checkpoint.viewing import in_layout
+from workbench.checkpoint.structure import DENOISER
 from workbench.checkpoint.writing import replacing
 from workbench.errors import ExportError
+from workbench.families import GENERIC, Kohya
+from workbench.families.correspondence import ORIGINAL
 from workbench.lora.laying import laid
 from workbench.tensors import SavedDtype
 
@@ -24,14 +26,8 @@ if TYPE_CHECKING:
 
 Format = Literal["kohya", "diffusers"]
 
-_VERSIONS = {Architecture.SD1: "sd_v1", Architecture.SD2: "sd_v2", Architecture.SDXL: "sdxl_base_v1-0", Architecture.FLUX: "flux1"}
-_SPECS = {
-    Architecture.SD1: "stable-diffusion-v1/lora",
-    Architecture.SD2: "stable-diffusion-v2-512/lora",
-    Architecture.SDXL: "stable-diffusion-xl-v1-base/lora",
-    Architecture.FLUX: "flux-1-dev/lora",
-}
-_KOHYA_HEADS = {"denoiser": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
+_KOHYA = Kohya("", {"denoiser": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"})  # of a family that says nothing
+_DEV = ("guidance_in.",)  # LoRAs of Flux are called flux-1-dev, whatever they were trained on
 _PARTS = {"kohya": ("lora_up.weight", "lora_down.weight", "lora_mid.weight"), "diffusers": ("lora_B.weight", "lora_A.weight", None)}
 
 
@@ -98,10 +94,11 @@ def in_memory(
 
 
 def _laid(lora: LowRank, format: Format) -> LowRank:
-    """The LoRA in the layout that a format has for its model; only of Flux are tensors cut or joined."""
-    if lora.structure.architecture is not Architecture.FLUX:
+    """The LoRA in the layout that a format has for its model; of U-Nets tensors are neither cut nor joined, only named otherwise."""
+    family = lora.structure.family
+    if family.denoiser == "unet" or lora.structure.denoiser not in lora.components or family is GENERIC:
         return lora
-    return laid(lora, in_layout(lora, "diffusers" if format == "diffusers" else "BFL"))
+    return laid(lora, in_layout(lora, "diffusers" if format == "diffusers" else "original"))
 
 
 def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -145,25 +142,21 @@ def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> to
 
 
 def module_name(lora: Checkpoint, path: object, key: str, format: Format) -> str:
-    """The name of the module, as the format writes it: U-Nets of SD in diffusers' names, but SDXL in kohya's own, which are LDM's."""
+    """The name of the module, as the format writes it: of U-Nets in the layout that kohya's tools have for the family."""
     structure = lora.structure
+    family = structure.family
+    kohya = family.kohya or _KOHYA
     component, rest = structure.bare(key)
-    if component not in _KOHYA_HEADS:
-        raise ExportError(f"{path}: {key!r} belongs to no part of a pipeline that LoRAs change ({', '.join(_KOHYA_HEADS)})")
-    if component == "denoiser" and structure.architecture is not Architecture.FLUX and (line := structure.line(component, rest)):
-        ldm = format == "kohya" and structure.architecture is Architecture.SDXL
-        rest = line.original if ldm else line.strands[0].name
+    if component not in kohya.heads:
+        raise ExportError(f"{path}: {key!r} belongs to no part of a pipeline that LoRAs change ({', '.join(kohya.heads)})")
+    if component == DENOISER and family.denoiser == "unet" and (one := structure.correspondence(component, rest)):
+        rest = one.original if format == "kohya" and kohya.layout == ORIGINAL else one.names[0]
     module = rest.rpartition(".")[0]
-    flux = structure.architecture is Architecture.FLUX
-    t5 = flux and component == "text_encoder_2"
-    if component.startswith("text_encoder") and not t5:
+    if component.startswith("text_encoder") and (component not in family.text_encoders or family.text_encoders[component].clip):
         module = f"text_model.{module}"
     if format == "diffusers":
         return f"{structure.component(key)}.{module}"
-    head = "lora_te3_" if t5 else _KOHYA_HEADS[component]
-    if component == "text_encoder" and (flux or structure.architecture is Architecture.SDXL):
-        head = "lora_te1_"
-    return head + module.replace(".", "_")
+    return kohya.heads[component] + module.replace(".", "_")
 
 
 def _metadata(lora: LowRank, path: Path) -> dict[str, str]:
@@ -171,12 +164,13 @@ def _metadata(lora: LowRank, path: Path) -> dict[str, str]:
     ranks = sorted({entry.rank for entry in lora.entries.values() if isinstance(entry, Factors)})
     told = str(ranks[0]) if len(ranks) == 1 else "Dynamic"
     found = {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": told, "ss_network_alpha": told}
-    architecture = lora.structure.architecture
-    if architecture in _VERSIONS:
+    family = lora.structure.family
+    if family.kohya:
+        found["ss_base_model_version"] = family.kohya.version
+    if specification := family.specification(_DEV, lora.structure.prediction):
         found |= {
-            "ss_base_model_version": _VERSIONS[architecture],
             "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": _SPECS[architecture],
+            "modelspec.architecture": f"{specification.id}/lora",
             "modelspec.title": path.stem,
         }
     return found

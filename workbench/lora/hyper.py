@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.matching import Matched
 from workbench.engine.inputs import Models, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteError, OptionError, warn
+from workbench.families import GENERIC
 from workbench.lora.hyper_layers import ReducedLayer, reduced
 from workbench.lora.hyper_model import HyperModel, hyper_model
 from workbench.lora.hyper_solver import Solver
@@ -143,7 +143,7 @@ def _key(tensor: Matched) -> str:
 
 
 def _check_kinds(models: Mapping[str, Checkpoint]) -> None:
-    kinds = {model.architecture: name for name, model in models.items() if model.architecture != Architecture.GENERIC.value}
+    kinds = {model.architecture: name for name, model in models.items() if model.structure.family is not GENERIC}
     if len(kinds) > 1:
         told = " and ".join(f"{name} is {kind}" for kind, name in kinds.items())
         raise MergeError(f"{_WHO}: {told}; LoRAs fit models of one architecture")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint, in_layout
-from workbench.checkpoint.architecture import Architecture, is_marker
 from workbench.checkpoint.base import hashed
+from workbench.checkpoint.structure import is_marker
 from workbench.checkpoint.view import View
 from workbench.errors import MergeError, OptionError
 from workbench.merge import schedules, sources
@@ -64,8 +64,8 @@ class Merge(Checkpoint):
 
     @cached_property
     def depth(self) -> schedules.Depth:
-        """The blocks of the result."""
-        return schedules.Depth.of(entry.block for entry in self.plan.entries.values())
+        """The blocks of the result, and the modules beside them."""
+        return schedules.Depth.of(entry.location for entry in self.plan.entries.values())
 
     @property
     def recipe(self) -> workbench.Recipe:
@@ -91,8 +91,7 @@ class Merge(Checkpoint):
 
     def _usual_dtype(self, info: TensorInfo) -> str | None:
         """What a tensor is rounded to unasked, where that is not its own dtype: fp8 would swallow most of what merging changes."""
-        flux = self.call.inputs[0].structure.architecture is Architecture.FLUX
-        return "bfloat16" if flux and info.is_float and info.itemsize == 1 else None
+        return self.call.inputs[0].structure.family.dtype if info.is_float and info.itemsize == 1 else None
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.errors import InputError
 from workbench.merge.call import Call
 
-COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "other")
+COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4", "other")
 _FORM = (
     "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}, "
     "and {optional: true} if it may fit nothing"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from workbench.checkpoint.lines import Line, Strand
+from workbench.families.correspondence import Correspondence, Slice
 
 # diffusers -> LDM, applied to the start of what is left of a name.
 _UNET_ENDS = {
     "time_embedding.linear_1.": "time_embed.0.",
     "time_embedding.linear_2.": "time_embed.2.",
-    "add_embedding.linear_1.": "label_emb.0.0.",
-    "add_embedding.linear_2.": "label_emb.0.2.",
     "conv_in.": "input_blocks.0.0.",
     "conv_norm_out.": "out.0.",
     "conv_out.": "out.2.",
@@ -21,6 +20,7 @@ _UNET_ENDS = {
     "mid_block.attentions.0.": "middle_block.1.",
     "mid_block.resnets.1.": "middle_block.2.",
 }
+_LABELS = {"linear_1.": "label_emb.0.0.", "linear_2.": "label_emb.0.2.", "weight": "label_emb.weight"}
 _UNET_RESNET = {
     "norm1.": "in_layers.0.",
     "conv1.": "in_layers.2.",
@@ -55,20 +55,25 @@ class UnetNames:
 
     layers: int
     attended: frozenset[int]
+    labels: str = "add_embedding"  # what diffusers calls LDM's label_emb
 
-    def line(self, name: str) -> Line | None:
-        """The line that a tensor belongs to, by its name in either layout; None where both have the same name, or neither has it."""
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        return {f"{self.labels}.{ours}": ldm for ours, ldm in _LABELS.items()}
+
+    def find(self, name: str) -> Correspondence | None:
+        """See `Lookup.find`."""
         if (ldm := self.ldm(name)) != name:
-            return Line(ldm, (Strand(name),))
+            return Correspondence(ldm, (Slice(name),))
         if (ours := self.diffusers(name)) != name:
-            return Line(name, (Strand(ours),))
+            return Correspondence(name, (Slice(ours),))
         return None
 
     def ldm(self, name: str) -> str:
         """The LDM name of a diffusers name."""
         block = _BLOCK.fullmatch(name)
         if block is None:
-            name = _start(name, _UNET_ENDS)
+            name = _start(name, _UNET_ENDS | self._labels)
             start, _, rest = name.partition(".")
             if start != "middle_block" or rest.startswith("1."):
                 return name
@@ -88,7 +93,7 @@ class UnetNames:
         """The diffusers name of an LDM name."""
         block = _LDM_BLOCK.fullmatch(name)
         if block is None or name.startswith("input_blocks.0."):
-            name = _start(name, {ldm: ours for ours, ldm in _UNET_ENDS.items()})
+            name = _start(name, {ldm: ours for ours, ldm in (_UNET_ENDS | self._labels).items()})
             return _RESNET_PART.sub(lambda found: found[1] + _start(found[2], _RESNET_BACK), name)
         side, number, part, rest = block[1], int(block[2]), block[3], block[4]
         level, index = divmod(number - 1 if side == "input" else number, self.layers + 1)
@@ -118,3 +123,15 @@ def unet_names(keys: Iterable[str]) -> UnetNames:
         return UnetNames(max(layers.values()) if len(layers) == 2 else max([*layers.values(), 2]), frozenset(attended))
     count = min(ldm_downs) - 1 if ldm_downs else 2
     return UnetNames(count, frozenset(number // (count + 1) for number in ldm_attended))
+
+
+@dataclass(frozen=True)
+class UnetConversion:
+    """How the layouts of a U-Net are converted: by counting its layers. `labels` is what diffusers calls LDM's label_emb."""
+
+    labels: str = "add_embedding"
+    costly: bool = False
+
+    def lookup(self, names: Iterable[str]) -> UnetNames:
+        """See `Conversion.lookup`."""
+        return replace(unet_names(names), labels=self.labels)

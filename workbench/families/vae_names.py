@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from workbench.checkpoint.lines import Form, Line, Table
+from workbench.families.correspondence import Correspondence, Form, Table
 
 _PARTS = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2", "nin_shortcut": "conv_shortcut"}
 _PROJECTIONS = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
@@ -39,12 +39,12 @@ class VaeNames:
 
     levels: int
 
-    def line(self, name: str) -> Line | None:
-        """The line that a tensor belongs to, by its name in either layout."""
-        line = _TABLE.line(self._turned(name))
-        return line and replace(line, original=self._turned(line.original))
+    def find(self, name: str) -> Correspondence | None:
+        """See `Lookup.find`."""
+        one = _TABLE.find(self._counted_otherwise(name))
+        return one and replace(one, original=self._counted_otherwise(one.original))
 
-    def _turned(self, name: str) -> str:
+    def _counted_otherwise(self, name: str) -> str:
         return _LEVEL.sub(lambda level: str(self.levels - 1 - int(level[0])), name)
 
 
