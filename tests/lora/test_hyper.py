@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -277,6 +278,17 @@ def test_a_folder_with_other_things_is_refused_and_nothing_is_left_behind(family
     with pytest.raises(ZeroDivisionError):
         family.export(tmp_path / "new")
     assert [path.name for path in tmp_path.rglob("*")] == ["other", "letter.txt"]
+
+
+def test_an_older_export_is_replaced_whole(family, tmp_path):
+    folder = family.export(tmp_path / "shapes")
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / "shapes-4-2.safetensors").write_bytes(b"of an export with one LoRA more")
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "old")
+    family.export(folder)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert not (folder / "README.md").read_text().endswith("old")
+    assert os.listdir(tmp_path) == ["shapes"]
 
 
 def test_a_folder_that_something_was_put_into_is_refused(family, tmp_path):
