@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 import workbench as wb
-from workbench.demo import merges, trained
+from workbench.demo import merges
 from workbench.errors import InputError, MergeError
 from workbench.places import DATA
 from workbench.tensors import PIECE, Flat, Space
@@ -26,18 +26,6 @@ SHAPES = DATA / "shapes-sd"
 
 def held(name: str = "held", **tensors: object) -> Held:
     return Held({key: torch.as_tensor(value) for key, value in tensors.items()}, name)
-
-
-@pytest.fixture(scope="module")
-def family() -> dict[str, wb.Checkpoint]:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def made(family, tmp_path_factory) -> dict[str, wb.Checkpoint]:
-    """The demo's three merges, written and opened again."""
-    folder = tmp_path_factory.mktemp("made")
-    return {name: wb.export(merge, folder / f"{name}.safetensors", progress=False).open() for name, merge in merges(family).items()}
 
 
 def test_a_tensor_by_hand():

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import workbench as wb
 from workbench.engine.configs import flux_config
-from workbench.engine.layout import Layout
+from workbench.engine.folder_plan import FolderPlan
 from workbench.errors import ExportError
 from workbench.tensors import TensorInfo
 
@@ -183,9 +183,9 @@ def test_shards_are_named_indexed_and_measured_as_diffusers_does(models, target)
 @given(sizes=st.lists(st.integers(0, 30), min_size=1, max_size=20), limit=st.integers(1, 40))
 def test_shards_are_filled_greedily_in_the_order_of_the_tensors(sizes, limit):
     infos = {f"t{i}": TensorInfo((size,), "U8") for i, size in enumerate(sizes)}
-    layout = Layout()
-    layout.add_shards(Path(), "m", {key: key for key in infos}, infos, limit)
-    shards = [list(file.names) for file in layout.files]
+    plan = FolderPlan()
+    plan.add_shards(Path(), "m", {key: key for key in infos}, infos, limit)
+    shards = [list(file.names) for file in plan.files]
     assert sorted(key for shard in shards for key in shard) == sorted(infos)
     alone = {key for key, info in infos.items() if info.nbytes > limit}
     assert all(sum(infos[key].nbytes for key in shard) <= limit or (len(shard) == 1 and shard[0] in alone) for shard in shards)

@@ -199,7 +199,7 @@ def test_norms_and_biases_are_kept_whole_when_asked(pair, tmp_path):
 
 def test_what_differs_and_is_left_behind_is_told(pair):
     lora = wb.lora.extract(*pair, rank=2)
-    assert lora.report.notes == (f"3 more tensors differ and are left out ({NORM!r}, ...)",)  # norm, bias and table; nobody asks for a VAE
+    assert lora.report.notes == (f"3 more tensors differ and are left out ({NORM!r}, {BIAS!r}, {TABLE!r})",)  # nobody asks for a VAE
     assert lora.report.notes[0] in lora.report.headline
     assert lora.report.headline in repr(lora)
     assert lora._repr_mimebundle_()["text/plain"] == repr(lora)

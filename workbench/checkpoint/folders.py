@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from workbench.wording import few
+
 _MODELS = ("diffusion_pytorch_model", "model", "pytorch_model")
 STEMS = (*_MODELS, "pytorch_lora_weights")
 PIPELINE = "model_index.json"
@@ -68,7 +70,7 @@ def no_weights(where: object, names: Iterable[str]) -> str:
         told = f"{len(shards)} of {int(shards[0][2])} shards and no index; fetch {index!r} from where they come from into it"
         return f"{where}: holds {told}"
     several = [name for name in there if name.endswith(".safetensors")]
-    held = f"holds {len(several)} models, name one: {', '.join(several[:5])}" if several else "holds no weights"
+    held = f"holds {len(several)} models, name one: {few(several, 5)}" if several else "holds no weights"
     if not several and any(name.endswith(".gguf") for name in there):
         held = "holds only GGUF files, which are not read"
     return f"{where}: {held}; of a folder, an *{INDEX}, a {PIPELINE} or {STEMS[0]}.safetensors is opened"

@@ -16,6 +16,7 @@ from workbench.checkpoint.lora_names import pairs
 from workbench.checkpoint.structure import Structure, structure_of
 from workbench.errors import CheckpointError
 from workbench.tensors import Part, Rows, Scope, Space, TensorInfo, elements
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ class LowRank(Checkpoint):
                 unscaled.append(roles["up"])
             self._entries[name] = _factors(holder, where, name, roles, alpha)
         if unscaled and len(unscaled) < len(self._entries):
-            self.notes = (f"{len(unscaled)} of {len(self._entries)} pairs have no alpha ({unscaled[0]!r}, ...) and are taken as they are",)
+            self.notes = (f"{len(unscaled)} of {len(self._entries)} pairs have no alpha ({listed(unscaled)}) and are taken as they are",)
 
     @property
     def entries(self) -> Mapping[str, Factors | str]:

@@ -9,11 +9,11 @@ from functools import cache
 
 from workbench.families.blocks import Block, Location, Stacks
 from workbench.families.correspondence import Table
-from workbench.families.declaration import GENERIC, Evidence, Family, Kohya, ModelSpec, Names, Pictures, TextEncoder
+from workbench.families.declaration import GENERIC, Encoder, Evidence, Family, Kohya, ModelSpec, Names, Pictures
 from workbench.families.tracing import Traced
 
 __all__ = [
-    "GENERIC", "Block", "Evidence", "Family", "Kohya", "Location", "ModelSpec", "Names", "Pictures", "Stacks", "Table", "TextEncoder",
+    "GENERIC", "Block", "Encoder", "Evidence", "Family", "Kohya", "Location", "ModelSpec", "Names", "Pictures", "Stacks", "Table",
     "Traced", "named_in", "register", "registry", "tell",
 ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """AuraFlow, and Pony V7, which was trained from it."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -15,7 +15,7 @@ FAMILY = Family(
     "AuraFlow",
     original=("double_layers.", "single_layers.#.modCX.", "cond_seq_linear."),
     diffusers=("joint_transformer_blocks.", ("register_tokens", "single_transformer_blocks.")),
-    text_encoders={"text_encoder": TextEncoder("text_encoders.pile_t5xl.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.pile_t5xl.transformer.")},
     blocks=Stacks(("double_layers.#", "joint_transformer_blocks.#"), ("single_layers.#", "single_transformer_blocks.#")),
     conversion=Traced("AuraFlowTransformer2DModel", _NAMES),
     prediction="flow",

@@ -1,7 +1,7 @@
 """Chroma: Flux.1 schnell with a small network in place of its modulation."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -17,7 +17,7 @@ FAMILY = Family(
     original=("distilled_guidance_layer.layers.#.in_layer.", "distilled_guidance_layer.norms.#.scale"),
     diffusers=("distilled_guidance_layer.layers.#.linear_1.", "distilled_guidance_layer.norms.#.weight"),
     vae="vae.",
-    text_encoders={"text_encoder": TextEncoder("text_encoders.t5xxl.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.t5xxl.transformer.")},
     blocks=Stacks(
         "distilled_guidance_layer.layers.#",
         ("double_blocks.#", "transformer_blocks.#"),

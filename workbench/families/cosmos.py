@@ -1,7 +1,7 @@
 """Cosmos Predict, 1 and 2, and Anima, which was trained from the second."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -21,7 +21,7 @@ FAMILY = Family(
     bare_alone=False,
     vae="vae.",
     vae_converts=False,
-    text_encoders={"text_encoder": TextEncoder("text_encoders.t5xxl.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.t5xxl.transformer.")},
     blocks=Stacks(("blocks.block#", "blocks.#", "transformer_blocks.#"), "llm_adapter.blocks.#"),
     conversion=Traced("CosmosTransformer3DModel", _NAMES, prefix="net."),
     modelspec=ModelSpec("cosmos-predict", "https://github.com/nvidia-cosmos/cosmos-predict2", "1360x768"),

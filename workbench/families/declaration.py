@@ -15,7 +15,7 @@ Evidence = str | tuple[str, ...]  # how a name begins, or several names that are
 
 
 @dataclass(frozen=True)
-class TextEncoder:
+class Encoder:
     """A text encoder: its prefix in single files, and whether its names there are OpenCLIP's or transformers'.
 
     `clip` ones lie below `text_model.` in the files of older libraries and of kohya's tools.
@@ -78,7 +78,7 @@ class Family:
     bare_alone: bool = True  # whether it has no prefix in a file of its own
     vae: str = "first_stage_model."  # the VAE's prefix in single files
     vae_converts: bool = True  # whether its VAE is the one of Stable Diffusion, whose layouts are known
-    text_encoders: Mapping[str, TextEncoder] = field(default_factory=dict)  # by component
+    text_encoders: Mapping[str, Encoder] = field(default_factory=dict)  # by component
     blocks: Blocks | None = None  # None: those that its numbers show
     conversion: Conversion = _UNCHANGED
     unconvertible: tuple[Evidence, ...] = ()  # what variants have that diffusers loads from no single file
@@ -117,7 +117,7 @@ class Family:
 GENERIC = Family(
     "generic",
     original_name="LDM",
-    text_encoders={"text_encoder": TextEncoder("cond_stage_model.transformer.text_model.", clip=True)},
+    text_encoders={"text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True)},
     dtype="",
 )
 

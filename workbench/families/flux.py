@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from workbench.families.blocks import Stacks
 from workbench.families.correspondence import Table
-from workbench.families.declaration import Family, Kohya, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 
 
 def _double(stream: str, query: str, norm: str, names: tuple[str, str, str]) -> dict[str, str]:
@@ -68,8 +68,8 @@ FAMILY = Family(
     original_name="BFL",
     vae="vae.",
     text_encoders={
-        "text_encoder": TextEncoder("text_encoders.clip_l.transformer.text_model.", clip=True),
-        "text_encoder_2": TextEncoder("text_encoders.t5xxl.transformer."),
+        "text_encoder": Encoder("text_encoders.clip_l.transformer.text_model.", clip=True),
+        "text_encoder_2": Encoder("text_encoders.t5xxl.transformer."),
     },
     blocks=Stacks(
         ("double_blocks.#", "transformer_blocks.#"), ("single_blocks.#", "single_transformer_blocks.#"), one_name=True

@@ -1,7 +1,7 @@
 """Flux.2: dev and Klein."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -22,7 +22,7 @@ FAMILY = Family(
         "time_guidance_embed.",
         "single_transformer_blocks.#.attn.to_qkv_mlp_proj.",
     ),
-    text_encoders={"text_encoder": TextEncoder("text_encoders.mistral3_24b.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.mistral3_24b.transformer.")},
     vae="vae.",
     blocks=Stacks(("double_blocks.#", "transformer_blocks.#"), ("single_blocks.#", "single_transformer_blocks.#")),
     conversion=Traced("Flux2Transformer2DModel", _NAMES),

@@ -1,17 +1,17 @@
 """HiDream-I1; its files have diffusers' names in every layout."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 
 FAMILY = Family(
     "HiDream",
     told_by=("double_stream_blocks.", "single_stream_blocks."),
     vae="vae.",
     text_encoders={
-        "text_encoder": TextEncoder("text_encoders.clip_l.transformer.text_model.", clip=True),
-        "text_encoder_2": TextEncoder("text_encoders.clip_g.transformer.text_model.", clip=True),
-        "text_encoder_3": TextEncoder("text_encoders.t5xxl.transformer."),
-        "text_encoder_4": TextEncoder("text_encoders.llama.transformer."),
+        "text_encoder": Encoder("text_encoders.clip_l.transformer.text_model.", clip=True),
+        "text_encoder_2": Encoder("text_encoders.clip_g.transformer.text_model.", clip=True),
+        "text_encoder_3": Encoder("text_encoders.t5xxl.transformer."),
+        "text_encoder_4": Encoder("text_encoders.llama.transformer."),
     },
     blocks=Stacks("double_stream_blocks.#", "single_stream_blocks.#"),
     prediction="flow",

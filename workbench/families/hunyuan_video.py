@@ -1,7 +1,7 @@
 """HunyuanVideo."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _REFINER = "txt_in.individual_token_refiner.blocks.#"
@@ -23,8 +23,8 @@ FAMILY = Family(
     vae="vae.",
     vae_converts=False,
     text_encoders={
-        "text_encoder": TextEncoder("text_encoders.llama.transformer."),
-        "text_encoder_2": TextEncoder("text_encoders.clip_l.transformer.text_model.", clip=True),
+        "text_encoder": Encoder("text_encoders.llama.transformer."),
+        "text_encoder_2": Encoder("text_encoders.clip_l.transformer.text_model.", clip=True),
     },
     blocks=Stacks(
         (_REFINER, "context_embedder.token_refiner.refiner_blocks.#"),

@@ -1,7 +1,7 @@
 """Kolors: the U-Net of SDXL with a language model for its text encoder."""
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(
@@ -13,7 +13,7 @@ FAMILY = Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder": TextEncoder("text_encoders.chatglm3.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.chatglm3.transformer.")},
     blocks=UnetBlocks(9),
     conversion=UnetConversion(),
     prediction="epsilon",

@@ -1,7 +1,7 @@
 """Krea 2."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -18,7 +18,7 @@ FAMILY = Family(
     diffusers=("text_fusion.",),
     vae="vae.",
     vae_converts=False,
-    text_encoders={"text_encoder": TextEncoder("text_encoders.qwen3vl_4b.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.qwen3vl_4b.transformer.")},
     blocks=Stacks(
         ("txtfusion.layerwise_blocks.#", "text_fusion.layerwise_blocks.#"),
         ("txtfusion.refiner_blocks.#", "text_fusion.refiner_blocks.#"),

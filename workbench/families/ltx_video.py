@@ -1,7 +1,7 @@
 """LTX-Video."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -18,7 +18,7 @@ FAMILY = Family(
     unless=("audio_", "av_c"),  # LTX-2
     vae="vae.",
     vae_converts=False,
-    text_encoders={"text_encoder": TextEncoder("text_encoders.t5xxl.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.t5xxl.transformer.")},
     blocks=Stacks("transformer_blocks.#"),
     conversion=Traced("LTXVideoTransformer3DModel", _NAMES),
     prediction="flow",

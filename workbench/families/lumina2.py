@@ -1,7 +1,7 @@
 """Lumina-Image 2.0, and NetaYume and Illustrious Lumina, which were trained from it."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, Kohya, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -17,7 +17,7 @@ FAMILY = Family(
     original=(("noise_refiner.", "layers.#.adaLN_modulation.1."),),
     diffusers=("time_caption_embed.", ("noise_refiner.", "layers.#.norm1.linear.")),
     vae="vae.",
-    text_encoders={"text_encoder": TextEncoder("text_encoders.gemma2_2b.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.gemma2_2b.transformer.")},
     blocks=Stacks("noise_refiner.#", "context_refiner.#", "layers.#"),
     # the converter knows the widths by heart: 2304 queries, 768 keys and values
     conversion=Traced("Lumina2Transformer2DModel", _NAMES, rows=((".qkv.weight", 3840),)),

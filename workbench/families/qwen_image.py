@@ -1,7 +1,7 @@
 """Qwen-Image, up to 2512; its files have diffusers' names in every layout."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 
 FAMILY = Family(
     "Qwen-Image",
@@ -9,7 +9,7 @@ FAMILY = Family(
     unless=("controlnet_",),
     vae="vae.",
     vae_converts=False,
-    text_encoders={"text_encoder": TextEncoder("text_encoders.qwen25_7b.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.qwen25_7b.transformer.")},
     blocks=Stacks("transformer_blocks.#"),
     prediction="flow",
     modelspec=ModelSpec("qwen-image", "https://github.com/QwenLM/Qwen-Image", "1328x1328"),

@@ -1,7 +1,7 @@
 """Sana."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -18,7 +18,7 @@ FAMILY = Family(
     diffusers=("transformer_blocks.#.ff.conv_inverted.", "transformer_blocks.#.ff.conv_depth."),
     vae="vae.",
     vae_converts=False,
-    text_encoders={"text_encoder": TextEncoder("text_encoders.gemma2_2b.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.gemma2_2b.transformer.")},
     blocks=Stacks(("blocks.#", "transformer_blocks.#")),
     conversion=Traced("SanaTransformer2DModel", _NAMES),
     prediction="flow",

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x."""
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import DIFFUSERS, Family, Kohya, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import DIFFUSERS, Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(
@@ -17,7 +17,7 @@ FAMILY = Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder": TextEncoder("cond_stage_model.transformer.text_model.", clip=True)},
+    text_encoders={"text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True)},
     blocks=UnetBlocks(12),
     conversion=UnetConversion(),
     prediction="epsilon",

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import DIFFUSERS, ORIGINAL, Family, Kohya, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import DIFFUSERS, ORIGINAL, Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 _IMPLEMENTATION = "https://github.com/Stability-AI/stablediffusion"
@@ -34,7 +34,7 @@ FAMILY = Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder": TextEncoder("cond_stage_model.model.", ORIGINAL, clip=True)},
+    text_encoders={"text_encoder": Encoder("cond_stage_model.model.", ORIGINAL, clip=True)},
     blocks=UnetBlocks(12),
     conversion=UnetConversion("class_embedding"),
     dtype="float16",

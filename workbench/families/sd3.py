@@ -1,7 +1,7 @@
 """Stable Diffusion 3 and 3.5."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, Kohya, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -18,9 +18,9 @@ FAMILY = Family(
     diffusers=(("pos_embed.proj.", "transformer_blocks.#.norm1_context."), ("pos_embed.proj.", "transformer_blocks.#.attn.add_q_proj.")),
     unless=("controlnet_",),
     text_encoders={
-        "text_encoder": TextEncoder("text_encoders.clip_l.transformer.text_model.", clip=True),
-        "text_encoder_2": TextEncoder("text_encoders.clip_g.transformer.text_model.", clip=True),
-        "text_encoder_3": TextEncoder("text_encoders.t5xxl.transformer."),
+        "text_encoder": Encoder("text_encoders.clip_l.transformer.text_model.", clip=True),
+        "text_encoder_2": Encoder("text_encoders.clip_g.transformer.text_model.", clip=True),
+        "text_encoder_3": Encoder("text_encoders.t5xxl.transformer."),
     },
     blocks=Stacks(("joint_blocks.#", "transformer_blocks.#")),
     conversion=Traced("SD3Transformer2DModel", _NAMES),

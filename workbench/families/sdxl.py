@@ -1,7 +1,7 @@
 """Stable Diffusion XL, and what was trained from it: Illustrious, NoobAI, Pony."""
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import ORIGINAL, Family, Kohya, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import ORIGINAL, Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(
@@ -22,8 +22,8 @@ FAMILY = Family(
     original_name="LDM",
     bare_alone=False,
     text_encoders={
-        "text_encoder": TextEncoder("conditioner.embedders.0.transformer.text_model.", clip=True),
-        "text_encoder_2": TextEncoder("conditioner.embedders.1.model.", ORIGINAL, clip=True),
+        "text_encoder": Encoder("conditioner.embedders.0.transformer.text_model.", clip=True),
+        "text_encoder_2": Encoder("conditioner.embedders.1.model.", ORIGINAL, clip=True),
     },
     blocks=UnetBlocks(9),
     conversion=UnetConversion(),

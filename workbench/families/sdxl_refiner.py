@@ -1,7 +1,7 @@
 """The refiner of Stable Diffusion XL."""
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import ORIGINAL, Family, Kohya, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import ORIGINAL, Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(
@@ -21,7 +21,7 @@ FAMILY = Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder_2": TextEncoder("conditioner.embedders.0.model.", ORIGINAL, clip=True)},
+    text_encoders={"text_encoder_2": Encoder("conditioner.embedders.0.model.", ORIGINAL, clip=True)},
     blocks=UnetBlocks(12),
     conversion=UnetConversion(),
     prediction="epsilon",

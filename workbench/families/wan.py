@@ -1,7 +1,7 @@
 """Wan 2.x."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -19,7 +19,7 @@ FAMILY = Family(
     unconvertible=("motion_encoder.", "face_adapter."),  # Wan-Animate
     vae="vae.",
     vae_converts=False,
-    text_encoders={"text_encoder": TextEncoder("text_encoders.umt5xxl.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.umt5xxl.transformer.")},
     blocks=Stacks("blocks.#", "vace_blocks.#"),
     conversion=Traced("WanTransformer3DModel", _NAMES),
     prediction="flow",

@@ -1,7 +1,7 @@
 """Z-Image and Z-Image-Turbo."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Family, ModelSpec, Pictures, TextEncoder
+from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -23,7 +23,7 @@ FAMILY = Family(
     diffusers=("all_x_embedder.", "all_final_layer.", ("layers.#.attention.to_q.", "layers.#.adaLN_modulation.0.")),
     unless=("control_layers.", "control_all_x_embedder."),
     vae="vae.",
-    text_encoders={"text_encoder": TextEncoder("text_encoders.qwen3_4b.transformer.")},
+    text_encoders={"text_encoder": Encoder("text_encoders.qwen3_4b.transformer.")},
     blocks=Stacks("noise_refiner.#", "context_refiner.#", "layers.#"),
     conversion=Traced("ZImageTransformer2DModel", _NAMES),
     prediction="flow",

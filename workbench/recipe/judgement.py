@@ -17,6 +17,7 @@ from workbench.merge import Merge, rules
 from workbench.merge.node import merge_in
 from workbench.merge.plan import Entry, mending
 from workbench.tensors import Space
+from workbench.wording import few, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,11 +249,10 @@ def _answers(merge: Merge) -> Iterator[Finding]:
         which, told, each = _which(merge, entries)
         other = f"; to decide otherwise, {mending(which, list(merge.call.models)[holder])}{each}" if entries[0].take is None else ""
         yield Finding("note", f"{merge.name}: {told} {answer}{other}")
-    reasons = Counter(merge.plan.left_out.values())
-    for reason, count in reasons.items():
-        example = next(key for key, why in merge.plan.left_out.items() if why == reason)
+    for reason in dict.fromkeys(merge.plan.left_out.values()):
+        keys = [key for key, why in merge.plan.left_out.items() if why == reason]
         rule = reason.startswith("a rule")
-        yield Finding("note" if rule else "warning", f"{merge.name}: {example!r}{_more(count)} is not in the result: {reason}")
+        yield Finding("note" if rule else "warning", f"{merge.name}: {listed(keys, 1)} is not in the result: {reason}")
 
 
 def _differences(merge: Merge) -> Iterator[Finding]:
@@ -287,12 +287,8 @@ def _idle_rules(merge: Merge) -> Iterator[Finding]:
 def _summary(entries: list[Entry]) -> str:
     """The first tensor's name, how many more there are, and in which blocks."""
     places = Counter(entry.block.name if entry.block else entry.component for entry in entries)
-    told = ", ".join(f"{place} {count}" for place, count in places.most_common(6)) + (", ..." if len(places) > 6 else "")
-    return f"{entries[0].key!r}{_more(len(entries))}" + (f" ({told})" if len(entries) > 1 else "")
-
-
-def _more(count: int) -> str:
-    return f" and {count - 1} more" if count > 1 else ""
+    told = few([f"{place} {count}" for place, count in places.most_common()], 6)
+    return listed([entry.key for entry in entries], 1) + (f" ({told})" if len(entries) > 1 else "")
 
 
 def _pattern(entries: list[Entry]) -> str:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-import workbench
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import located
@@ -18,6 +17,10 @@ from workbench.merge import Merge
 from workbench.recipe import Recipe, preflight
 from workbench.render.request import Request
 from workbench.render.spec import Spec
+
+# Of the key under which pictures are kept. To be raised when this package would make other pictures of the same recipe, files and
+# request, which are drawn anew then; not for a release that leaves pictures as they are.
+_KEY_VERSION = 1
 
 Files = Mapping[Path, str]  # every file of a checkpoint, by its one true path -> its sha256
 
@@ -85,7 +88,7 @@ class Planner:
         """Recipe, inputs and everything asked of the renderer; not where files lie."""
         recipe = target.to_dict() | {"models": list(target.data.models)} if isinstance(target, Recipe) else None
         asked = [asdict(request) for request in self._requests]
-        known = [workbench.__version__, recipe, models, lent, asked, self._identity]
+        known = [_KEY_VERSION, recipe, models, lent, asked, self._identity]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
 
     @cached_property

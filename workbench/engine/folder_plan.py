@@ -24,7 +24,7 @@ _DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderPlan:
     """What lies in the folder, by places in it: files of tensors, texts, links to weights, copies of small files.
 
     `pipeline` is the index of a whole pipeline; `notes` is what to know of the result.
@@ -64,22 +64,22 @@ def first_of(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint if merge is None else first_of(merge.call.inputs[0])
 
 
-def plan_folder(checkpoint: Checkpoint, infos: Infos, limit: int | str) -> Layout:
+def plan_folder(checkpoint: Checkpoint, infos: Infos, limit: int | str) -> FolderPlan:
     """Lay out a component, or a whole pipeline where the first input is one. Raises ExportError for tensors that belong nowhere."""
     if not infos:
         raise ExportError(f"{checkpoint.name}: holds no tensors, so there is nothing to put into a folder")
     first = first_of(checkpoint)
     if first.path is not None and (first.path / PIPELINE).is_file():
         return _pipeline(checkpoint, first, first.path, infos, limit)
-    layout = Layout()
+    plan = FolderPlan()
     text = set(checkpoint.components) <= {"text_encoder", "text_encoder_2"}
-    layout.add_shards(Path(), _TRANSFORMERS if text else _DIFFUSERS, {key: key for key in infos}, infos, limit)
+    plan.add_shards(Path(), _TRANSFORMERS if text else _DIFFUSERS, {key: key for key in infos}, infos, limit)
     config = _config(checkpoint, first, infos)
     if isinstance(config, str):
-        layout.notes.append(f"without {CONFIG}, so diffusers cannot load it from here: {config}")
+        plan.notes.append(f"without {CONFIG}, so diffusers cannot load it from here: {config}")
     else:
-        layout.texts[Path(CONFIG)] = as_json(config)
-    return layout
+        plan.texts[Path(CONFIG)] = as_json(config)
+    return plan
 
 
 def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> dict[str, Any] | str:
@@ -96,10 +96,10 @@ def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> dict[str
     return config or f"there is none beside {first.name}, and the tensors do not tell it; copy the model's own into the folder"
 
 
-def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: Infos, limit: int | str) -> Layout:
+def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: Infos, limit: int | str) -> FolderPlan:
     """Each component in its folder: taken over from the first input, written, or left out."""
     index = {name: value for name, value in read_object(source / PIPELINE).items() if name != "_name_or_path"}
-    layout = Layout(pipeline=index)
+    plan = FolderPlan(pipeline=index)
     held = _by_component(checkpoint, source, index, infos)
     linked = []
     for name in [name for name in index if not name.startswith("_") and (source / name).is_dir()]:
@@ -107,28 +107,28 @@ def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: In
         if name not in held and weights_among(files):
             index[name] = [None, None]  # as diffusers writes a component that a pipeline does without
             continue
-        layout.copies.update({Path(name, file): source / name / file for file in files if is_small(file)})
+        plan.copies.update({Path(name, file): source / name / file for file in files if is_small(file)})
         if name not in held:
             continue
         if merge_in(checkpoint) and _untouched(checkpoint, first, name, held[name], infos):
-            layout.links.update({Path(name, file.name): file for file in weight_files(source / name)})
+            plan.links.update({Path(name, file.name): file for file in weight_files(source / name)})
             linked.append(name)
         else:
-            _add_component(layout, source / name, index[name], held[name], infos, limit)
+            _add_component(plan, source / name, index[name], held[name], infos, limit)
     if linked:
         are = "is" if len(linked) == 1 else "are"
-        layout.notes.append(f"{' and '.join(linked)} {are} not merged, and linked to the files of {first.name}")
-    return layout
+        plan.notes.append(f"{' and '.join(linked)} {are} not merged, and linked to the files of {first.name}")
+    return plan
 
 
-def _add_component(layout: Layout, source: Path, library: Any, names: Mapping[str, str], infos: Infos, limit: int | str) -> None:
+def _add_component(plan: FolderPlan, source: Path, library: Any, names: Mapping[str, str], infos: Infos, limit: int | str) -> None:
     """The tensors of one component of a pipeline, and its config as it is right for them."""
     folder = Path(source.name)
     transformers = isinstance(library, list) and library[:1] == ["transformers"]
-    layout.add_shards(folder, _TRANSFORMERS if transformers else _DIFFUSERS, names, infos, limit)
+    plan.add_shards(folder, _TRANSFORMERS if transformers else _DIFFUSERS, names, infos, limit)
     if config := config_beside(source, {inner: infos[key] for key, inner in names.items()}):
-        layout.copies.pop(folder / CONFIG, None)
-        layout.texts[folder / CONFIG] = as_json(config)
+        plan.copies.pop(folder / CONFIG, None)
+        plan.texts[folder / CONFIG] = as_json(config)
 
 
 def _by_component(checkpoint: Checkpoint, source: Path, index: Mapping[str, Any], infos: Infos) -> dict[str, dict[str, str]]:
