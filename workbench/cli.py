@@ -75,12 +75,14 @@ def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files
 
 
 def _describe(checkpoint: Checkpoint) -> None:
+    from workbench.merge.schedules import Depth
     from workbench.recipe.judgement import describe
 
     for name, value in describe(checkpoint).items():
         typer.echo(f"  {name}: {value}")
-    blocks = dict.fromkeys(filter(None, map(checkpoint.block, checkpoint)))
-    typer.echo(f"  blocks: {', '.join(blocks) or 'none'}")
+    depth = Depth.of(map(checkpoint.structure.location, checkpoint))
+    typer.echo(f"  blocks: {', '.join(depth.names) or 'none'}")
+    typer.echo(f"  modules beside them: {', '.join(depth.modules) or 'none'}")
     for note in checkpoint.notes:
         typer.echo(f"  note: {note}")
     if "sd_merge_recipe" in checkpoint.metadata:
