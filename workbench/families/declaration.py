@@ -9,7 +9,7 @@ from functools import cache
 from typing import Literal
 
 from workbench.families.blocks import Blocks
-from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Conversion, Unchanged
+from workbench.families.correspondence import DIFFUSERS, ORIGINAL, ComponentLayout, Conversion, Unchanged
 
 Evidence = str | tuple[str, ...]  # how a name begins, or several names that are there together; `#` is a number, `*` anything, `$` its end
 
@@ -22,7 +22,7 @@ class Encoder:
     """
 
     prefix: str
-    layout: Literal["original", "diffusers"] = DIFFUSERS
+    layout: ComponentLayout = DIFFUSERS
     clip: bool = False
 
 
@@ -41,7 +41,7 @@ class Kohya:
 
     version: str
     heads: Mapping[str, str]
-    layout: Literal["original", "diffusers"] = ORIGINAL
+    layout: ComponentLayout = ORIGINAL
 
 
 @dataclass(frozen=True)
