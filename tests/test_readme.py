@@ -58,7 +58,7 @@ def test_the_printed_recipe_makes_the_same_weights_again(ran, monkeypatch):
 def test_the_methods_table_is_the_operators():
     assert with_methods(README) == README, "run: python -m workbench.methods README.md"
     assert methods_table() in README
-    assert all(f"`{name}(" in methods_table() for name in wb.operators.registry())
+    assert all(f"`{name}(" in methods_table() for name in wb.operators.own())
 
 
 @pytest.mark.parametrize("text", ["no marks", BEGIN, f"{END} {BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"])

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from workbench.errors import WorkbenchError
 from workbench.merge.declaration import Declaration
-from workbench.operators import registry
+from workbench.operators import own
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 
 
 def methods_table() -> str:
     """A Markdown table, one row for each operator: how to call it, what it does, its options, its source."""
-    rows = [_row(operator.declaration) for operator in registry().values()]
+    rows = [_row(operator.declaration) for operator in own().values()]
     return "\n".join(["| method | what it does | options | source |", "| --- | --- | --- | --- |", *rows]) + "\n"
 
 

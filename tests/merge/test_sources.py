@@ -98,7 +98,7 @@ def test_the_recipe_keeps_the_source_and_not_its_numbers(base, tmp_path):
 
 
 def test_a_new_source_is_one_function(base, monkeypatch):
-    monkeypatch.setattr(sources, "registry", dict(sources.registry))
+    monkeypatch.setattr(sources.registry, "_things", dict(sources.registry._things))
 
     @sources.source
     def twice(twice: float, of: float = 1.0) -> list[float]:

@@ -7,7 +7,7 @@ import yaml
 
 import workbench as wb
 from workbench.errors import RecipeError
-from workbench.operators import registry
+from workbench.operators import own
 from workbench.panels import keeping
 from workbench.panels.judging import judge
 from workbench.panels.python_line import python_line
@@ -25,7 +25,7 @@ def state(shelf) -> PanelState:
     return PanelState.start(tuple(shelf.checkpoints), Wanted(("a: star", "ein grünes Herz"), (0, 4), 7, 2.5))
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", own())
 def test_what_is_saved_is_what_is_loaded(tmp_path, shelf, state, name):
     state = state.with_operator(name).with_dtype("float16").with_layout("diffusers").with_seed(3)
     file = tmp_path / "kept" / "panel.yaml"
@@ -76,7 +76,7 @@ def test_a_damaged_file_is_named(tmp_path, text):
         keeping.load(file)
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", own())
 def test_the_line_of_python_makes_the_same_merge(shelf, state, name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     state = state.with_operator(name).with_dtype("bfloat16").with_seed(5)

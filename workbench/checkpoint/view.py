@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.architecture import Structure, structure_of
 from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.tensors import Calculation, Flat, Part, TensorInfo, cut, elements, part_shape
+from workbench.checkpoint.rounding import retyped
+from workbench.tensors import Calculation, Flat, Part, SavedDtype, TensorInfo, cut, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
+
+    import workbench
+    from workbench.checkpoint.layouts import Layout
+    from workbench.merge import Merge
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,12 @@ class View(Checkpoint):
         source: Checkpoint,
         where: Mapping[str, Woven | str],
         incomplete: Mapping[str, Incomplete] | None = None,
-        layout: str | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.source, self.incomplete, self.layout = source, incomplete or {}, layout
         self.name, self.metadata, self.space = source.name, source.metadata, source.space
         self.notes, self.scope, self.path, self.address = source.notes, source.scope, source.path, source.address
+        self.rounding, self.precision = source.rounding, source.precision
         self._where = where
 
     @property
@@ -70,6 +76,27 @@ class View(Checkpoint):
     def structure(self) -> Structure:
         """Architecture, components and blocks; what is counted over all names, such as layers, is as in the source."""
         return structure_of(self, lambda key: len(self.info(key).shape), self.source.structure)
+
+    @property
+    def parents(self) -> tuple[Checkpoint, ...]:
+        return self.source.parents
+
+    @property
+    def merge(self) -> Merge | None:
+        return self.source.merge
+
+    @property
+    def recipe(self) -> workbench.Recipe | None:
+        """The source's, in this layout."""
+        found = self.source.recipe
+        return found.with_output(layout=self.layout) if found and self.layout else found
+
+    def _rounded_to(self, dtype: SavedDtype) -> View:
+        def changed(key: str, entry: Woven | str) -> Woven | str:
+            return entry if isinstance(entry, str) else replace(entry, info=retyped(key, entry.info, dtype))
+
+        where = {key: changed(key, entry) for key, entry in self._where.items()}
+        return View(self.source.with_dtype(dtype), where, self.incomplete, self.layout)
 
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)

@@ -17,6 +17,7 @@ from workbench.tensors import Scope, Slot, Space
 
 T = TypeVar("T")
 UNION = "union"
+HOME = "workbench.operators"  # where operators live that are Workbench's own
 
 
 class PerModel(Generic[T]):
@@ -101,6 +102,12 @@ class Declaration:
     asks: Mapping[str, type]
     check: Callable[..., str | None] | None
     rules: tuple[Mapping[str, Any], ...]
+
+    @property
+    def module(self) -> str | None:
+        """The module that defines it; None for one of Workbench's own."""
+        module = self.function.__module__
+        return None if module.startswith(f"{HOME}.") else module
 
     @property
     def many(self) -> Input | None:

@@ -82,7 +82,7 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
     named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in given.items()}
     inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator).declaration.inputs}
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
-    rules = None if data.merge.rules is None else tuple(data.merge.rules)
+    rules = None if data.merge.rules is None else tuple(rule.model_dump() for rule in data.merge.rules)
     merge, output = data.merge, data.output
     state = PanelState(
         models, merge.operator, inputs, dict(merge.options), rules, data.seed, output.dtype, output.layout, Wanted(**pictures)

@@ -14,7 +14,6 @@ from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import located
 from workbench.errors import SweepError
-from workbench.merge import Merge
 from workbench.recipe import Recipe, preflight
 from workbench.render.request import Request
 from workbench.render.spec import Spec
@@ -67,9 +66,7 @@ class Planner:
         lender = self._spec.lender(checkpoint)
         models = list(dict.fromkeys(_leaves(checkpoint)))
         files = {path: self._hash(path) for path in checkpoint.sources()}
-        target: Recipe | Path | None = checkpoint.path
-        if isinstance(checkpoint, Merge):
-            target = Recipe.of(checkpoint, files).relative_to(Path.cwd())
+        target = Recipe.of(checkpoint, files).relative_to(Path.cwd()) if checkpoint.parents else checkpoint.path
         if target is None:
             raise SweepError(f"{checkpoint.name!r} lies in no file, so its pictures cannot be kept; export it first")
         lent = [] if lender is None else [self._hash(path) for path in open_checkpoint(lender).sources()]
@@ -95,8 +92,7 @@ class Planner:
 
 def _leaves(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     """The checkpoints that a merge is made of and that are no merges, in the order of its recipe."""
-    if not isinstance(checkpoint, Merge):
+    if not checkpoint.parents:
         yield checkpoint
-        return
-    for model in checkpoint.call.inputs:
+    for model in checkpoint.parents:
         yield from _leaves(model)
