@@ -46,6 +46,17 @@ def test_a_model_from_the_hub_is_kept_by_its_address(tmp_path, shelf, state):
     assert yaml.safe_load((tmp_path / "panel.yaml").read_text())["recipe"]["models"][name] == fetched.address
 
 
+def test_a_model_in_another_layout_is_kept_in_it(tmp_path, shelf):
+    name, model = next(iter(shelf.checkpoints.items()))
+    both = Shelf({name: model, "turned": wb.in_layout(model, "diffusers")})
+    state = PanelState.start(tuple(both.checkpoints), Wanted())
+    keeping.save(tmp_path / "panel.yaml", state, {}, both.checkpoints)
+    kept = keeping.load(tmp_path / "panel.yaml")
+    assert [list(kept.open(one)) for one in both.checkpoints] == [list(one) for one in both.checkpoints.values()]
+    recipe = yaml.safe_load((tmp_path / "panel.yaml").read_text(encoding="utf-8"))["recipe"]
+    assert recipe["models"]["turned"] == {"path": recipe["models"][name], "layout": "diffusers"}
+
+
 def test_options_by_block_and_model_and_rules_are_kept(tmp_path, shelf, state):
     ramp = {"ramp": {"start": [1, 0], "end": [0, 1], "first": 1, "last": "OUT02", "elsewhere": [0.5, 0.5]}}
     state = state.with_operator("ties").with_option("weights", ramp).with_rules([{"component": "vae", "take": "base"}])

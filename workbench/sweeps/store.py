@@ -82,7 +82,7 @@ def claimed(folder: Path, *, wait: bool) -> Iterator[bool]:
     """Whether the cell is this caller's to draw; with `wait`, once whoever draws it now has ended, however it ended."""
     with _speaking(folder):
         folder.mkdir(exist_ok=True)
-        lock = (folder / ".claim").open("w")
+        lock = (folder / ".claim").open("w", encoding="utf-8")
     with lock:
         yield _locked(lock.fileno(), wait)
 
