@@ -158,9 +158,8 @@ def test_a_merge_of_tensors_in_memory_has_no_recipe():
         _ = merge.recipe
 
 
+@pytest.mark.usefixtures("forgotten")
 def test_a_merge_by_an_operator_of_ones_own_is_exported_and_its_recipe_says_what_to_import(folder, monkeypatch):
-    monkeypatch.setattr(registry, "_things", dict(registry._things))
-
     @operator(scope=Scope.ELEMENT, keys="base", source="a test")
     def halved(base: Weight) -> Weight:
         """Halve it."""
