@@ -59,13 +59,10 @@ def shares(merges: Mapping[str, Checkpoint] | Sequence[Checkpoint] | Checkpoint)
     """
     import pandas as pd
 
-    named = merges if isinstance(merges, Mapping) else {f"merge {i}": one for i, one in enumerate(_listed(merges), 1)}
+    listed = [merges] if isinstance(merges, Checkpoint) else merges  # a checkpoint is a mapping too
+    named = listed if isinstance(listed, Mapping) else {f"merge {i}": one for i, one in enumerate(listed, 1)}
     blends = {name: _blend(name, one) for name, one in named.items()}
     return Shares(blends, pd.concat([_table(name, merge) for name, merge in blends.items()], ignore_index=True))
-
-
-def _listed(merges: Any) -> list[Any]:
-    return [merges] if isinstance(merges, Checkpoint) else list(merges)
 
 
 def _blend(name: str, given: Any) -> Merge:
