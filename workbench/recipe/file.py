@@ -29,6 +29,18 @@ HEADER = "sd_merge_recipe"  # where AUTOMATIC1111 keeps its own, told apart by `
 TYPE = "workbench"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML breaks lines at, which PyYAML leaves as it is and reads as a space."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if set(text) & {*"\x85\u2028\u2029\ufeff"} else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _quoted)
+
+
 @final
 @dataclass(frozen=True)
 class Recipe:
@@ -105,8 +117,9 @@ class Recipe:
     def to_yaml(self) -> str:
         """The recipe as it stands in a file."""
         # in the merge, the innermost lists and mappings lie on one line
+        styles = {name: None if name == "merge" else False for name in RecipeData.model_fields}
         return "".join(
-            yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=None if name == "merge" else False, allow_unicode=True)
+            yaml.dump({name: value}, Dumper=_Dumper, sort_keys=False, default_flow_style=styles[name], allow_unicode=True)
             for name, value in self.to_dict().items()
         )
 
