@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar, final
 
 from workbench.errors import PluginWarning, WorkbenchError, warn
 
 T = TypeVar("T")
+
+
+def place_of(function: Callable[..., object]) -> str:
+    """The module that defines a function; of code that has none, as in an interactive session, `__main__`."""
+    return function.__module__ or "__main__"
 
 
 @final

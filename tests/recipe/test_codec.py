@@ -199,7 +199,8 @@ def test_a_merge_its_recipe_and_what_is_built_of_it_say_the_same(models, data):
     assert list(again) == list(made)
     assert again.merge.rules == made.merge.rules
     if wb.preflight(made).ok:
-        assert all(torch.equal(again[key], made[key]) for key in made)
+        for key in made:  # a density of next to nothing may make NaN
+            torch.testing.assert_close(again[key], made[key], rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("optional", [{}, {"optional": True}])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from workbench.errors import OptionError
 from workbench.merge.asked import ASKED
 from workbench.merge.constraints import Constraint, OneOf, Range, Vector
+from workbench.plugins import place_of
 from workbench.tensors import Scope, Slot, Space
 
 T = TypeVar("T")
@@ -106,8 +109,15 @@ class Declaration:
     @property
     def module(self) -> str | None:
         """The module that defines it; None for one of Workbench's own."""
-        module = self.function.__module__
-        return None if module.startswith(f"{HOME}.") else module
+        place = place_of(self.function)
+        return None if place.startswith(f"{HOME}.") else place
+
+    @property
+    def code(self) -> str | None:
+        """What its function is compiled to, as a hash, in any process; None for one of Workbench's own, which do not change."""
+        function = self.function
+        told = (_instructions(function.__code__), function.__kwdefaults__)
+        return None if self.module is None else hashlib.blake2b(repr(told).encode()).hexdigest()
 
     @property
     def many(self) -> Input | None:
@@ -125,6 +135,12 @@ class Declaration:
             return self.options[name]
         except KeyError:
             raise OptionError(f"{self.name}: there is no option {name!r}{near(name, self.options)}") from None
+
+
+def _instructions(code: CodeType) -> tuple[Any, ...]:
+    """A function's code without the file and lines that it stands in."""
+    constants = [_instructions(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return code.co_code, code.co_names, constants
 
 
 def spread(option: Option, value: Any, seen: Sequence[int]) -> Any:

@@ -16,7 +16,7 @@ from workbench.merge.call import Call, bind
 from workbench.merge.declaration import HOME, Declaration, Missing, declare, spread
 from workbench.merge.node import DTYPES, PRECISIONS, Merge, Settings
 from workbench.merge.rules import Rule
-from workbench.plugins import Registry
+from workbench.plugins import Registry, place_of
 from workbench.tensors import Scope
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -159,7 +159,7 @@ def operator(
 
     def decorate(function: Callable[..., Any]) -> Operator:
         made = Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, rules=tuple(rules)))
-        registry.add(made.declaration.name, function.__module__, made)
+        registry.add(made.declaration.name, place_of(function), made)
         return made
 
     return decorate

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 import workbench  # what reads prompts is floors above; the package's own front door is the way up
 from workbench.errors import OptionError, WorkbenchError
-from workbench.plugins import Registry
+from workbench.plugins import Registry, place_of
 
 # by index; points of a curve: frequency from 0 to 1, value; or either for each block, as a schedule
 Numbers = Sequence[float] | Sequence[tuple[float, float]] | Mapping[str, Any]
@@ -48,7 +48,7 @@ def source(function: Callable[..., Numbers] | None = None, *, files: Sequence[st
     """
 
     def decorate(function: Callable[..., Numbers]) -> Callable[..., Numbers]:
-        registry.add(function.__name__, function.__module__, Source(function, tuple(files)))
+        registry.add(function.__name__, place_of(function), Source(function, tuple(files)))
         return function
 
     return decorate if function is None else decorate(function)
