@@ -53,7 +53,7 @@ def test_no_module_shares_its_name_with_something_public_beside_it(name):
         # the packages are meant: wb.operators.NAME
         declared -= {"analysis", "conditioning", "errors", "figures", "lora", "merge", "operators", "render"}
     if name == "workbench.operators":
-        declared |= set(package.registry())
+        declared |= set(package.own())
     assert not modules & declared
 
 
@@ -93,6 +93,29 @@ def test_a_module_begins_with_what_lives_in_it():
 def test_torch_is_pinned_to_the_version_that_everything_was_measured_with():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "torch>=2.13,<2.14" in project["dependencies"]
+
+
+def _in_the_machines_own_encoding(call: ast.Call) -> bool:
+    """Whether a call reads or writes text, and leaves it to the machine in which encoding."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    modes = [one.value for one in (*call.args, *(word.value for word in call.keywords)) if isinstance(one, ast.Constant)]
+    texts = [mode for mode in modes if isinstance(mode, str) and mode and not set(mode) - set("rwaxt+")]
+    if any(word.arg == "encoding" for word in call.keywords):
+        return False
+    return name in ("read_text", "write_text") or (name in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile") and bool(texts))
+
+
+@pytest.mark.parametrize("line", ["path.read_text()", "open(p, 'w')", "p.open(mode='rt')", "os.fdopen(h, 'a+')", "p.write_text(x)"])
+def test_a_call_without_an_encoding_would_be_found(line):
+    assert _in_the_machines_own_encoding(ast.parse(line).body[0].value)
+    assert not _in_the_machines_own_encoding(ast.parse(f"{line[:-1]}, encoding='utf-8')".replace("(,", "(")).body[0].value)
+
+
+def test_text_files_are_read_and_written_in_utf_8_on_every_machine():
+    for path in sorted((ROOT / "workbench").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                assert not _in_the_machines_own_encoding(node), f"{path.name}:{node.lineno}: give encoding='utf-8'"
 
 
 def test_nothing_committed_names_a_place_on_somebodys_machine():

@@ -59,7 +59,7 @@ def test_the_printed_recipe_makes_the_same_weights_again(ran, monkeypatch):
 def test_the_methods_table_is_the_operators():
     assert with_tables(README) == README, "run: python -m workbench.doc_tables README.md"
     assert methods_table() in README
-    assert all(f"`{name}(" in methods_table() for name in wb.operators.registry())
+    assert all(f"`{name}(" in methods_table() for name in wb.operators.own())
 
 
 def test_the_families_table_is_the_registrys():

@@ -90,9 +90,9 @@ def write_config(
 def forget_folders(pipeline: Path) -> None:
     """Take out of a pipeline folder's configurations where they came from: that is nobody's business."""
     for path in pipeline.rglob("config.json"):
-        settings = json.loads(path.read_text())
+        settings = json.loads(path.read_text(encoding="utf-8"))
         settings.pop("_name_or_path", None)
-        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_checkpoint(path: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> None:

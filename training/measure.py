@@ -197,7 +197,7 @@ def write(out: Path, judged: pd.DataFrame, text: str) -> None:
     """`quality.csv`, one line per picture and model, and `quality.md`."""
     out.mkdir(parents=True, exist_ok=True)
     judged.to_csv(out / "quality.csv", index=False)
-    (out / "quality.md").write_text(text)
+    (out / "quality.md").write_text(text, encoding="utf-8")
 
 
 def main(

@@ -14,12 +14,12 @@ from workbench.errors import WorkbenchError
 from workbench.families import Family
 from workbench.families.correspondence import Unchanged
 from workbench.merge.declaration import Declaration
-from workbench.operators import registry
+from workbench.operators import own
 
 
 def methods_table() -> str:
     """A Markdown table, one row for each operator: how to call it, what it does, its options, its source."""
-    return _table(["method", "what it does", "options", "source"], [_method(operator.declaration) for operator in registry().values()])
+    return _table(["method", "what it does", "options", "source"], [_method(operator.declaration) for operator in own().values()])
 
 
 def families_table() -> str:

@@ -74,6 +74,10 @@ class NonFiniteWarning(UserWarning):
     """NaN or infinity in an input, or values beyond the output's range."""
 
 
+class PluginWarning(UserWarning):
+    """Something that another package adds to Workbench and that cannot be loaded."""
+
+
 class MergeWarning(UserWarning):
     """Something in a merge that its author would want to know."""
 

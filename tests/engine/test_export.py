@@ -38,13 +38,6 @@ def centred(base: Weight) -> Weight:
     return base - base.mean() if base.numel() else base
 
 
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """The operators above are found by their names."""
-    for one in (rows_normed, centred):
-        monkeypatch.setitem(wb.operators.registry(), one.declaration.name, one)
-
-
 def merges(model) -> dict[str, wb.Merge]:
     """Merges of every scope, nested, with schedules and rules."""
     a, b, c = model("a"), model("b"), model("c")

@@ -97,9 +97,8 @@ def test_the_recipe_keeps_the_source_and_not_its_numbers(base, tmp_path):
     assert made.recipe.build().options == made.options
 
 
-def test_a_new_source_is_one_function(base, monkeypatch):
-    monkeypatch.setattr(sources, "registry", dict(sources.registry))
-
+@pytest.mark.usefixtures("forgotten")
+def test_a_new_source_is_one_function(base):
     @sources.source
     def twice(twice: float, of: float = 1.0) -> list[float]:
         return [2 * twice * of]

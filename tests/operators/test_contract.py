@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.merge import Operator, Range
-from workbench.operators import registry
+from workbench.operators import own
 from workbench.tensors import Flat, Rows, Scope, Space
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-every_operator = pytest.mark.parametrize("operator", registry().values(), ids=registry())
+every_operator = pytest.mark.parametrize("operator", own().values(), ids=own())
 every_shape = pytest.mark.parametrize("shape", [(), (1,), (3,), (5,), (6, 4), (6, 3, 2, 2), (0, 4)], ids=str)
 
 

@@ -69,7 +69,7 @@ def test_the_anchors_vae_stays_by_a_default_rule_that_the_recipe_shows(name, tmp
     merge, without = registry()[name](*models), registry()[name](*models, rules=[])
     assert torch.equal(merge[VAE], ANCHOR)
     assert torch.equal(without[VAE], without[UNET])
-    assert merge.recipe.data.merge.rules == [{"component": "vae", "take": "anchor"}]
+    assert merge.recipe.to_dict()["merge"]["rules"] == [{"component": "vae", "take": "anchor"}]
     assert without.recipe.data.merge.rules == []
 
 

@@ -11,7 +11,7 @@ import workbench as wb
 from workbench.merge import Flag, OneOf, PerModel, Random, Range, operator
 from workbench.merge.constraints import Vector
 from workbench.merge.schedules import Depth
-from workbench.operators import find, registry
+from workbench.operators import find, own
 from workbench.panels.controls import ByBlockControl, option_control, seed_control, slot_control
 from workbench.places import DATA
 from workbench.tensors import Scope, Weight, Weights
@@ -38,7 +38,7 @@ def field(made: widgets.Widget) -> widgets.Widget:
     return made.children[0] if isinstance(made, ByBlockControl) else made
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", own())
 def test_every_option_of_every_operator_has_a_control_that_shows_its_default(name, depth):
     for found in find(name).declaration.options.values():
         begins = {"constant": 0.0} if found.required else found.default

@@ -7,7 +7,7 @@ import yaml
 
 import workbench as wb
 from workbench.errors import RecipeError
-from workbench.operators import registry
+from workbench.operators import own
 from workbench.panels import keeping
 from workbench.panels.judging import judge
 from workbench.panels.python_line import python_line
@@ -25,7 +25,7 @@ def state(shelf) -> PanelState:
     return PanelState.start(tuple(shelf.checkpoints), Wanted(("a: star", "ein grünes Herz"), (0, 4), 7, 2.5))
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", own())
 def test_what_is_saved_is_what_is_loaded(tmp_path, shelf, state, name):
     state = state.with_operator(name).with_dtype("float16").with_layout("diffusers").with_seed(3)
     file = tmp_path / "kept" / "panel.yaml"
@@ -44,6 +44,17 @@ def test_a_model_from_the_hub_is_kept_by_its_address(tmp_path, shelf, state):
     kept = keeping.load(tmp_path / "panel.yaml")
     assert kept.paths[name] == fetched.address
     assert yaml.safe_load((tmp_path / "panel.yaml").read_text())["recipe"]["models"][name] == fetched.address
+
+
+def test_a_model_in_another_layout_is_kept_in_it(tmp_path, shelf):
+    name, model = next(iter(shelf.checkpoints.items()))
+    both = Shelf({name: model, "turned": wb.in_layout(model, "diffusers")})
+    state = PanelState.start(tuple(both.checkpoints), Wanted())
+    keeping.save(tmp_path / "panel.yaml", state, {}, both.checkpoints)
+    kept = keeping.load(tmp_path / "panel.yaml")
+    assert [list(kept.open(one)) for one in both.checkpoints] == [list(one) for one in both.checkpoints.values()]
+    recipe = yaml.safe_load((tmp_path / "panel.yaml").read_text(encoding="utf-8"))["recipe"]
+    assert recipe["models"]["turned"] == {"path": recipe["models"][name], "layout": "diffusers"}
 
 
 def test_options_by_block_and_model_and_rules_are_kept(tmp_path, shelf, state):
@@ -76,7 +87,7 @@ def test_a_damaged_file_is_named(tmp_path, text):
         keeping.load(file)
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", own())
 def test_the_line_of_python_makes_the_same_merge(shelf, state, name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     state = state.with_operator(name).with_dtype("bfloat16").with_seed(5)

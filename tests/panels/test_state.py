@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workbench.errors import RenderError
-from workbench.operators import registry
+from workbench.operators import own
 from workbench.panels.state import PanelState, Wanted
 from workbench.panels.timeline import Moment, Timeline
 
@@ -23,7 +23,7 @@ def test_a_new_panel_averages_the_first_models(state):
     assert state.options == {}
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", own())
 def test_models_go_to_the_inputs_of_any_operator_in_order(state, name):
     changed = state.with_operator(name)
     assert list(changed.inputs) == [slot.name for slot in changed.declaration.inputs]
@@ -32,7 +32,7 @@ def test_models_go_to_the_inputs_of_any_operator_in_order(state, name):
 
 
 @pytest.mark.parametrize("models", [(), ("base",)])
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", own())
 def test_inputs_stay_empty_where_models_are_too_few(name, models):
     assert PanelState.start(models, Wanted()).with_operator(name).used == models
 

@@ -1,6 +1,7 @@
 """Recipes: Python, file and header hold the same thing, and convert without loss."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import workbench as wb
 from workbench.checkpoint import hashing
 from workbench.errors import OptionError, RecipeError, UnknownOperatorError
 from workbench.merge import operator
+from workbench.merge.decorator import registry
 from workbench.tensors import Scope, Weight
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -156,15 +158,23 @@ def test_a_merge_of_tensors_in_memory_has_no_recipe():
         _ = merge.recipe
 
 
-def test_a_merge_by_an_operator_of_ones_own_is_exported_and_its_recipe_says_what_is_missing(folder):
+@pytest.mark.usefixtures("forgotten")
+def test_a_merge_by_an_operator_of_ones_own_is_exported_and_its_recipe_says_what_to_import(folder, monkeypatch):
     @operator(scope=Scope.ELEMENT, keys="base", source="a test")
     def halved(base: Weight) -> Weight:
         """Halve it."""
         return base / 2
 
     written = wb.export(halved(models(folder)[0]), folder / "out.safetensors", progress=False)
-    with pytest.raises(UnknownOperatorError, match="there is no operator 'halved'"):
-        wb.Recipe.from_file(written.path).build()
+    recipe = wb.Recipe.from_file(written.path)
+    assert recipe.data.merge.module == __name__
+    assert same(recipe.build(), wb.open(written.path))
+    del registry._things["halved", __name__]
+    with pytest.raises(UnknownOperatorError, match=rf"there is no operator 'halved' in {__name__}, though that is imported"):
+        recipe.build()
+    monkeypatch.delitem(sys.modules, __name__)  # as in another process
+    with pytest.raises(UnknownOperatorError, match=rf"no operator 'halved' here, .*: import {__name__} first"):
+        recipe.build()
 
 
 def test_a_folder_of_several_files_has_no_sha256(folder):

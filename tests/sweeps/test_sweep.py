@@ -11,8 +11,10 @@ from held import Held
 
 import workbench as wb
 from workbench.errors import RecipeError, RenderError, SweepError
+from workbench.merge import operator
 from workbench.places import DATA
 from workbench.render import ParentDistance
+from workbench.tensors import Scope, Weight
 
 PROMPTS = ["a red heart on a white background", "a yellow moon on a black background"]
 
@@ -69,6 +71,24 @@ def test_what_is_exported_is_what_was_shown(make, short, tmp_path, renderer):
     renderer.load(written)
     assert renderer.images(PROMPTS[:1], steps=1)[0].tobytes() == sweep.best("bright").pictures[0].tobytes()
     assert wb.Recipe.from_file(written.path).data.merge == sweep.best("bright").recipe.data.merge
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_an_operator_of_ones_own_that_is_defined_anew_is_drawn_anew(models, short):
+    def drawn(function) -> int:
+        function.__name__ = "mine"
+        mine = operator(scope=Scope.ELEMENT, keys="base", source="a test")(function)
+        return wb.sweep(lambda at: mine(models["base"]), {"at": [0]}, **short).drawn
+
+    def half(base: Weight) -> Weight:
+        """Half of it."""
+        return base * 0.5
+
+    def quarter(base: Weight) -> Weight:
+        """A quarter of it."""
+        return base * 0.25
+
+    assert [drawn(one) for one in (half, half, quarter, quarter, half)] == [1, 0, 1, 0, 0]
 
 
 def test_a_parent_that_changed_since_is_not_exported(short, tmp_path):

@@ -49,7 +49,7 @@ _PANELS = {
 
 
 def explain(
-    merge: Merge, *, renderer: Any = None, prompts: Sequence[str] | None = None, seeds: Sequence[int] = (0,), progress: bool = True
+    merge: Checkpoint, *, renderer: Any = None, prompts: Sequence[str] | None = None, seeds: Sequence[int] = (0,), progress: bool = True
 ) -> Explanation:
     """What the result of a merge is beside each of its parents: block by block, with pictures where a renderer is given.
 
@@ -78,8 +78,9 @@ def explain(
     for a renderer without prompts or prompts without a renderer, and the renderer's own errors. Warns (NonFiniteWarning) of
     NaN and infinity, and (MergeWarning) of parents that are left out.
     """
-    if not isinstance(merge, Merge):
+    if not isinstance(merge, Checkpoint) or merge.merge is None:
         raise InputError(f"explain takes a merge, got {merge!r}; of an exported one, Recipe.from_file(path).build() is the merge")
+    merge = merge.merge  # in another layout its numbers are the same
     if (renderer is None) != (not prompts) or isinstance(prompts, str):
         raise OptionError("explain: pictures take both, renderer=Renderer(config) and prompts=['...']")
     parents = _parents(merge)

@@ -10,7 +10,6 @@ from typing import Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import RecipeError
-from workbench.merge import Merge
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER
 from workbench.recipe.judgement import describe
@@ -54,10 +53,8 @@ def recipes(first: Checkpoint, second: Checkpoint) -> tuple[Said, ...]:
 def recipe(model: Checkpoint) -> Mapping[str, Any] | None:
     """The recipe that a merge is, or that a file carries, another program's too; None where there is none."""
     try:
-        if isinstance(model, Merge):
-            return _data(model.recipe)
-        if HEADER in model.metadata and model.path is not None:
-            return _data(Recipe.from_file(model.path))
+        if found := model.recipe:
+            return _data(found)
     except RecipeError:
         pass
     try:
@@ -68,7 +65,7 @@ def recipe(model: Checkpoint) -> Mapping[str, Any] | None:
 
 
 def _data(found: Recipe) -> Mapping[str, Any]:
-    return found.relative_to(Path()).data.model_dump(mode="json", exclude_none=True)
+    return found.relative_to(Path()).data.model_dump(mode="json")
 
 
 def _in_short(found: Mapping[str, Any] | None) -> dict[str, str]:

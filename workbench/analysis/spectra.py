@@ -15,11 +15,11 @@ from workbench.engine.inputs import Models, check, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError
 from workbench.families import Location
-from workbench.merge import Merge
 from workbench.merge.call import unique
 from workbench.tensors import Scope
 
 if TYPE_CHECKING:
+    from workbench.merge import Merge
     from workbench.merge.plan import Entry
     from workbench.operators.spectral import Over
 
@@ -60,8 +60,9 @@ def spectrum(
     from workbench.operators import fft_blend
 
     edges = _edges(bands)
-    if isinstance(models, Merge) and models.call.operator.name == "fft_blend":
-        return _of_blend(models, edges, {"over": over, "dim": dim}, progress)
+    merge = models.merge if isinstance(models, Checkpoint) else None
+    if merge is not None and merge.call.operator.name == "fft_blend":
+        return _of_blend(merge, edges, {"over": over, "dim": dim}, progress)
     own = {"over": "dim" if over is None else over, "dim": -1 if dim is None else dim}
     for name, value in own.items():
         fft_blend.declaration.options[name].check("spectrum", value, 1)

@@ -8,14 +8,17 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, final, get_args
 
+import workbench  # recipes are floors above; the package's own front door is the way up
 from workbench.checkpoint.structure import Structure, structure_of
-from workbench.errors import MissingTensorError
-from workbench.tensors import PIECE, Calculation, Flat, Part, Scope, Space, TensorInfo, elements, part_shape
+from workbench.errors import MissingTensorError, OptionError
+from workbench.tensors import PIECE, Calculation, Flat, Part, Precision, SavedDtype, Scope, Space, TensorInfo, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
+
+    from workbench.checkpoint.naming import Layout
 
 
 def hashed(*parts: object) -> str:
@@ -36,6 +39,9 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     space: Space = Space.WEIGHT
     notes: tuple[str, ...] = ()  # what somebody who merges it would want to know
     scope: Scope = Scope.ELEMENT  # what a part of it costs: ELEMENT means a slice is as cheap as its size
+    layout: Layout | None = None  # that it was put into; None for its own
+    rounding: str | None = None  # the dtype that it was asked to be rounded to; None where each tensor has its own
+    precision: Precision = "float32"  # what it is calculated in
 
     @property
     @abstractmethod
@@ -79,6 +85,33 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             calculation.watch(self.name, key, piece)
             tensor[start - first : start - first + PIECE] = piece
         return tensor.reshape(part_shape(part, shape))
+
+    @property
+    def parents(self) -> tuple[Checkpoint, ...]:
+        """What it is made of: the inputs of a merge; nothing for what lies in a file or in memory."""
+        return ()
+
+    @property
+    def merge(self) -> workbench.Merge | None:
+        """The merge that decides its numbers, in the layout it is calculated in; None for what is none."""
+        return None
+
+    @property
+    def recipe(self) -> workbench.Recipe | None:
+        """The recipe that makes it again: a merge's own, or the one that a file carries; None where there is none. Raises RecipeError."""
+        return workbench.Recipe.carried_by(self)
+
+    @final
+    def with_dtype(self, dtype: SavedDtype) -> Checkpoint:
+        """The same checkpoint, rounded to another dtype where it is read; integers and markers keep theirs. Raises OptionError."""
+        if dtype not in get_args(SavedDtype):
+            raise OptionError(f"{self.name}: dtype must be one of {', '.join(map(repr, get_args(SavedDtype)))}, got {dtype!r}")
+        return self._rounded_to(dtype)
+
+    def _rounded_to(self, dtype: SavedDtype) -> Checkpoint:
+        from workbench.checkpoint.rounding import Rounded
+
+        return Rounded(self, dtype)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         """The file's checkpoint and name that a tensor comes from untouched; None when it is calculated."""

@@ -70,7 +70,7 @@ def _place(path: Path) -> Path:
 
 def _recall(place: Path) -> str | None:
     try:
-        found = place.read_text()
+        found = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     return found if re.fullmatch("[0-9a-f]{64}", found) else None  # a full disk or a lost current may have left anything
@@ -80,7 +80,7 @@ def _remember(place: Path, value: str) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=place.parent)
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(value)
         Path(temporary).replace(place)
     except OSError:

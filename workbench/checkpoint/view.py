@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint, hashed
+from workbench.checkpoint.rounding import retyped
 from workbench.checkpoint.structure import Structure, structure_of
-from workbench.tensors import Calculation, Flat, Part, TensorInfo, cut, elements, part_shape
+from workbench.tensors import Calculation, Flat, Part, SavedDtype, TensorInfo, cut, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
+
+    import workbench
+    from workbench.checkpoint.naming import Layout
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,13 @@ class View(Checkpoint):
         source: Checkpoint,
         where: Mapping[str, Composite | str],
         incomplete: Mapping[str, Incomplete] | None = None,
-        layout: str | None = None,
+        layout: Layout | None = None,
         whole: Structure | None = None,
     ) -> None:
         self.source, self.incomplete, self.layout, self._whole = source, incomplete or {}, layout, whole
         self.name, self.metadata, self.space = source.name, source.metadata, source.space
         self.notes, self.scope, self.path, self.address = source.notes, source.scope, source.path, source.address
+        self.rounding, self.precision = source.rounding, source.precision
         self._where = where
 
     @property
@@ -71,6 +76,27 @@ class View(Checkpoint):
     def structure(self) -> Structure:
         """Architecture, components and blocks; what is counted over all names, such as layers, is as in the source."""
         return structure_of(self, lambda key: len(self.info(key).shape), self.metadata, self._whole or self.source.structure)
+
+    @property
+    def parents(self) -> tuple[Checkpoint, ...]:
+        return self.source.parents
+
+    @property
+    def merge(self) -> workbench.Merge | None:
+        return self.source.merge
+
+    @property
+    def recipe(self) -> workbench.Recipe | None:
+        """The source's, in this layout."""
+        found = self.source.recipe
+        return found.with_output(layout=self.layout) if found and self.layout else found
+
+    def _rounded_to(self, dtype: SavedDtype) -> View:
+        def changed(key: str, entry: Composite | str) -> Composite | str:
+            return entry if isinstance(entry, str) else replace(entry, info=retyped(key, entry.info, dtype))
+
+        where = {key: changed(key, entry) for key, entry in self._where.items()}
+        return View(self.source.with_dtype(dtype), where, self.incomplete, self.layout, self._whole)
 
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from workbench.checkpoint import Checkpoint
 from workbench.families import Location
 from workbench.figures.results import Result
-from workbench.merge import Merge
 from workbench.operators.spectral import weights
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+
+    from workbench.merge import Merge
 
 _FREQUENCIES = 64  # at which a merge is asked
 _ELSEWHERE = "elsewhere"
@@ -51,22 +53,24 @@ class Shares(Result):
         return "share of the first input: " + ", ".join(f"{value:.0%} for {name!r}" for name, value in told.items())
 
 
-def shares(merges: Mapping[str, Merge] | Sequence[Merge] | Merge) -> Shares:
+def shares(merges: Mapping[str, Checkpoint] | Sequence[Checkpoint] | Checkpoint) -> Shares:
     """How much of its first input each of these FFT merges takes, by block and frequency; merges of the same models, by name.
 
     It follows from the options alone, and no tensor is read. Raises TypeError for another operator's merge.
     """
     import pandas as pd
 
-    named = merges if isinstance(merges, Mapping) else {f"merge {i}": one for i, one in enumerate(_listed(merges), 1)}
-    for name, merge in named.items():
-        if not isinstance(merge, Merge) or merge.call.operator.name != "fft_blend":
-            raise TypeError(f"shares: {name!r} is {merge!r}; give merges made by fft_blend")
-    return Shares(dict(named), pd.concat([_table(name, merge) for name, merge in named.items()], ignore_index=True))
+    listed = [merges] if isinstance(merges, Checkpoint) else merges  # a checkpoint is a mapping too
+    named = listed if isinstance(listed, Mapping) else {f"merge {i}": one for i, one in enumerate(listed, 1)}
+    blends = {name: _blend(name, one) for name, one in named.items()}
+    return Shares(blends, pd.concat([_table(name, merge) for name, merge in blends.items()], ignore_index=True))
 
 
-def _listed(merges: Any) -> list[Merge]:
-    return [merges] if isinstance(merges, Merge) else list(merges)
+def _blend(name: str, given: Any) -> Merge:
+    merge = given.merge if isinstance(given, Checkpoint) else None
+    if merge is None or merge.call.operator.name != "fft_blend":
+        raise TypeError(f"shares: {name!r} is {given!r}; give merges made by fft_blend")
+    return merge
 
 
 def _table(name: str, merge: Merge) -> pd.DataFrame:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, final
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.folders import METADATA, PIPELINE
-from workbench.checkpoint.structure import is_marker
 from workbench.checkpoint.writing import replacing, replacing_folder
 from workbench.engine.checks import check_arguments, check_checkpoint, check_device, check_disk, check_sources, check_target
 from workbench.engine.files import File, Hashes, Known, Writing
@@ -26,7 +25,6 @@ from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale
 from workbench.engine.header import homeless, metadata
 from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
-from workbench.merge.node import merge_in, with_dtype
 from workbench.recipe import preflight
 from workbench.tensors import Calculation
 
@@ -96,34 +94,32 @@ def export(
     judged.raise_errors()
     for text in judged.warnings:
         warn(text, MergeWarning)
-    precision = "float32"
-    if (merge := merge_in(checkpoint)) is not None:
-        checkpoint = with_dtype(checkpoint, dtype) if dtype else checkpoint
-        precision = merge.settings.precision
+    source = checkpoint  # what is rounded no more lies where its configs lie
+    checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
     infos = {key: checkpoint.info(key) for key in checkpoint}
-    if dtype:
-        infos = {key: info if is_marker(key) else info.with_dtype(dtype) for key, info in infos.items()}
-    plan = None if max_shard_size is None else plan_folder(checkpoint, infos, max_shard_size)
+    plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
     findings = Findings(strict)
     title = path.stem if plan is None else path.resolve().name
-    with _hashing(checkpoint.sources() if merge is not None else ()) as hashes:
+    with _hashing(checkpoint.sources() if checkpoint.parents else ()) as hashes:
         check_device(path, device)
 
         @functools.cache
         def said(folder: Path, known: Known) -> dict[str, str]:
             return metadata(checkpoint, folder, title, dict(known))
 
-        calculation = Calculation(precision, device, findings.nonfinite)
+        calculation = Calculation(checkpoint.precision, device, findings.nonfinite)
         writing = Writing(checkpoint, infos, said, hashes, calculation, findings, threads, progress)
         nbytes = _write_file(path, writing) if plan is None else _write_folder(path.resolve(), writing, plan)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
-    return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(checkpoint), *(plan.notes if plan else ())]))
+    return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(source, checkpoint), *(plan.notes if plan else ())]))
 
 
-def _notes(checkpoint: Checkpoint) -> Iterator[str]:
-    names = homeless(checkpoint) if merge_in(checkpoint) else []
-    if names:
+def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:
+    if not written.parents:
+        if written is not source and source.recipe and not written.recipe:
+            yield f"without a recipe, for that of {source.name} is rounded already: to have one, build it and export that"
+    elif names := homeless(written):
         lies = f"{' and '.join(names)} {'lies' if len(names) == 1 else 'lie'} in no file"
         yield f"without a recipe, for {lies}: to have one, export that first, and merge what `open` gives"
 

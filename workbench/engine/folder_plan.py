@@ -15,7 +15,6 @@ from workbench.checkpoint.json_object import read_object
 from workbench.engine.configs import config_beside, flux_config
 from workbench.engine.files import File
 from workbench.errors import ExportError
-from workbench.merge.node import merge_in
 from workbench.tensors import TensorInfo
 
 Infos = Mapping[str, TensorInfo]
@@ -60,8 +59,7 @@ def as_json(value: object) -> str:
 
 def first_of(checkpoint: Checkpoint) -> Checkpoint:
     """The input in whose layout a merge is written; of anything else itself."""
-    merge = merge_in(checkpoint)
-    return checkpoint if merge is None else first_of(merge.call.inputs[0])
+    return first_of(checkpoint.parents[0]) if checkpoint.parents else checkpoint
 
 
 def plan_folder(checkpoint: Checkpoint, infos: Infos, limit: int | str) -> FolderPlan:
@@ -110,7 +108,7 @@ def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: In
         plan.copies.update({Path(name, file): source / name / file for file in files if is_small(file)})
         if name not in held:
             continue
-        if merge_in(checkpoint) and _untouched(checkpoint, first, name, held[name], infos):
+        if checkpoint.parents and _untouched(checkpoint, first, name, held[name], infos):
             plan.links.update({Path(name, file.name): file for file in weight_files(source / name)})
             linked.append(name)
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
-from workbench.merge.node import merge_in
+from workbench.errors import RecipeError
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE
 
@@ -20,24 +20,41 @@ def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[P
 
     What is made of tensors that lie in no file has no recipe.
     """
-    if merge_in(checkpoint) is None:
-        return {**checkpoint.metadata, "format": "pt"}
+    if not checkpoint.parents:
+        return {**_own(checkpoint, folder), "format": "pt"}
     if homeless(checkpoint):
         return {"format": "pt", _PARENTS: json.dumps(_parents(hashes)), **_modelspec(checkpoint, title, [file.stem for file in hashes])}
     recipe = Recipe.of(checkpoint, hashes).relative_to(folder)
     return {
         "format": "pt",
-        HEADER: json.dumps({"type": TYPE, "recipe": recipe.to_dict()}),
+        HEADER: _spelled(recipe),
         _PARENTS: json.dumps(_parents(hashes)),
         **_modelspec(checkpoint, title, [Path(model.path).stem for model in recipe.data.models.values()]),
     }
 
 
+def _own(checkpoint: Checkpoint, folder: Path) -> dict[str, str]:
+    """What a file says of itself; its recipe as it is for what is written now, with paths as seen from `folder`."""
+    said = dict(checkpoint.metadata)
+    if _json_object(said.get(HEADER)).get("type") == TYPE:
+        try:
+            recipe = checkpoint.recipe
+        except RecipeError:  # a newer version's, perhaps
+            return said
+        del said[HEADER]
+        said |= {HEADER: _spelled(recipe.relative_to(folder))} if recipe else {}
+    return said
+
+
+def _spelled(recipe: Recipe) -> str:
+    return json.dumps({"type": TYPE, "recipe": recipe.to_dict()})
+
+
 def homeless(checkpoint: Checkpoint) -> list[str]:
     """The names of what a merge is made of that lies in no file."""
-    if (merge := merge_in(checkpoint)) is None:
+    if not checkpoint.parents:
         return [] if checkpoint.path is not None else [checkpoint.name]
-    return list(dict.fromkeys(name for model in merge.call.inputs for name in homeless(model)))
+    return list(dict.fromkeys(name for model in checkpoint.parents for name in homeless(model)))
 
 
 def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
@@ -84,6 +101,6 @@ def _modelspec(checkpoint: Checkpoint, title: str, parents: list[str]) -> dict[s
 
 def _carried(checkpoint: Checkpoint, field: str) -> str | None:
     """What the first file that says so says of itself in a ModelSpec field."""
-    if (merge := merge_in(checkpoint)) is not None:
-        return next(filter(None, (_carried(model, field) for model in merge.call.inputs)), None)
+    if checkpoint.parents:
+        return next(filter(None, (_carried(model, field) for model in checkpoint.parents)), None)
     return checkpoint.metadata.get(f"modelspec.{field}")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.merge.node import merge_in
 from workbench.tensors import PIECE, Flat, Part, Rows, Scope, TensorInfo, elements
 
 _ITEMSIZE = 4  # bytes of float32
@@ -39,10 +38,9 @@ def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Ite
 
 def _at_once(checkpoint: Checkpoint) -> int:
     """How many tensors are in memory at once when one is computed: the inputs, and the result or one to work with."""
-    if (merge := merge_in(checkpoint)) is None:
+    if not (parents := checkpoint.parents):
         return 1
-    inputs = merge.call.inputs
-    return max(len(inputs) + 1, *(i + _at_once(model) for i, model in enumerate(inputs)))
+    return max(len(parents) + 1, *(i + _at_once(model) for i, model in enumerate(parents)))
 
 
 def _cut(info: TensorInfo, scope: Scope) -> Iterator[Part]:

@@ -56,11 +56,11 @@ def asked_for(model: Checkpoint, include: Include, who: str) -> list[Rule]:
     """Which tensors are asked for. Raises InputError for what is no component and fits no name."""
     if include is None:
         adapted = [name for name in _ADAPTED if name in model.components] or list(model.components)
-        return [Rule(None, component) for component in adapted]
+        return [Rule(component=component, merge=True) for component in adapted]
     asked = [include] if isinstance(include, str) else include
     if not isinstance(asked, Sequence) or not asked or not all(isinstance(one, str) for one in asked):
         raise InputError(f"{who}: include takes components or patterns of tensor names, got {include!r}; {about(model)}")
-    return [Rule(None, one) if one in COMPONENTS else Rule(one, None) for one in asked]
+    return [Rule(component=one, merge=True) if one in COMPONENTS else Rule(match=one, merge=True) for one in asked]
 
 
 def fits(rule: Rule, model: Checkpoint, key: str) -> bool:

@@ -40,6 +40,10 @@ class Call:
             taken[unique(model.name, taken)] = None
         return tuple(taken)
 
+    def position(self, slot: str) -> int:
+        """Where the model of a slot is among the inputs."""
+        return list(self.models).index(slot)
+
     @property
     def many(self) -> range:
         """The positions of the input that takes several models; empty when no input does."""

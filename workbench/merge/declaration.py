@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from workbench.errors import OptionError
 from workbench.merge.asked import ASKED
 from workbench.merge.constraints import Constraint, OneOf, Range, Vector
+from workbench.plugins import place_of
 from workbench.tensors import Scope, Slot, Space
 
 T = TypeVar("T")
 UNION = "union"
+HOME = "workbench.operators"  # where operators live that are Workbench's own
 
 
 class PerModel(Generic[T]):
@@ -103,6 +107,19 @@ class Declaration:
     rules: tuple[Mapping[str, Any], ...]
 
     @property
+    def module(self) -> str | None:
+        """The module that defines it; None for one of Workbench's own."""
+        place = place_of(self.function)
+        return None if place.startswith(f"{HOME}.") else place
+
+    @property
+    def code(self) -> str | None:
+        """What its function is compiled to, as a hash, in any process; None for one of Workbench's own, which do not change."""
+        function = self.function
+        told = (_instructions(function.__code__), function.__kwdefaults__)
+        return None if self.module is None else hashlib.blake2b(repr(told).encode()).hexdigest()
+
+    @property
     def many(self) -> Input | None:
         """The input that takes several models, if there is one."""
         return next((slot for slot in self.inputs if slot.many), None)
@@ -118,6 +135,12 @@ class Declaration:
             return self.options[name]
         except KeyError:
             raise OptionError(f"{self.name}: there is no option {name!r}{near(name, self.options)}") from None
+
+
+def _instructions(code: CodeType) -> tuple[Any, ...]:
+    """A function's code without the file and lines that it stands in."""
+    constants = [_instructions(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return code.co_code, code.co_names, constants
 
 
 def spread(option: Option, value: Any, seen: Sequence[int]) -> Any:

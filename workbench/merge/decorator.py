@@ -13,8 +13,10 @@ from workbench.errors import InputError, OptionError
 from workbench.merge import rules as rule_parsing
 from workbench.merge import schedules
 from workbench.merge.call import Call, bind
-from workbench.merge.declaration import Declaration, Missing, declare, spread
+from workbench.merge.declaration import HOME, Declaration, Missing, declare, spread
 from workbench.merge.node import DTYPES, PRECISIONS, Merge, Settings
+from workbench.merge.rules import Rule
+from workbench.plugins import Registry, place_of
 from workbench.tensors import Scope
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -50,7 +52,7 @@ class Operator:
         extra = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default) for name, default in common.items()]
         return inspect.Signature([*own, *extra], return_annotation=Merge)
 
-    def __call__(self, *inputs: Any, rules: Sequence[Mapping[str, Any]] | None = None, **named: Any) -> Merge:
+    def __call__(self, *inputs: Any, rules: Sequence[Rule | Mapping[str, Any]] | None = None, **named: Any) -> Merge:
         settings = _settings(self.declaration.name, {name: named.pop(name) for name in _SETTINGS if name in named})
         declared = [slot.name for slot in self.declaration.inputs]
         options = {name: _listed(value) for name, value in named.items() if name not in declared}
@@ -62,6 +64,9 @@ class Operator:
         _check_inner(call, settings)
         parsed = rule_parsing.parse(self.declaration.rules if rules is None else rules, call)
         return Merge(call, options, parsed, settings)
+
+
+registry: Registry[Operator] = Registry("operator", home=HOME, group="workbench.operators")
 
 
 def _for_all_models(declaration: Declaration) -> Callable[..., Any]:
@@ -93,11 +98,14 @@ def _settings(operator: str, given: Mapping[str, Any]) -> Settings:
 def _check_inner(call: Call, settings: Settings) -> None:
     """Only the outermost merge rounds and sets the precision: what an inner one asks for would be lost in silence."""
     for slot, model in call.models.items():
-        if isinstance(model, Merge):
-            finer = PRECISIONS.index(model.settings.precision) > PRECISIONS.index(settings.precision)
-            if lost := "dtype" if model.settings.dtype else "precision" if finer else None:
-                asked = getattr(model.settings, lost)
-                raise InputError(f"{call.operator.name}: {slot} is a merge with {lost}={asked!r}; give {lost} to the outermost merge only")
+        what = "a merge" if model.parents else f"{model.name},"
+        if model.rounding:
+            told, lost = f"{what} with dtype={model.rounding!r}", "dtype"
+        elif PRECISIONS.index(model.precision) > PRECISIONS.index(settings.precision):
+            told, lost = f"{what} with precision={model.precision!r}", "precision"
+        else:
+            continue
+        raise InputError(f"{call.operator.name}: {slot} is {told}; give {lost} to the outermost merge only")
 
 
 def _listed(value: Any) -> Any:
@@ -141,14 +149,17 @@ def operator(
     check: Callable[..., str | None] | None = None,
     rules: Sequence[Mapping[str, Any]] = (),
 ) -> Callable[[Callable[..., Any]], Operator]:
-    """Make a pure tensor function an operator; its signature and docstring are its declaration.
+    """Make a pure tensor function an operator, known by its name from now on; its signature and docstring are its declaration.
 
     `scope` may depend on the options: then it is a function of them. `keys` is whose tensors the result has: the name of an
     input, or `"union"`. `check(**options)` returns what is wrong with options that are each allowed but not together, or None;
-    it is asked before anything is read. `rules` are defaults.
+    it is asked before anything is read. `rules` are defaults. Defined anew in the same module, it replaces what it was; raises
+    WorkbenchError for a name that one of Workbench's own operators has.
     """
 
     def decorate(function: Callable[..., Any]) -> Operator:
-        return Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, rules=tuple(rules)))
+        made = Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, rules=tuple(rules)))
+        registry.add(made.declaration.name, place_of(function), made)
+        return made
 
     return decorate

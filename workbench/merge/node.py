@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
-from workbench.checkpoint import Checkpoint, in_layout
+from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.base import hashed
 from workbench.checkpoint.structure import is_marker
-from workbench.checkpoint.view import View
 from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge import schedules, sources
@@ -35,8 +34,8 @@ class Settings:
     """What goes for a whole recipe: the seed, the precision of calculation, and the dtype of the result."""
 
     seed: int = 0
-    precision: str = "float32"
-    dtype: str | None = None  # None: as the first input that holds the tensor
+    precision: Precision = "float32"
+    dtype: SavedDtype | None = None  # None: as the first input that holds the tensor
 
 
 @final
@@ -55,6 +54,7 @@ class Merge(Checkpoint):
         self.name = call.operator.name
         self.metadata = {}
         self.space = call.operator.space
+        self.rounding, self.precision = settings.dtype, settings.precision
         self.own_scope = call.operator.scope_for(options)
         self.scope = max(self.own_scope, *(model.scope for model in call.inputs))
 
@@ -69,12 +69,19 @@ class Merge(Checkpoint):
         return schedules.Depth.of(entry.location for entry in self.plan.entries.values())
 
     @property
+    def parents(self) -> tuple[Checkpoint, ...]:
+        return self.call.inputs
+
+    @property
+    def merge(self) -> Merge:
+        return self
+
+    @property
     def recipe(self) -> workbench.Recipe:
-        """This merge as data: `.save(path)` writes the file that makes it again."""
+        """This merge as data: `.save(path)` writes the file that makes it again. Raises RecipeError where an input lies in no file."""
         return workbench.Recipe.of(self)
 
-    def with_dtype(self, dtype: str) -> Merge:
-        """The same merge, rounded to another dtype."""
+    def _rounded_to(self, dtype: SavedDtype) -> Merge:
         return Merge(self.call, self.options, self.rules, replace(self.settings, dtype=dtype))
 
     @property
@@ -165,17 +172,3 @@ class Merge(Checkpoint):
             except OptionError as error:
                 raise OptionError(f"{self.name}: {name}: {error}") from None
         return bound
-
-
-def merge_in(checkpoint: Checkpoint) -> Merge | None:
-    """The merge that a checkpoint is, as it is or in another layout; None for what is no merge."""
-    while isinstance(checkpoint, View):
-        checkpoint = checkpoint.source
-    return checkpoint if isinstance(checkpoint, Merge) else None
-
-
-def with_dtype(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
-    """A merge, as it is or in another layout, rounded to another dtype."""
-    if isinstance(checkpoint, View):
-        return in_layout(with_dtype(checkpoint.source, dtype), checkpoint.layout)
-    return checkpoint.with_dtype(dtype) if isinstance(checkpoint, Merge) else checkpoint

@@ -94,7 +94,7 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
 
 def _asked_for(call: Call, rule: Rule | None, key: str) -> bool:
     """Whether a rule skips a tensor that the result would not have of itself, or takes it from a model that has it."""
-    return rule is not None and (rule.skip or (rule.take is not None and key in call.viewed[rule.take]))
+    return rule is not None and (rule.skip or (rule.take is not None and key in call.viewed[call.position(rule.take)]))
 
 
 def _foreign(rules: tuple[Rule, ...], union: Sequence[tuple[str, Checkpoint]]) -> set[Rule]:
@@ -131,7 +131,10 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, blocks: 
     names = tuple(key if key in model else None for model in call.viewed)
     if rule and rule.skip:
         return "a rule skips it"
-    take, unasked = (rule.take, None) if rule else _untouched(call, names)
+    if rule:
+        take, unasked = None if rule.take is None else call.position(rule.take), None
+    else:
+        take, unasked = _untouched(call, names)
     if take is not None and names[take] is None:
         return f"a rule takes it from {call.names[take]}, which lacks it"
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take

@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, final
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 
 from workbench.errors import InputError
 from workbench.merge.call import Call
 
 COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4", "other")
+_ACTIONS = ("take", "skip", "merge")
 _FORM = (
     "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}, "
     "and {optional: true} if it may fit nothing"
 )
 
 
-@dataclass(frozen=True)
-class Rule:
+@final
+class Rule(BaseModel):
     """Which tensors (`match`, `component`, or both), and what becomes of them; the first rule that fits decides.
 
-    `take` is the position of a model among the merge's models; `skip` leaves the tensor out; neither merges it. An `optional` rule may
-    fit no tensor.
+    `take` is an input's slot (`base`, `models[0]`); in a recipe it may be a model's name. `skip` leaves the tensor out, `merge` merges
+    it. An `optional` rule may fit no tensor. Read from data and written as data by the fields that it has.
     """
 
-    match: str | None
-    component: str | None
-    take: int | None = None
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    match: str | None = None
+    component: str | None = None
+    take: str | None = None
     skip: bool = False
+    merge: bool = False
     optional: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judged(cls, given: Any) -> Any:
+        """Raise ValueError, in words, for what is no rule."""
+        if isinstance(given, Mapping) and (complaint := _complaint(given)):
+            raise ValueError(complaint)
+        return given
+
+    @model_serializer
+    def _told(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value}
 
     def fits(self, names: Collection[str], component: str) -> bool:
         """Whether it is about a tensor, given its names in every layout, and its component."""
@@ -38,37 +55,50 @@ class Rule:
         return self.match is None or any(fnmatchcase(name, self.match) for name in names)
 
 
-def parse(given: Sequence[Mapping[str, Any]], call: Call) -> tuple[Rule, ...]:
-    """Rules as a person writes them, judged against the call they are for. Raises InputError."""
+def _complaint(given: Mapping[str, Any]) -> str | None:
+    """What is wrong with a rule as a person writes it; None when nothing is."""
+    actions = set(given) & {*_ACTIONS}
+    if len(actions) != 1 or not set(given) & {"match", "component"} or set(given) - {"match", "component", "optional"} - actions:
+        return f"{dict(given)!r} is no rule; {_FORM}"
+    match, component = given.get("match"), given.get("component")
+    if component is not None and component not in COMPONENTS:
+        return f"a rule's component must be one of {', '.join(COMPONENTS)}, got {component!r}"
+    if match is None and component is None:
+        return f"{dict(given)!r} is no rule; {_FORM}"
+    if match is not None and not (match and isinstance(match, str)):
+        return f"a rule's match must be a key pattern like '*guidance*', got {match!r}"
+    for flag in set(given) & {"skip", "merge", "optional"}:
+        if given[flag] is not True:
+            return f"a rule's {flag} can only be true, got {given[flag]!r}"
+    if not isinstance(given.get("take", ""), str):
+        return f"a rule takes from {given['take']!r}, which is no name of an input"
+    return None
+
+
+def parse(given: Sequence[Rule | Mapping[str, Any]], call: Call) -> tuple[Rule, ...]:
+    """Rules, or what a person writes for them, judged against the call they are for. Raises InputError."""
     if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence):
         raise InputError(f"{call.operator.name}: rules must be a list, got {given!r}; {_FORM}")
     return tuple(_parse_one(rule, call) for rule in given)
 
 
-def _parse_one(rule: Mapping[str, Any], call: Call) -> Rule:
-    operator = call.operator.name
-    if not isinstance(rule, Mapping):
-        raise InputError(f"{operator}: {rule!r} is no rule; {_FORM}")
-    actions = set(rule) & {"take", "skip", "merge"}
-    if len(actions) != 1 or not set(rule) & {"match", "component"} or set(rule) - {"match", "component", "optional"} - actions:
-        raise InputError(f"{operator}: {dict(rule)!r} is no rule; {_FORM}")
-    match, component = rule.get("match"), rule.get("component")
-    if component is not None and component not in COMPONENTS:
-        raise InputError(f"{operator}: a rule's component must be one of {', '.join(COMPONENTS)}, got {component!r}")
-    if not isinstance(match, (str, type(None))):
-        raise InputError(f"{operator}: a rule's match must be a key pattern like '*guidance*', got {match!r}")
-    for flag in set(rule) & {"skip", "merge", "optional"}:
-        if rule[flag] is not True:
-            raise InputError(f"{operator}: a rule's {flag} can only be true, got {rule[flag]!r}")
-    take = _position(rule["take"], call) if "take" in rule else None
-    return Rule(match, component, take, skip="skip" in rule, optional="optional" in rule)
+def _parse_one(rule: Rule | Mapping[str, Any], call: Call) -> Rule:
+    given = rule.model_dump() if isinstance(rule, Rule) else rule
+    if not isinstance(given, Mapping):
+        raise InputError(f"{call.operator.name}: {given!r} is no rule; {_FORM}")
+    if "take" in given:
+        given = {**given, "take": _slot(given["take"], call)}
+    try:
+        return Rule.model_validate(given)
+    except ValidationError as error:
+        raise InputError(f"{call.operator.name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
-def _position(take: Any, call: Call) -> int:
-    """Which of the models a rule takes from: its slot, its name, or the checkpoint itself."""
+def _slot(take: Any, call: Call) -> str:
+    """Which of the models a rule takes from, given its slot, its name, or the checkpoint itself."""
     for known in (call.inputs, tuple(call.models), call.names):
-        for position, one in enumerate(known):
+        for slot, one in zip(call.models, known, strict=True):
             if take is one or (isinstance(take, str) and take == one):
-                return position
+                return slot
     allowed = ", ".join(f"{slot} ({name})" for slot, name in zip(call.models, call.names, strict=True))
     raise InputError(f"{call.operator.name}: a rule takes from {take!r}, which is none of its inputs: {allowed}")

@@ -8,38 +8,63 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
 import workbench  # what reads prompts is floors above; the package's own front door is the way up
 from workbench.errors import OptionError, WorkbenchError
+from workbench.plugins import Registry, place_of
 
 # by index; points of a curve: frequency from 0 to 1, value; or either for each block, as a schedule
 Numbers = Sequence[float] | Sequence[tuple[float, float]] | Mapping[str, Any]
-registry: dict[str, Callable[..., Numbers]] = {}
+Function = TypeVar("Function", bound=Callable[..., Numbers])
+registry: Registry[Source] = Registry("source", home="workbench.merge.sources", group="workbench.sources")
 
-_FILES = {"prompt": ("encoder", "hypernetwork")}  # the arguments of a source that name files
 _LENGTH = 256  # of a random vector: the FFT merge's hypernetwork gives as many
 
 
-def source(function: Callable[..., Numbers]) -> Callable[..., Numbers]:
+@dataclass(frozen=True)
+class Source:
+    """A function that gives numbers, and which of its arguments name files."""
+
+    function: Callable[..., Numbers]
+    files: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> inspect.Signature:
+        return inspect.signature(self.function)
+
+
+@overload
+def source(function: Function) -> Function: ...
+@overload
+def source(*, files: Sequence[str] = ()) -> Callable[[Function], Function]: ...
+def source(function: Callable[..., Numbers] | None = None, *, files: Sequence[str] = ()) -> Any:
     """Register a source: `{NAME: value, other: argument}` is resolved by calling `NAME(NAME=value, other=argument)`.
 
-    It raises OptionError, without the option's name, for arguments that make no sense.
+    It raises OptionError, without the option's name, for arguments that make no sense. `files` are the arguments that name files:
+    a recipe has their paths relative to itself. Defined anew in the same module, it replaces what it was; raises WorkbenchError
+    for a name that one of Workbench's own sources has.
     """
-    registry[function.__name__] = function
-    return function
+
+    def decorate(function: Callable[..., Numbers]) -> Callable[..., Numbers]:
+        registry.add(function.__name__, place_of(function), Source(function, tuple(files)))
+        return function
+
+    return decorate if function is None else decorate(function)
 
 
 def resolve(value: Any) -> Any:
     """The numbers that a vector option's value stands for; a vector is its own. Raises OptionError."""
-    return _find(value)(**value) if isinstance(value, Mapping) else value
+    return _find(value).function(**value) if isinstance(value, Mapping) else value
 
 
 def within_block(value: Any) -> Any:
     """`resolve`, where the value is one block's already. Raises OptionError for a source that differs by block itself."""
     found = resolve(value)
     if isinstance(found, Mapping):
-        raise OptionError(f"{_find(value).__name__} gives every block numbers of its own; use it for the whole option, not within a block")
+        name = _find(value).function.__name__
+        raise OptionError(f"{name} gives every block numbers of its own; use it for the whole option, not within a block")
     return found
 
 
@@ -47,7 +72,7 @@ def relocated(value: Any, moved: Callable[[str], str]) -> Any:
     """An option's value with every file that a source in it names under its new name."""
     if not isinstance(value, Mapping):
         return value
-    named = next((files for name, files in _FILES.items() if name in value), None)
+    named = next((found.files for name, found in registry.items() if name in value and found.files), None)
     if named is None:
         return {name: relocated(one, moved) for name, one in value.items()}
     return {name: _moved(one, moved) if name in named else one for name, one in value.items()}
@@ -68,16 +93,16 @@ def complaint(given: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _find(given: Mapping[str, Any]) -> Callable[..., Numbers]:
-    for name, function in registry.items():
+def _find(given: Mapping[str, Any]) -> Source:
+    for name, found in registry.items():
         if name in given:
             try:
-                inspect.signature(function).bind(**given)
+                found.arguments.bind(**given)
             except TypeError:
                 continue
-            return function
-    told = ", ".join(f"{{{', '.join(inspect.signature(function).parameters)}}}" for function in registry.values())
-    raise OptionError(f"that is no known source; there are {told}")
+            return found
+    told = ", ".join(f"{{{', '.join(found.arguments.parameters)}}}" for found in registry.values())
+    raise OptionError(f"that is no known source; there are {told}; one of your own must be imported or defined first")
 
 
 def _is_number(value: Any) -> bool:
@@ -114,7 +139,7 @@ def curve(curve: Sequence[Sequence[float]]) -> Numbers:
     return [(end, points[0][1]) for end in (0, 1)] if len(points) == 1 else points  # two numbers alone would be a vector
 
 
-@source
+@source(files=("encoder", "hypernetwork"))
 def prompt(prompt: Any, encoder: Any = None, hypernetwork: Any = None, seed: int = 0) -> Numbers:
     """What a hypernetwork makes of a prompt; see `workbench.conditioning.from_prompt`."""
     try:

@@ -11,8 +11,10 @@ from typing import Any, final
 import yaml
 from pydantic import ValidationError
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, in_layout
+from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import located
+from workbench.checkpoint.layouts import Layout
 from workbench.checkpoint.writing import replacing
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
@@ -25,19 +27,25 @@ _VERSION = 1
 @final
 @dataclass(frozen=True)
 class Kept:
-    """What a file holds: the state, snapshots, and where the models lie that come from files."""
+    """What a file holds: the state, snapshots, and where the models lie that come from files, with the layouts they were put into."""
 
     state: PanelState
     snapshots: Mapping[str, PanelState]
     paths: Mapping[str, Path | str]
+    layouts: Mapping[str, Layout]
+
+    def open(self, name: str) -> Checkpoint:
+        """A model that comes from a file, as it was. Raises CheckpointError."""
+        found = open_checkpoint(self.paths[name])
+        return in_layout(found, self.layouts[name]) if name in self.layouts else found
 
 
 def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], checkpoints: Mapping[str, Checkpoint]) -> None:
     """Write a panel's state; paths in it are relative to the file. Each `recipe` in it is one that `workbench merge` takes."""
-    files = {name: one.address or _relative(one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
+    files = {name: _file(one, one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
     told = {
         "panel": _VERSION,
-        "models": [{"name": name} | ({"path": files[name]} if name in files else {}) for name in state.models],
+        "models": [{"name": name} | files.get(name, {}) for name in state.models],
         **_told(state, files),
         "snapshots": {name: _told(one, files) for name, one in snapshots.items()},
     }
@@ -53,21 +61,24 @@ def load(path: Path) -> Kept:
             raise RecipeError(f"it does not say 'panel: {_VERSION}'")
         names = tuple(model["name"] for model in found["models"])
         paths = {model["name"]: located(model["path"], path.parent) for model in found["models"] if "path" in model}
+        layouts = {model["name"]: model["layout"] for model in found["models"] if "layout" in model}
         snapshots = {name: _understood(one, names) for name, one in found["snapshots"].items()}
-        return Kept(_understood(found, names), snapshots, paths)
+        return Kept(_understood(found, names), snapshots, paths, layouts)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(f"{path}: holds no panel's state: {error}; delete it, or give another name") from error
 
 
-def _told(state: PanelState, files: Mapping[str, str]) -> dict[str, Any]:
+def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     many = state.declaration.many
     inputs = {slot: list(names) if many and slot == many.name else names[0] for slot, names in state.inputs.items() if names}
-    merge = {"operator": state.operator, "inputs": inputs, "options": dict(state.options)}
+    module = state.declaration.module
+    own = {"operator": state.operator} | ({} if module is None else {"module": module})
+    merge = own | {"inputs": inputs, "options": dict(state.options)}
     recipe = {
         "workbench": 1,
-        "models": {name: files[name] for name in state.used if name in files},
+        "models": {name: files[name] if len(files[name]) > 1 else files[name]["path"] for name in state.used if name in files},
         "merge": merge | ({} if state.rules is None else {"rules": [dict(rule) for rule in state.rules]}),
         "output": {"dtype": state.dtype, "layout": state.layout},
         "seed": state.seed,
@@ -80,9 +91,9 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
     data = RecipeData.model_validate(found["recipe"])
     given = data.merge.inputs
     named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in given.items()}
-    inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator).declaration.inputs}
+    inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator, data.merge.module).declaration.inputs}
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
-    rules = None if data.merge.rules is None else tuple(data.merge.rules)
+    rules = None if data.merge.rules is None else tuple(rule.model_dump() for rule in data.merge.rules)
     merge, output = data.merge, data.output
     state = PanelState(
         models, merge.operator, inputs, dict(merge.options), rules, data.seed, output.dtype, output.layout, Wanted(**pictures)
@@ -90,6 +101,11 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)
     return state
+
+
+def _file(model: Checkpoint, path: Path, folder: Path) -> dict[str, str]:
+    """Where a model lies, and the layout it was put into, as a recipe says it."""
+    return {"path": model.address or _relative(path, folder)} | ({"layout": model.layout} if model.layout else {})
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -58,10 +58,10 @@ class MergePanel(Panel):
             state = PanelState.start(list(found), first_wanted(list(found.values())))
             return Timeline((Moment(state, "start"),)), []
         kept, said = keeping.load(self._keep), []
-        for name, path in kept.paths.items():
+        for name in kept.paths:
             try:
                 if name not in found:
-                    self._shelf.add(path, name)
+                    self._shelf.add(kept.open(name), name)
             except WorkbenchError as error:
                 said.append(f"{name} was there when this panel was kept: {error}")
         names = [name for name in kept.state.models if name in found]

@@ -18,7 +18,6 @@ from workbench.panels.controls import heading
 from workbench.panels.fields import full
 from workbench.panels.python_line import python_line
 from workbench.panels.state import PanelState
-from workbench.recipe import Recipe
 from workbench.tensors import SavedDtype
 
 _AS_FIRST = [("as the first", "")]
@@ -70,7 +69,7 @@ class OutcomeView:
     def _tell(self) -> None:
         """The recipe and the line of Python."""
         try:
-            told = Recipe.of(self._result) if self._result else None
+            told = self._result.recipe if self._result else None
             self._yaml.value, self._python.value = map(_code, (told.to_yaml(), python_line(told)) if told else ("", ""))
         except WorkbenchError as error:  # a model that lies in no file
             self._yaml.value = self._python.value = html.escape(str(error))

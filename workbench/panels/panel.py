@@ -97,7 +97,7 @@ class Panel(ABC):
     @property
     def recipe(self) -> Recipe:
         """The current merge as data, in the layout it is to be written in."""
-        return Recipe.of(in_layout(self.merge, self.state.layout)) if self.state.layout else self.merge.recipe
+        return (in_layout(self.merge, self.state.layout) if self.state.layout else self.merge).recipe
 
     @property
     def images(self) -> dict[str, list[Image]]:

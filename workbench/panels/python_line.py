@@ -27,6 +27,6 @@ def _call(node: Node, files: dict[str, str], settings: dict[str, Any]) -> str:
         return _call(given, files, {"seed": settings["seed"]}) if isinstance(given, Node) else files[given]
 
     own = settings if node.seed is None else settings | {"seed": node.seed or None}
-    named = {**node.options, "rules": node.rules, **own}
+    named = {**node.options, "rules": node.model_dump().get("rules"), **own}
     written = [f"{name}={value!r}" for name, value in named.items() if value is not None or name in node.options]
-    return f"wb.operators.{node.operator}({', '.join([*map(spell, node.inputs.values()), *written])})"
+    return _laid(f"wb.operators.{node.operator}({', '.join([*map(spell, node.inputs.values()), *written])})", node.layout)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.errors import InputError
 from workbench.merge.call import unique
@@ -62,7 +62,7 @@ class Shelf:
             return [checkpoint.path]
         fresh = open_checkpoint(checkpoint.path)
         fresh.name = checkpoint.name
-        self.checkpoints[name] = fresh
+        self.checkpoints[name] = in_layout(fresh, checkpoint.layout) if checkpoint.layout else fresh
         return []
 
 
@@ -79,4 +79,5 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def _same(one: Checkpoint, other: Checkpoint) -> bool:
-    return one is other or (one.path is not None and one.path == other.path and not other.replaced())
+    alike = one.path is not None and (one.path, one.layout) == (other.path, other.layout)
+    return one is other or (alike and not other.replaced())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import html
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -17,19 +18,27 @@ from workbench import operators
 from workbench.checkpoint import Checkpoint, hashing, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import is_address, located
-from workbench.checkpoint.layouts import Layout
-from workbench.checkpoint.view import View
 from workbench.checkpoint.writing import replacing
 from workbench.errors import CheckpointError, RecipeError
-from workbench.merge import Merge, sources
+from workbench.merge import Merge
 from workbench.merge.call import unique
 from workbench.merge.declaration import near
-from workbench.merge.node import merge_in
-from workbench.merge.rules import Rule
-from workbench.recipe.schema import ModelFile, Node, Output, RecipeData
+from workbench.recipe.schema import Ends, Input, ModelFile, Node, Output, RecipeData
 
 HEADER = "sd_merge_recipe"  # where AUTOMATIC1111 keeps its own, told apart by `type`
 TYPE = "workbench"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML breaks lines at, which PyYAML leaves as it is and reads as a space."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if set(text) & {*"\x85\u2028\u2029\ufeff"} else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _quoted)
 
 
 @final
@@ -45,7 +54,7 @@ class Recipe:
         """Read a recipe file (YAML or JSON). Raises RecipeError, which names the file and the field."""
         path = Path(path)
         try:
-            found = yaml.safe_load(path.read_text())
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -56,15 +65,20 @@ class Recipe:
     def from_file(cls, path: str | os.PathLike[str]) -> Recipe:
         """The recipe that a merged checkpoint, a file or a folder, carries in its headers. Raises RecipeError when it carries none."""
         made = open_checkpoint(path)
-        try:
-            header = json.loads(made.metadata.get(HEADER, "null"))
-        except ValueError as error:
-            raise RecipeError(f"{path}: the recipe in its header is damaged: {error}") from error
-        if not isinstance(header, dict) or header.get("type") != TYPE:
-            other = f"; its recipe is of type {header.get('type')!r}" if isinstance(header, dict) else ""
-            raise RecipeError(f"{path}: carries no Workbench recipe{other}")
-        place = _path(made)
-        return cls(_validated(Path(path), header.get("recipe")), place if place.is_dir() else place.parent)
+        if found := cls.carried_by(made):
+            return found
+        header = _header(made)
+        other = f"; its recipe is of type {header.get('type')!r}" if isinstance(header, dict) else ""
+        raise RecipeError(f"{path}: carries no Workbench recipe{other}")
+
+    @classmethod
+    def carried_by(cls, checkpoint: Checkpoint) -> Recipe | None:
+        """The recipe in a file's metadata; None where there is none, or another program's. Raises RecipeError for a damaged one."""
+        header = _header(checkpoint)
+        if not isinstance(header, dict) or header.get("type") != TYPE or checkpoint.path is None:
+            return None
+        place = _path(checkpoint)
+        return cls(_validated(place, header.get("recipe")), place if place.is_dir() else place.parent)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, hashes: Mapping[Path, str] | None = None) -> Recipe:
@@ -72,20 +86,24 @@ class Recipe:
 
         `hashes` are the sha256 that are known. Raises RecipeError for what is no merge, or made of what lies in no file.
         """
-        if (merge := merge_in(checkpoint)) is None:
+        if (merge := checkpoint.merge) is None:
             raise RecipeError(f"{checkpoint.name} is no merge, and so has no recipe")
         models: dict[str, Checkpoint] = {}
         node = _describe(merge, models, merge.settings.seed)
         files = {name: _model_file(model, hashes or {}) for name, model in models.items()}
         settings = merge.settings
-        output = Output(dtype=settings.dtype, layout=_layout(checkpoint))
+        output = Output(dtype=settings.dtype, layout=checkpoint.layout)
         data = RecipeData(models=files, merge=node, output=output, precision=settings.precision, seed=settings.seed)
         return cls(data, Path()).relative_to(Path())
+
+    def with_output(self, **changes: str | None) -> Recipe:
+        """The same recipe with another `dtype` or `layout` of its result."""
+        return Recipe(self.data.model_copy(update={"output": self.data.output.model_copy(update=changes)}), self.folder)
 
     def relative_to(self, folder: Path) -> Recipe:
         """The same recipe with its paths written as seen from `folder`."""
         models = {name: model.model_copy(update={"path": self._seen_from(folder, model.path)}) for name, model in self.data.models.items()}
-        merge = _relocated(self.data.merge, lambda path: self._seen_from(folder, path) if (self.folder / path).exists() else path)
+        merge = self.data.merge.relocated(lambda path: self._seen_from(folder, path) if (self.folder / path).exists() else path)
         return Recipe(self.data.model_copy(update={"models": models, "merge": merge}), folder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -94,22 +112,21 @@ class Recipe:
         if path.suffix not in (".yaml", ".yml"):
             raise RecipeError(f"{path}: a recipe's file name ends in .yaml or .yml")
         with replacing(path) as temporary:
-            temporary.write_text(self.relative_to(path.parent).to_yaml())
+            temporary.write_text(self.relative_to(path.parent).to_yaml(), encoding="utf-8")
 
     def to_yaml(self) -> str:
         """The recipe as it stands in a file."""
         # in the merge, the innermost lists and mappings lie on one line
+        styles = {name: None if name == "merge" else False for name in RecipeData.model_fields}
         return "".join(
-            yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=None if name == "merge" else False, allow_unicode=True)
+            yaml.dump({name: value}, Dumper=_Dumper, sort_keys=False, default_flow_style=styles[name], allow_unicode=True)
             for name, value in self.to_dict().items()
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, without what is default."""
-        found = self.data.model_dump(mode="json", exclude_none=True)
-        found["merge"] = _without_empty(found["merge"])
-        found["models"] = {name: model if len(model) > 1 else model["path"] for name, model in found["models"].items()}
-        return found if found["output"] else {name: value for name, value in found.items() if name != "output"}
+        found = self.data.model_dump(mode="json")
+        return found | {"models": {name: model if len(model) > 1 else model["path"] for name, model in found["models"].items()}}
 
     def build(self) -> Checkpoint:
         """Open the models and make the merge, in the layout it is to be written in.
@@ -144,8 +161,8 @@ class Recipe:
         checkpoint.name = name
         return in_layout(checkpoint, model.layout) if model.layout else checkpoint
 
-    def _build(self, node: Node, models: Mapping[str, Checkpoint], dtype: str | None) -> Merge:
-        def resolve(given: str | Node | list[str | Node]) -> Any:
+    def _build(self, node: Node, models: Mapping[str, Checkpoint], dtype: str | None) -> Checkpoint:
+        def resolve(given: Input) -> Any:
             if isinstance(given, list):
                 return [resolve(one) for one in given]
             if isinstance(given, Node):
@@ -159,25 +176,17 @@ class Recipe:
         inputs = {name: resolve(given) for name, given in node.inputs.items()}
         if clash := set(inputs) & set(node.options):
             raise RecipeError(f"{node.operator}: {', '.join(clash)} cannot be an input and an option")
-        options = _options(node, lambda path: str(self.folder / path) if (self.folder / path).exists() else path)
-        return operators.find(node.operator)(rules=node.rules, **settings, **inputs, **options)
+        here = node.relocated(lambda path: str(self.folder / path) if (self.folder / path).exists() else path)
+        made = operators.find(node.operator, node.module)(rules=node.rules, **settings, **inputs, **here.options)
+        return in_layout(made, node.layout) if node.layout else made
 
 
-def _options(node: Node, moved: Callable[[str], str]) -> dict[str, Any]:
-    """A node's options, with the files that sources of numbers name under their new names."""
-    return {name: sources.relocated(value, moved) for name, value in node.options.items()}
-
-
-def _relocated(node: Node, moved: Callable[[str], str]) -> Node:
-    """A node, and those inside it, with those files under their new names."""
-
-    def inside(given: Any) -> Any:
-        if isinstance(given, list):
-            return [inside(one) for one in given]
-        return _relocated(given, moved) if isinstance(given, Node) else given
-
-    inputs = {name: inside(given) for name, given in node.inputs.items()}
-    return node.model_copy(update={"inputs": inputs, "options": _options(node, moved)})
+def _header(checkpoint: Checkpoint) -> Any:
+    """What stands where recipes do in a checkpoint's metadata. Raises RecipeError for what is no JSON."""
+    try:
+        return json.loads(checkpoint.metadata.get(HEADER, "null"))
+    except ValueError as error:
+        raise RecipeError(f"{checkpoint.path or checkpoint.name}: the recipe in its header is damaged: {error}") from error
 
 
 def _check_hash(name: str, model: ModelFile, checkpoint: Checkpoint) -> None:
@@ -198,18 +207,26 @@ def _validated(path: Path, found: Any) -> RecipeData:
     try:
         return RecipeData.model_validate(found)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'recipe'}: {one['msg']}" for one in error.errors()[:5])
+        told = "; ".join(map(_complaint, error.errors()[:5]))
         raise RecipeError(f"{path}: is no recipe: {told}") from error
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    """One error of pydantic: where, what, and which field may have been meant."""
+    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<")) or "recipe"
+    fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *Ends.__annotations__]
+    guess = difflib.get_close_matches(str(error["loc"][-1]), fields, 1) if error["type"] == "extra_forbidden" else ()
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}" + (f"; did you mean {guess[0]!r}?" if guess else "")
 
 
 def _describe(merge: Merge, models: dict[str, Checkpoint], seed: int) -> Node:
     """A merge as a node; the files it reads are added to `models` by unique names."""
 
     def name_of(model: Checkpoint) -> str | Node:
-        if isinstance(model, Merge):
-            return _describe(model, models, seed)
-        asked = (_path(model), _layout(model))
-        same = (name for name, other in models.items() if (_path(other), _layout(other)) == asked)
+        if model.merge is not None:
+            return _describe(model.merge, models, seed).model_copy(update={"layout": model.layout})
+        asked = (_path(model), model.layout)
+        same = (name for name, other in models.items() if (_path(other), other.layout) == asked)
         known = next(same, None) or unique(model.name, models)
         models.setdefault(known, model)
         return known
@@ -217,30 +234,18 @@ def _describe(merge: Merge, models: dict[str, Checkpoint], seed: int) -> Node:
     call = merge.call
     named = [name_of(model) for model in call.inputs]
     inputs = {slot.name: _pick(named, call.slots[slot.name], slot.many) for slot in call.operator.inputs}
-    rules = [_describe_rule(rule, list(call.models)) for rule in merge.rules]
     return Node(
         operator=call.operator.name,
+        module=call.operator.module,
         inputs=inputs,
         options=json.loads(json.dumps(merge.options)),
-        rules=rules if rules or call.operator.rules else None,
+        rules=list(merge.rules) if merge.rules or call.operator.rules else None,
         seed=None if merge.settings.seed == seed else merge.settings.seed,
     )
 
 
 def _pick(named: list[str | Node], positions: range, many: bool) -> Any:
     return [named[i] for i in positions] if many else named[positions[0]]
-
-
-def _without_empty(node: dict[str, Any]) -> dict[str, Any]:
-    """A node, and those inside it, without options where there are none."""
-
-    def clean(given: Any) -> Any:
-        if isinstance(given, list):
-            return [clean(one) for one in given]
-        return _without_empty(given) if isinstance(given, dict) else given
-
-    inputs = {name: clean(given) for name, given in node["inputs"].items()}
-    return {name: inputs if name == "inputs" else value for name, value in node.items() if name != "options" or value}
 
 
 def _path(model: Checkpoint) -> Path:
@@ -251,16 +256,4 @@ def _path(model: Checkpoint) -> Path:
 
 def _model_file(model: Checkpoint, hashes: Mapping[Path, str]) -> ModelFile:
     path = _path(model)
-    return ModelFile(path=model.address or os.path.abspath(path), sha256=hashes.get(path), layout=_layout(model))
-
-
-def _layout(model: Checkpoint) -> Layout | None:
-    """The layout that a model was put into; None where it is its own."""
-    return model.layout if isinstance(model, View) else None
-
-
-def _describe_rule(rule: Rule, slots: list[str]) -> dict[str, Any]:
-    which = {name: value for name, value in (("match", rule.match), ("component", rule.component)) if value is not None}
-    if rule.take is not None:
-        return which | {"take": slots[rule.take]}
-    return which | ({"skip": True} if rule.skip else {"merge": True})
+    return ModelFile(path=model.address or os.path.abspath(path), sha256=hashes.get(path), layout=model.layout)

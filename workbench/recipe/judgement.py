@@ -14,7 +14,6 @@ from workbench.checkpoint.layouts import incomplete
 from workbench.errors import MergeError, OptionError
 from workbench.families import GENERIC
 from workbench.merge import Merge, rules
-from workbench.merge.node import merge_in
 from workbench.merge.plan import Entry, mending
 from workbench.tensors import Space
 from workbench.wording import few, listed
@@ -108,16 +107,14 @@ def describe(model: Checkpoint) -> dict[str, object]:
 
 def _merges(checkpoint: Checkpoint) -> Iterator[Merge]:
     """The merges of a tree, innermost first."""
-    if (merge := merge_in(checkpoint)) is not None:
-        for model in merge.call.inputs:
-            yield from _merges(model)
-        yield merge
+    for model in checkpoint.parents:
+        yield from _merges(model)
+    if checkpoint.merge is not None:
+        yield checkpoint.merge
 
 
 def _files(checkpoint: Checkpoint) -> list[Checkpoint]:
-    if (merge := merge_in(checkpoint)) is None:
-        return [checkpoint]
-    return list(dict.fromkeys(file for model in merge.call.inputs for file in _files(model)))
+    return list(dict.fromkeys(file for model in checkpoint.parents for file in _files(model))) or [checkpoint]
 
 
 def _judge(merge: Merge) -> Iterator[Finding]:

@@ -1,20 +1,44 @@
-"""The recipe as data: the pydantic models that say what a recipe file may hold. See docs for the format."""
+"""The recipe as data: the pydantic models by which it is read and written, and which say what it may hold. See docs for the format."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    Tag,
+    model_serializer,
+    with_config,
+)
+from typing_extensions import TypedDict  # pydantic takes Python's own only from 3.12
 
 from workbench.checkpoint.layouts import Layout
+from workbench.merge import sources
+from workbench.merge.rules import Rule
 from workbench.tensors import Precision, SavedDtype
+
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 
 class Strict(BaseModel):
-    """Unknown fields are errors; nothing changes after it was made."""
+    """Unknown fields are errors; nothing changes after it was made; a field that says nothing is not written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {name: value for name, value in dump(self).items() if fields[name].is_required() or value not in (None, {})}
 
 
 class ModelFile(Strict):
@@ -32,17 +56,89 @@ def _from_path(given: Any) -> Any:
 Model = Annotated[ModelFile, BeforeValidator(_from_path)]
 
 
+def _by_name(given: Any) -> Any:
+    """A pattern that YAML takes for a number is a name all the same."""
+    return {str(name): value for name, value in given.items()} if isinstance(given, Mapping) else given
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ByBlock(TypedDict):
+    """Values by block pattern, and by `default` for all other tensors."""
+
+    blocks: Annotated[dict[str, JsonValue], BeforeValidator(_by_name)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Ends(TypedDict):
+    """The values a ramp begins and ends with, in which blocks, and the one for tensors in no block."""
+
+    start: JsonValue
+    end: JsonValue
+    first: NotRequired[StrictInt | StrictStr | None]
+    last: NotRequired[StrictInt | StrictStr | None]
+    elsewhere: NotRequired[JsonValue]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Ramp(TypedDict):
+    """Values from one block to another."""
+
+    ramp: Ends
+
+
+Source = dict[str, JsonValue]  # where the numbers of a vector come from: the arguments of one of `merge.sources`
+
+
+def _form(given: Any) -> str:
+    if not isinstance(given, Mapping):
+        return "<value>"
+    return {("blocks",): "<blocks>", ("ramp",): "<ramp>"}.get(tuple(given), "<source>")
+
+
+Option = Annotated[
+    Annotated[JsonValue, Tag("<value>")]
+    | Annotated[ByBlock, Tag("<blocks>")]
+    | Annotated[Ramp, Tag("<ramp>")]
+    | Annotated[Source, Tag("<source>")],
+    Discriminator(_form),
+]
+
+
+def _kind(given: Any) -> str:
+    return "<list>" if isinstance(given, list) else "<node>" if isinstance(given, (Node, Mapping)) else "<name>"
+
+
 class Node(Strict):
-    """One operator with its inputs: each a model's name, another node, or a list of these."""
+    """One operator with its inputs: each a model's name, another node, or a list of these.
+
+    `module` is where an operator is defined that is not Workbench's own; `layout` the one to see an inner node's result in.
+    """
 
     operator: str
-    inputs: Mapping[str, Input | list[Input]]
-    options: Mapping[str, Any] = {}
-    rules: list[Mapping[str, Any]] | None = None
-    seed: int | None = None  # only where it differs from the recipe's
+    module: str | None = None
+    inputs: Mapping[str, Input]
+    options: Mapping[str, Option] = {}
+    rules: list[Rule] | None = None
+    seed: Seed | None = None  # only where it differs from the recipe's
+    layout: Layout | None = None
+
+    def relocated(self, moved: Callable[[str], str]) -> Node:
+        """The same node, and those inside it, with the files that sources of numbers name under their new names."""
+
+        def inside(given: Input) -> Input:
+            if isinstance(given, list):
+                return [inside(one) for one in given]
+            return given.relocated(moved) if isinstance(given, Node) else given
+
+        inputs = {name: inside(given) for name, given in self.inputs.items()}
+        options = {name: sources.relocated(value, moved) for name, value in self.options.items()}
+        return self.model_copy(update={"inputs": inputs, "options": options})
 
 
-Input = str | Node
+One = Annotated[Annotated[str, Tag("<name>")] | Annotated[Node, Tag("<node>")], Discriminator(_kind)]
+Input = Annotated[
+    Annotated[str, Tag("<name>")] | Annotated[Node, Tag("<node>")] | Annotated[list[One], Tag("<list>")], Discriminator(_kind)
+]
 
 
 class Output(Strict):
@@ -63,4 +159,4 @@ class RecipeData(Strict):
     merge: Node
     output: Output = Output()
     precision: Precision = "float32"
-    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    seed: Seed = 0

@@ -292,7 +292,7 @@ def _settled(asked: Sequence[Request], checkpoints: Mapping[str, Checkpoint], re
 
 def _drawn(name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> Drawn:
     try:
-        recipe = getattr(checkpoint, "recipe", None)
+        recipe = checkpoint.recipe if checkpoint.parents else None  # a file is itself, whatever it carries
     except RecipeError:  # a merge of what lies in no file
         recipe = None
     return Drawn(name, recipe, checkpoint.sources(), components)

@@ -13,7 +13,6 @@ from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import located
 from workbench.errors import SweepError
-from workbench.merge import Merge
 from workbench.recipe import Recipe, preflight
 from workbench.render.request import Request
 from workbench.render.spec import Spec
@@ -70,13 +69,11 @@ class Planner:
         lender = self._spec.lender(checkpoint)
         models = list(dict.fromkeys(_leaves(checkpoint)))
         files = {path: self._hash(path) for path in checkpoint.sources()}
-        target: Recipe | Path | None = checkpoint.path
-        if isinstance(checkpoint, Merge):
-            target = Recipe.of(checkpoint, files).relative_to(Path.cwd())
+        target = Recipe.of(checkpoint, files).relative_to(Path.cwd()) if checkpoint.parents else checkpoint.path
         if target is None:
             raise SweepError(f"{checkpoint.name!r} lies in no file, so its pictures cannot be kept; export it first")
         lent = [] if lender is None else [self._hash(path) for path in open_checkpoint(lender).sources()]
-        key = self._key(target, [[files[path] for path in model.sources()] for model in models], lent)
+        key = self._key(target, [[files[path] for path in model.sources()] for model in models], lent, list(_codes(checkpoint)))
         return Job(target, {path.resolve(): digest for path, digest in files.items()}, self._requests, self._spec, self._store / key)
 
     def _hash(self, path: Path) -> str:
@@ -84,11 +81,11 @@ class Planner:
             self._hashes[path] = hashing.sha256(path)
         return self._hashes[path]
 
-    def _key(self, target: Recipe | Path, models: Sequence[Sequence[str]], lent: Sequence[str]) -> str:
-        """Recipe, inputs and everything asked of the renderer; not where files lie."""
+    def _key(self, target: Recipe | Path, models: Sequence[Sequence[str]], lent: Sequence[str], codes: Sequence[str]) -> str:
+        """Recipe, inputs, the code of operators from elsewhere, and everything asked of the renderer; not where files lie."""
         recipe = target.to_dict() | {"models": list(target.data.models)} if isinstance(target, Recipe) else None
         asked = [asdict(request) for request in self._requests]
-        known = [_KEY_VERSION, recipe, models, lent, asked, self._identity]
+        known = [_KEY_VERSION, recipe, models, lent, asked, self._identity, *codes]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
 
     @cached_property
@@ -96,10 +93,17 @@ class Planner:
         return self._spec.identity
 
 
+def _codes(checkpoint: Checkpoint) -> Iterator[str]:
+    """What the operators do that are not Workbench's own: in a notebook one may be defined anew under its name."""
+    if (merge := checkpoint.merge) is not None and (code := merge.call.operator.code):
+        yield code
+    for model in checkpoint.parents:
+        yield from _codes(model)
+
+
 def _leaves(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     """The checkpoints that a merge is made of and that are no merges, in the order of its recipe."""
-    if not isinstance(checkpoint, Merge):
+    if not checkpoint.parents:
         yield checkpoint
-        return
-    for model in checkpoint.call.inputs:
+    for model in checkpoint.parents:
         yield from _leaves(model)
