@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
-from workbench.checkpoint.structure import Structure, structure_of
+from workbench.checkpoint.structure import Structure, is_marker, structure_of
 from workbench.errors import MissingTensorError, OptionError
-from workbench.tensors import PIECE, Calculation, Flat, Part, Precision, SavedDtype, Scope, Space, TensorInfo, elements, part_shape
+from workbench.tensors import PIECE, Calculation, Flat, Part, Precision, SavedDtype, Scope, Space, TensorInfo, elements, part_shape, rounded
 
 if TYPE_CHECKING:
     import torch
@@ -109,8 +109,6 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return self._rounded_to(dtype)
 
     def _rounded_to(self, dtype: SavedDtype) -> Checkpoint:
-        from workbench.checkpoint.rounding import Rounded
-
         return Rounded(self, dtype)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
@@ -185,3 +183,59 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     # Mapping would compare (and so read) every tensor
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+
+@final
+class Rounded(Checkpoint):
+    """The tensors of `source` in another dtype; integers and markers keep theirs. No file has it like this, so it has no `path`."""
+
+    def __init__(self, source: Checkpoint, dtype: SavedDtype) -> None:
+        self.source, self.rounding = source, dtype
+        self.name, self.metadata, self.space, self.notes = source.name, source.metadata, source.space, source.notes
+        self.scope, self.layout, self.precision = source.scope, source.layout, source.precision
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        return self.source.entries
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Rounding changes none of it."""
+        return self.source.structure
+
+    @property
+    def recipe(self) -> workbench.Recipe | None:
+        """The source's, with this dtype; None where the source is rounded already, for rounding twice may give other numbers."""
+        infos = map(self.source.info, self.source)
+        exact = all(info.code == "F32" for info in infos if info.is_float)
+        found = self.source.recipe
+        return found.with_output(dtype=self.rounding) if found and exact and found.data.precision == "float32" else None
+
+    def _rounded_to(self, dtype: SavedDtype) -> Checkpoint:
+        return self.source.with_dtype(dtype)
+
+    def info(self, key: str) -> TensorInfo:
+        return retyped(key, self.source.info(key), self.rounding)
+
+    def read(self, key: str, part: Part = None) -> torch.Tensor:
+        return rounded(self.source.exact(key, part), self.info(key).dtype)
+
+    def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
+        return self.source.calculate(key, part, calculation)
+
+    def origin(self, key: str) -> tuple[Checkpoint, str] | None:
+        return self.source.origin(key)
+
+    def fingerprint(self, key: str) -> str:
+        return hashed(self.source.fingerprint(key), self.info(key).code)
+
+    def sources(self) -> tuple[Path, ...]:
+        return self.source.sources()
+
+    def replaced(self) -> tuple[Path, ...]:
+        return self.source.replaced()
+
+
+def retyped(key: str, info: TensorInfo, dtype: str) -> TensorInfo:
+    """A tensor as it is when a checkpoint is rounded; markers keep their dtype, and what holds no floats."""
+    return info if is_marker(key) else info.with_dtype(dtype)

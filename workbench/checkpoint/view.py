@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.checkpoint.rounding import retyped
+from workbench.checkpoint.base import Checkpoint, hashed, retyped
 from workbench.checkpoint.structure import Structure, structure_of
 from workbench.tensors import Calculation, Flat, Part, SavedDtype, TensorInfo, cut, elements, part_shape
 

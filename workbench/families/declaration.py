@@ -10,6 +10,7 @@ from typing import Literal
 
 from workbench.families.blocks import Blocks
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL, ComponentLayout, Conversion, Unchanged
+from workbench.families.unet_names import UnetConversion
 
 Evidence = str | tuple[str, ...]  # how a name begins, or several names that are there together; `#` is a number, `*` anything, `$` its end
 
@@ -118,6 +119,7 @@ GENERIC = Family(
     "generic",
     original_name="LDM",
     text_encoders={"text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True)},
+    conversion=UnetConversion(),  # a part of a U-Net may be of several families
     dtype="",
 )
 
