@@ -23,7 +23,7 @@ import nbformat
 import pytest
 from notebook_page import NotebookPage, Watched
 from playwright.sync_api import BrowserContext, sync_playwright
-from servers import Lab, jupyterlab
+from servers import KERNEL, Lab, jupyterlab
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -79,7 +79,7 @@ def lab(watched, served, shots) -> Iterator[Callable[[str | list[str]], Notebook
         if not isinstance(notebook, str):
             cells = [nbformat.v4.new_code_cell(source) for source in notebook]
             notebook = "made.ipynb"
-            metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+            metadata = {"kernelspec": {"name": KERNEL, "display_name": KERNEL}}
             nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), served.folder / "notebooks" / notebook)
         opened.append(NotebookPage(watched, served, f"notebooks/{notebook}", shots))
         return opened[-1]
