@@ -81,7 +81,11 @@ def process(command: list[str], settings: Path, log: Path) -> Iterator[subproces
             yield started
         finally:
             started.terminate()
-            started.wait(30)
+            try:
+                started.wait(10)
+            except subprocess.TimeoutExpired:  # JupyterLab now and then, when a page leaves as it ends
+                started.kill()
+                started.wait()
 
 
 def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
