@@ -54,7 +54,7 @@ def warm_kernels(settings: Path) -> Iterator[None]:
     port = str(free_port())
     file = settings / "data" / "kernels" / "warm" / "kernel.json"
     file.parent.mkdir(parents=True)
-    spec = {"argv": [*_WARM, port, "{connection_file}"], "display_name": "Python 3, warm", "language": "python", "interrupt_mode": "message"}
+    spec = {"argv": [*_WARM, port, "{connection_file}"], "display_name": "warm", "language": "python", "interrupt_mode": "message"}
     file.write_text(json.dumps(spec))
     with process([*_WARM, port], settings, settings.with_name(f"{settings.name}-kernels.log")):
         yield

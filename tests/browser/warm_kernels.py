@@ -6,6 +6,7 @@ Each kernel is a process with a namespace of its own, as any is; what it does wi
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -13,11 +14,16 @@ import socket
 import sys
 import threading
 
+_PIPELINE = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion"
+# not workbench itself: that comes fresh in every kernel
+_SLOW = ("ipykernel.kernelapp", "ipywidgets", "anywidget", "pandas", "pydantic.main", _PIPELINE)
+
 
 def serve(port: int) -> None:
     """Fork a kernel for everyone who asks at this port; those who ask before all is imported wait."""
     with socket.create_server(("127.0.0.1", port)) as listening:
-        _import()
+        for library in _SLOW:
+            importlib.import_module(library)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the kernels
         while True:
             asked, _ = listening.accept()
@@ -33,17 +39,6 @@ def ask(port: int, connection_file: str) -> None:
         wanted = {"file": connection_file, "folder": os.getcwd(), "environment": dict(os.environ)}
         kernel.sendall(json.dumps(wanted).encode() + b"\n")
         kernel.recv(1)
-
-
-def _import() -> None:
-    """What is not ours and takes long; workbench itself comes fresh in every kernel."""
-    import anywidget  # noqa: F401
-    import ipykernel.kernelapp
-    import ipywidgets
-    import pandas
-    import pydantic.main  # noqa: F401
-    from diffusers import StableDiffusionPipeline  # noqa: F401
-    from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
 
 def _be_kernel(asked: socket.socket) -> None:
