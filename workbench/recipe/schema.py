@@ -22,7 +22,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes Python's own only from 3.12
 
-from workbench.checkpoint.layouts import Layout
+from workbench.checkpoint.views.layouts import Layout
 from workbench.merge import sources
 from workbench.merge.rules import Rule
 from workbench.tensors import Precision, SavedDtype
