@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
+from workbench.checkpoint.views.layouts import like
 from workbench.families.unet_names import unet_names
 from workbench.families.vae_names import vae_names
 
@@ -318,3 +319,11 @@ def test_unets_of_both_layouts_merge_tensor_by_tensor_in_the_first_ones_names(fi
     expected = {"diffusers": [*diffusers, "time_embedding.linear_1.bias"], "LDM": [*order[0], "model.diffusion_model.out.2.bias"]}[first]
     values = {"diffusers": [2.0, 3.0, 3.0, 5.0], "LDM": [2.0, 3.0, 5.0, 3.0]}[first]
     assert numbers == dict(zip(expected, values, strict=True))
+
+
+def test_what_lies_beside_a_vae_in_its_own_file_is_no_part_of_a_denoiser():
+    vae = Held(
+        {"decoder.conv_in.weight": torch.ones(2), "loss.logvar": torch.ones(1), "loss.perceptual_loss.lin0.model.1.weight": torch.ones(2)}
+    )
+    first = Held({"model.diffusion_model.middle_block.0.x": torch.ones(2), "first_stage_model.decoder.conv_in.weight": torch.ones(2)})
+    assert list(like(vae, first)) == ["first_stage_model.decoder.conv_in.weight", "loss.logvar", "loss.perceptual_loss.lin0.model.1.weight"]

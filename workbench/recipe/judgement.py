@@ -157,9 +157,9 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
             shared, count = apart
             yield Finding(
                 "error",
-                f"{merge.name}: {names[0]} and {name} share {shared} of the {count} tensors of their {model.structure.denoiser}s, "
+                f"{merge.name}: {names[0]} and {name} share {shared} of the {count} tensors of their {inputs[0].structure.denoiser}s, "
                 "most are in one alone; use models of one architecture, or say that these are to be merged: "
-                f"{{component: {model.structure.denoiser!r}, merge: true}}",
+                f"{{component: {inputs[0].structure.denoiser!r}, merge: true}}",
             )
 
 

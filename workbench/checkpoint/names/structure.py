@@ -256,8 +256,9 @@ def _split(keys: Sequence[str], family: Family, rank: Callable[[str], int], whol
     found = {key: _prefixed_name(key, family) for key in keys}
     others = [key for key, name in found.items() if not (name or is_marker(key) or _bare_name(key))]
     alone = not any(name and name.component == DENOISER for name in found.values())
-    if whole:
-        stands_alone = alone and whole.denoiser in whole.components
+    if whole:  # what lies beside a VAE or a text encoder in its own file is no part of a denoiser
+        bare = any(name is None and _bare_name(key) for key, name in found.items())
+        stands_alone = alone and not bare and whole.denoiser in whole.components
     elif family is GENERIC:
         stands_alone = alone and bool(numbered_stacks(others))
     else:
