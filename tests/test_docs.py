@@ -58,7 +58,7 @@ def test_the_flux_page_runs_from_its_first_line_to_its_last(tmp_path, monkeypatc
 
 
 def test_the_family_in_the_documents_is_told_and_ramps_by_its_blocks(monkeypatch):
-    monkeypatch.setattr(families, "_registered", {})
+    monkeypatch.setattr(families.registry(), "_things", dict(families.registry()._things))
     mixed, mine = examples("families.md", "python")
     exec(mine, {})
     names = ["my_stem.weight", *(f"layers.{i}.attn.{one}.weight" for i in range(12) for one in ("qkv", "proj"))]

@@ -29,7 +29,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, what: str, *, home: str, group: str) -> None:
         self._what, self._home, self._group = what, home, group
         self._things: dict[tuple[str, str], T] = {}  # by name and module
-        self._lock, self._loaded = threading.RLock(), False
+        self._lock, self._loaded, self._home_is_imported = threading.RLock(), False, False
 
     def add(self, name: str, module: str, thing: T) -> None:
         """Add what `module` defines, in place of what it defined by that name before. Raises WorkbenchError for a name of our own."""
@@ -78,10 +78,13 @@ class Registry(Mapping[str, T], Generic[T]):
                 self._load_entry_points()
 
     def _import_home(self) -> None:
-        """Import every module there is; those that are being imported just now are left to it."""
+        """Import every module there is, once; those that are being imported just now add what they define when they get there."""
+        if self._home_is_imported:
+            return
         home = importlib.import_module(self._home)
         for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
             importlib.import_module(f"{self._home}.{module.name}")
+        self._home_is_imported = True
 
     def _load_entry_points(self) -> None:
         from importlib.metadata import entry_points

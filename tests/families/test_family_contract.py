@@ -83,7 +83,7 @@ def test_a_model_without_its_first_blocks_is_told_all_the_same(variant, layout):
 
 
 def test_a_family_that_claims_anothers_names_makes_both_doubtful(monkeypatch):
-    monkeypatch.setattr(families, "_registered", {})
+    monkeypatch.setattr(registry(), "_things", dict(registry()._things))
     families.register(dataclasses.replace(registry()["Z-Image"], name="Mine"))
     model = held(original_names("Z-Image"))
     assert model.architecture == "generic"

@@ -1,8 +1,9 @@
 """ControlNets of every model, and T2I adapters: they guide a model, and are not merged with one."""
 
 from workbench.families.declaration import Family
+from workbench.families.known import register
 
-FAMILY = Family(
+FAMILY = register(Family(
     "ControlNet",
     told_by=(
         "control_model.", "controlnet_", "input_hint_block.", "zero_convs.", "control_layers.", "control_all_x_embedder.",
@@ -10,4 +11,4 @@ FAMILY = Family(
     ),
     is_model=False,
     denoiser="unet",
-)  # fmt: skip
+))  # fmt: skip

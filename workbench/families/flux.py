@@ -5,6 +5,7 @@ from collections.abc import Collection
 from workbench.families.blocks import Stacks
 from workbench.families.correspondence import Table
 from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.known import register
 
 
 def _double(stream: str, query: str, norm: str, names: tuple[str, str, str]) -> dict[str, str]:
@@ -53,7 +54,7 @@ def _specification(names: Collection[str], prediction: str) -> ModelSpec:
     return ModelSpec(f"flux-1-{kind}", "https://github.com/black-forest-labs/flux", "1024x1024")
 
 
-FAMILY = Family(
+FAMILY = register(Family(
     "Flux",
     original=(
         "double_blocks.#.img_mod.lin.", "double_blocks.#.txt_mod.lin.", "single_blocks.#.modulation.lin.",
@@ -82,4 +83,4 @@ FAMILY = Family(
     pipeline="FluxPipeline",
     configs="hf://black-forest-labs/FLUX.1-schnell",
     pictures=Pictures(1024, 20, 3.5),
-)  # fmt: skip
+))  # fmt: skip

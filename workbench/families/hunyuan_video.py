@@ -2,6 +2,7 @@
 
 from workbench.families.blocks import Stacks
 from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.tracing import Traced
 
 _REFINER = "txt_in.individual_token_refiner.blocks.#"
@@ -15,28 +16,36 @@ single_blocks.#.{{linear1,linear2,modulation.linear}}.{{weight,bias}} single_blo
 final_layer.{{linear,adaLN_modulation.1}}.{{weight,bias}}
 """
 
-FAMILY = Family(
-    "HunyuanVideo",
-    original=("txt_in.individual_token_refiner.", "double_blocks.#.img_mod.linear.", "single_blocks.#.modulation.linear."),
-    diffusers=("context_embedder.token_refiner.",),
-    unless=("byt5_in.", "vision_in.", "cond_type_embedding.", "context_embedder_2.", "image_embedder."),  # HunyuanImage, HunyuanVideo 1.5
-    vae="vae.",
-    vae_converts=False,
-    text_encoders={
-        "text_encoder": Encoder("text_encoders.llama.transformer."),
-        "text_encoder_2": Encoder("text_encoders.clip_l.transformer.text_model.", clip=True),
-    },
-    blocks=Stacks(
-        (_REFINER, "context_embedder.token_refiner.refiner_blocks.#"),
-        ("double_blocks.#", "transformer_blocks.#"),
-        ("single_blocks.#", "single_transformer_blocks.#"),
-    ),
-    # the converter knows the width by heart: 3072
-    conversion=Traced("HunyuanVideoTransformer3DModel", _NAMES, rows=((".linear1.weight", 21504), (".linear1.bias", 21504))),
-    prediction="flow",
-    modelspec=ModelSpec("hunyuan-video", "https://github.com/Tencent-Hunyuan/HunyuanVideo", "1280x720"),
-    model="HunyuanVideoTransformer3DModel",
-    pipeline="HunyuanVideoPipeline",
-    configs="hf://hunyuanvideo-community/HunyuanVideo",
-    pictures=Pictures(720, 30, 6.0),
+FAMILY = register(
+    Family(
+        "HunyuanVideo",
+        original=("txt_in.individual_token_refiner.", "double_blocks.#.img_mod.linear.", "single_blocks.#.modulation.linear."),
+        diffusers=("context_embedder.token_refiner.",),
+        unless=(
+            "byt5_in.",
+            "vision_in.",
+            "cond_type_embedding.",
+            "context_embedder_2.",
+            "image_embedder.",
+        ),  # HunyuanImage, HunyuanVideo 1.5
+        vae="vae.",
+        vae_converts=False,
+        text_encoders={
+            "text_encoder": Encoder("text_encoders.llama.transformer."),
+            "text_encoder_2": Encoder("text_encoders.clip_l.transformer.text_model.", clip=True),
+        },
+        blocks=Stacks(
+            (_REFINER, "context_embedder.token_refiner.refiner_blocks.#"),
+            ("double_blocks.#", "transformer_blocks.#"),
+            ("single_blocks.#", "single_transformer_blocks.#"),
+        ),
+        # the converter knows the width by heart: 3072
+        conversion=Traced("HunyuanVideoTransformer3DModel", _NAMES, rows=((".linear1.weight", 21504), (".linear1.bias", 21504))),
+        prediction="flow",
+        modelspec=ModelSpec("hunyuan-video", "https://github.com/Tencent-Hunyuan/HunyuanVideo", "1280x720"),
+        model="HunyuanVideoTransformer3DModel",
+        pipeline="HunyuanVideoPipeline",
+        configs="hf://hunyuanvideo-community/HunyuanVideo",
+        pictures=Pictures(720, 30, 6.0),
+    )
 )

@@ -2,6 +2,7 @@
 
 from workbench.families.blocks import Stacks
 from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -12,23 +13,25 @@ txtfusion.projector.weight
 blocks.#.mod.lin
 """
 
-FAMILY = Family(
-    "Krea 2",
-    original=("txtfusion.", "blocks.#.attn.qknorm."),
-    diffusers=("text_fusion.",),
-    vae="vae.",
-    vae_converts=False,
-    text_encoders={"text_encoder": Encoder("text_encoders.qwen3vl_4b.transformer.")},
-    blocks=Stacks(
-        ("txtfusion.layerwise_blocks.#", "text_fusion.layerwise_blocks.#"),
-        ("txtfusion.refiner_blocks.#", "text_fusion.refiner_blocks.#"),
-        ("blocks.#", "transformer_blocks.#"),
-    ),
-    conversion=Traced("Krea2Transformer2DModel", _NAMES),
-    prediction="flow",
-    modelspec=ModelSpec("krea-2", "https://huggingface.co/krea", "1024x1024"),
-    model="Krea2Transformer2DModel",
-    pipeline="Krea2Pipeline",
-    configs="hf://krea/Krea-2-Turbo",
-    pictures=Pictures(1024, 28, 4.0),
+FAMILY = register(
+    Family(
+        "Krea 2",
+        original=("txtfusion.", "blocks.#.attn.qknorm."),
+        diffusers=("text_fusion.",),
+        vae="vae.",
+        vae_converts=False,
+        text_encoders={"text_encoder": Encoder("text_encoders.qwen3vl_4b.transformer.")},
+        blocks=Stacks(
+            ("txtfusion.layerwise_blocks.#", "text_fusion.layerwise_blocks.#"),
+            ("txtfusion.refiner_blocks.#", "text_fusion.refiner_blocks.#"),
+            ("blocks.#", "transformer_blocks.#"),
+        ),
+        conversion=Traced("Krea2Transformer2DModel", _NAMES),
+        prediction="flow",
+        modelspec=ModelSpec("krea-2", "https://huggingface.co/krea", "1024x1024"),
+        model="Krea2Transformer2DModel",
+        pipeline="Krea2Pipeline",
+        configs="hf://krea/Krea-2-Turbo",
+        pictures=Pictures(1024, 28, 4.0),
+    )
 )

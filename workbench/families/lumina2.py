@@ -2,6 +2,7 @@
 
 from workbench.families.blocks import Stacks
 from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -12,20 +13,22 @@ _NAMES = """
 final_layer.{linear,adaLN_modulation.1}.{weight,bias}
 """
 
-FAMILY = Family(
-    "Lumina 2",
-    original=(("noise_refiner.", "layers.#.adaLN_modulation.1."),),
-    diffusers=("time_caption_embed.", ("noise_refiner.", "layers.#.norm1.linear.")),
-    vae="vae.",
-    text_encoders={"text_encoder": Encoder("text_encoders.gemma2_2b.transformer.")},
-    blocks=Stacks("noise_refiner.#", "context_refiner.#", "layers.#"),
-    # the converter knows the widths by heart: 2304 queries, 768 keys and values
-    conversion=Traced("Lumina2Transformer2DModel", _NAMES, rows=((".qkv.weight", 3840),)),
-    prediction="flow",
-    modelspec=ModelSpec("lumina-2", "https://github.com/Alpha-VLLM/Lumina-Image-2.0", "1024x1024"),
-    kohya=Kohya("lumina2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}),
-    model="Lumina2Transformer2DModel",
-    pipeline="Lumina2Pipeline",
-    configs="hf://Alpha-VLLM/Lumina-Image-2.0",
-    pictures=Pictures(1024, 30, 4.0),
+FAMILY = register(
+    Family(
+        "Lumina 2",
+        original=(("noise_refiner.", "layers.#.adaLN_modulation.1."),),
+        diffusers=("time_caption_embed.", ("noise_refiner.", "layers.#.norm1.linear.")),
+        vae="vae.",
+        text_encoders={"text_encoder": Encoder("text_encoders.gemma2_2b.transformer.")},
+        blocks=Stacks("noise_refiner.#", "context_refiner.#", "layers.#"),
+        # the converter knows the widths by heart: 2304 queries, 768 keys and values
+        conversion=Traced("Lumina2Transformer2DModel", _NAMES, rows=((".qkv.weight", 3840),)),
+        prediction="flow",
+        modelspec=ModelSpec("lumina-2", "https://github.com/Alpha-VLLM/Lumina-Image-2.0", "1024x1024"),
+        kohya=Kohya("lumina2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}),
+        model="Lumina2Transformer2DModel",
+        pipeline="Lumina2Pipeline",
+        configs="hf://Alpha-VLLM/Lumina-Image-2.0",
+        pictures=Pictures(1024, 30, 4.0),
+    )
 )

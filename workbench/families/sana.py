@@ -2,6 +2,7 @@
 
 from workbench.families.blocks import Stacks
 from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -12,19 +13,21 @@ blocks.#.mlp.{inverted_conv,depth_conv}.conv.{weight,bias} blocks.#.mlp.point_co
 final_layer.linear.{weight,bias} final_layer.scale_shift_table
 """
 
-FAMILY = Family(
-    "Sana",
-    original=("blocks.#.mlp.inverted_conv.", "blocks.#.mlp.depth_conv."),
-    diffusers=("transformer_blocks.#.ff.conv_inverted.", "transformer_blocks.#.ff.conv_depth."),
-    vae="vae.",
-    vae_converts=False,
-    text_encoders={"text_encoder": Encoder("text_encoders.gemma2_2b.transformer.")},
-    blocks=Stacks(("blocks.#", "transformer_blocks.#")),
-    conversion=Traced("SanaTransformer2DModel", _NAMES),
-    prediction="flow",
-    modelspec=ModelSpec("sana", "https://github.com/NVlabs/Sana", "1024x1024"),
-    model="SanaTransformer2DModel",
-    pipeline="SanaPipeline",
-    configs="hf://Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",
-    pictures=Pictures(1024, 20, 4.5),
+FAMILY = register(
+    Family(
+        "Sana",
+        original=("blocks.#.mlp.inverted_conv.", "blocks.#.mlp.depth_conv."),
+        diffusers=("transformer_blocks.#.ff.conv_inverted.", "transformer_blocks.#.ff.conv_depth."),
+        vae="vae.",
+        vae_converts=False,
+        text_encoders={"text_encoder": Encoder("text_encoders.gemma2_2b.transformer.")},
+        blocks=Stacks(("blocks.#", "transformer_blocks.#")),
+        conversion=Traced("SanaTransformer2DModel", _NAMES),
+        prediction="flow",
+        modelspec=ModelSpec("sana", "https://github.com/NVlabs/Sana", "1024x1024"),
+        model="SanaTransformer2DModel",
+        pipeline="SanaPipeline",
+        configs="hf://Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",
+        pictures=Pictures(1024, 20, 4.5),
+    )
 )

@@ -3,9 +3,10 @@
 from workbench.families.blocks import UnetBlocks
 from workbench.families.correspondence import DIFFUSERS
 from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.unet_names import UnetConversion
 
-FAMILY = Family(
+FAMILY = register(Family(
     "SD 1.x",
     certain=("cond_stage_model.transformer.",),
     original=("input_blocks.", "middle_block.", "output_blocks."),
@@ -29,4 +30,4 @@ FAMILY = Family(
     pipeline="StableDiffusionPipeline",
     configs="hf://stable-diffusion-v1-5/stable-diffusion-v1-5",
     pictures=Pictures(512, 20, 5.0),
-)  # fmt: skip
+))  # fmt: skip

