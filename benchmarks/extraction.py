@@ -5,7 +5,6 @@ python -m benchmarks.extraction [--folder out/benchmarks] [--rounds 3]
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 
 import workbench as wb
+from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_noise
 from benchmarks.processes import run_python
 from workbench.checkpoint.low_rank import LowRank
@@ -78,12 +78,8 @@ def write_pair(base: Path, tuned: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, rounds=3)
     folder: Path = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
     base, tuned = folder / "a.safetensors", folder / "planted.safetensors"
     write_pair(base, tuned)
     paths = [str(tuned), str(base)]

@@ -1,14 +1,15 @@
 """Measures what one step of fitting a hypernetwork takes at the size of SD 1.5: memory, and time beside a step without a merge.
 
 python -m benchmarks.fitting [--folder out/benchmarks] [--batch 1]
+
+A batch is the lessons of a step, at 512x512 pixels.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 
+from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_tuned
 from benchmarks.processes import run_python
 
@@ -41,11 +42,7 @@ assert (coefficients if merged else noisy).grad.abs().sum() > 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--batch", type=int, default=1, help="lessons of a step, at 512x512 pixels")
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__, batch=1)
     paths = [given.folder / f"{name}.safetensors" for name in ("a", "t")]
     write_tuned(paths, sd15_tensors())
     seconds = {}

@@ -8,7 +8,6 @@ python -m benchmarks.flux [--folder out/benchmarks] [--rounds 1] [--doubles 10] 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 
 import workbench as wb
+from benchmarks.arguments import asked
 from benchmarks.merge import floor
 from benchmarks.models import flux_tensors, write_sharded
 from benchmarks.processes import run_python
@@ -35,14 +35,8 @@ _SHARDS = {"schnell": 3, "krea": 5, "merged": 4}  # how many of each, about
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--doubles", type=int, default=10)
-    parser.add_argument("--singles", type=int, default=19)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, rounds=1, doubles=10, singles=19)
     print(f"preflight at full depth (19 double and 38 single blocks): {_preflight():.2f} s", flush=True)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     models = {name: flux_tensors(arguments.doubles, arguments.singles, name == "krea") for name in ("schnell", "krea")}
     size = sum(info.nbytes for info in models["krea"].values())
     if shutil.disk_usage(arguments.folder).free < 3.1 * size:

@@ -5,7 +5,6 @@ python -m benchmarks.hyper [--folder out/benchmarks]
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from pathlib import Path
@@ -13,11 +12,12 @@ from pathlib import Path
 import torch
 
 import workbench as wb
+from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_noise
 from benchmarks.processes import run_python
 from tests.hyper_merge_loop import published_loop
 from workbench.lora.formats import lora_of
-from workbench.lora.hyper_layers import carried
+from workbench.lora.targets import factored
 
 _RANKS, _ITERATIONS, _MODELS = (128, 64, 32), 6, 5
 _SHARED, _OWN = 96, 48  # directions of what the models have in common, and of what each has for itself
@@ -30,7 +30,7 @@ wb.lora.hyper_merge([wb.open(path) for path in sys.argv[1:]], ranks={ranks}, ite
 def planted(base: wb.Checkpoint, rank: int, seed: int, folder: Path) -> wb.Checkpoint:
     """A LoRA file that changes every layer, with singular values that fall slowly, a tenth as large as the weights."""
     generator, pairs = torch.Generator().manual_seed(seed), {}
-    for key in sorted(carried(base)):
+    for key in sorted(factored(base, "benchmark")):
         rows, others = _sides(base, key)
         values = torch.arange(1, min(rows, others, rank) + 1) ** -0.7
         values *= 0.002 * math.sqrt(rows * others) / values.norm()
@@ -58,7 +58,7 @@ def write_models(paths: list[Path]) -> None:
 def sliced(paths: list[Path]) -> tuple[list[str], float]:
     """Layers of every size, and what share of all elements they are."""
     model = wb.open(paths[0])
-    keys = sorted(carried(model), key=lambda key: model.info(key).numel)
+    keys = sorted(factored(model, "benchmark"), key=lambda key: model.info(key).numel)
     chosen = keys[_SLICE // 2 :: _SLICE]
     return chosen, sum(model.info(key).numel for key in chosen) / sum(model.info(key).numel for key in keys)
 
@@ -91,10 +91,7 @@ def _sides(model: wb.Checkpoint, key: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    folder: Path = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
+    folder: Path = asked(__doc__).folder
     paths = [folder / f"hyper-{number}.safetensors" for number in range(_MODELS)]
     write_models(paths)
     keys, share = sliced(paths)

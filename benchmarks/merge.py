@@ -5,12 +5,12 @@ python -m benchmarks.merge [--folder out/benchmarks] [--rounds 5]
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import time
 from pathlib import Path
 
+from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_noise
 from benchmarks.processes import run_python
 
@@ -48,12 +48,8 @@ def starting_torch() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, rounds=5)
     folder: Path = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
     inputs = [folder / "a.safetensors", folder / "b.safetensors"]
     for seed, path in enumerate(inputs):
         if not path.exists():

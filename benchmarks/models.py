@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 import workbench as wb
 from workbench.checkpoint.in_memory import InMemory
 from workbench.checkpoint.writing import replacing, safetensors_header, write_at
-from workbench.engine.layout import Layout
+from workbench.engine.folder_plan import FolderPlan
 from workbench.tensors import TensorInfo
 
 _NOISE = 1 << 24  # numbers of noise
@@ -49,12 +49,12 @@ def flux_tensors(doubles: int, singles: int, guidance: bool) -> dict[str, Tensor
 
 def write_sharded(folder: Path, infos: dict[str, TensorInfo], seed: int, limit: int) -> None:
     """A folder of shards of at most `limit` bytes, with an index, filled as `write_noise` does."""
-    layout = Layout()
-    layout.add_shards(folder, "diffusion_pytorch_model", {name: name for name in infos}, infos, limit)
+    plan = FolderPlan()
+    plan.add_shards(folder, "diffusion_pytorch_model", {name: name for name in infos}, infos, limit)
     folder.mkdir(parents=True)
-    for number, file in enumerate(layout.files):
+    for number, file in enumerate(plan.files):
         write_noise(file.place, {name: infos[name] for name in file.names}, seed + number)
-    for place, text in layout.texts.items():
+    for place, text in plan.texts.items():
         place.write_text(text)
 
 

@@ -5,12 +5,12 @@ python -m benchmarks.similarity [--folder out/benchmarks] [--rounds 3]
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import time
 from pathlib import Path
 
+from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_tuned
 from benchmarks.processes import run_python
 
@@ -44,12 +44,8 @@ def forget(paths: list[Path]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, rounds=3)
     folder: Path = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("a.safetensors", "tuned-1.safetensors", "tuned-2.safetensors")]
     write_tuned(paths, sd15_tensors())
     start = run_python(["-c", _START])[0]

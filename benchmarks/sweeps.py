@@ -5,7 +5,6 @@ python -m benchmarks.sweeps [--cells 100] [--folder out/benchmarks]
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 import psutil
 
 import workbench as wb
+from benchmarks.arguments import asked
 from workbench import figures
 from workbench.render import ClipScorer
 
@@ -46,10 +46,7 @@ def measured(cells: int, folder: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=100)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    given = parser.parse_args()
+    given = asked(__doc__, cells=100)
     shutil.rmtree(given.folder / "sweep", ignore_errors=True)  # what is there would not be drawn again
     frame = measured(given.cells, given.folder)
     frame.to_csv(given.folder / "sweep-memory.csv", index=False, float_format="%.6g")

@@ -5,10 +5,10 @@ python -m benchmarks.ties [--folder out/benchmarks] [--rounds 3]
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 
+from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_tuned
 from benchmarks.processes import run_python
 
@@ -19,12 +19,8 @@ merge: {operator: ties, inputs: {base: base, models: [first, second]}, options: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, rounds=3)
     folder: Path = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
     inputs = [folder / name for name in ("a.safetensors", "tuned-1.safetensors", "tuned-2.safetensors")]
     write_tuned(inputs, sd15_tensors())
     recipe, ours, peft = folder / "ties.yaml", folder / "ties.safetensors", folder / "ties-by-peft.safetensors"

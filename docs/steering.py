@@ -17,10 +17,9 @@ from tqdm.auto import tqdm
 import workbench as wb
 from workbench.checkpoint import Checkpoint
 from workbench.conditioning import Hypernetwork, Objective, TextEncoder, fit, from_prompt, shares
-from workbench.family.captions import BACKGROUNDS, COLOURS, SHAPES, Subject
+from workbench.demo.captions import BACKGROUNDS, COLOURS, SHAPES, Subject
 from workbench.operators import fft_blend, ties, weighted_average
 from workbench.places import DATA
-from workbench.render.scorers import ClipChoice, ClipScorer
 
 PAGE = Path(__file__).parent / "prompt-steering.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -42,7 +41,7 @@ class Exam:
 
     def __init__(self, out: Path) -> None:
         self.renderer = wb.Renderer(DATA / "shapes-sd" / "config")
-        self.shape = ClipChoice(ClipScorer(DATA / "shapes-clip"), "shape", SHAPES)
+        self.shape = wb.render.ClipChoice(wb.render.ClipScorer(DATA / "shapes-clip"), "shape", SHAPES)
         self.path = out / "scores.csv"
         self.known = pd.read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=["merge", "seed", "asked", "prompt", "right"])
 

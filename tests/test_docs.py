@@ -10,7 +10,9 @@ import torch
 from held import Held
 
 import workbench as wb
+from workbench import families
 
+average = wb.operators.weighted_average
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -53,3 +55,22 @@ def test_the_flux_page_runs_from_its_first_line_to_its_last(tmp_path, monkeypatc
     (prompt,) = grid.request.prompts
     one, other = (grid.image("dropped", prompt, 0, steps=2, guidance=scale) for scale in (1, 3.5))
     assert one.tobytes() == other.tobytes()
+
+
+def test_the_family_in_the_documents_is_told_and_ramps_by_its_blocks(monkeypatch):
+    monkeypatch.setattr(families, "_registered", {})
+    mixed, mine = examples("families.md", "python")
+    exec(mine, {})
+    names = ["my_stem.weight", *(f"layers.{i}.attn.{one}.weight" for i in range(12) for one in ("qkv", "proj"))]
+    a, b = (Held({name: torch.full((3, 1), value) for name in names}, str(value)) for value in (0.0, 1.0))
+    assert (a.architecture, a.structure.layout, a.block("layers.7.attn.qkv.weight")) == ("My model", "original", "layers.7")
+    merged = average([a, b], weights={"ramp": {"start": [1, 0], "end": [0, 1]}})
+    assert wb.preflight(merged).ok
+    assert merged["layers.11.attn.qkv.weight"].unique().tolist() == [1.0]
+    mixed = mixed.replace('"time_embed": [0, 1]', '"my_stem": [0, 1]')
+    found = eval(mixed, {"wb": wb, "a": a, "b": b})
+    assert [found[name].unique().tolist() for name in ("my_stem.weight", "layers.10.attn.qkv.weight", "layers.2.attn.qkv.weight")] == [
+        [1],
+        [0],
+        [0.5],
+    ]

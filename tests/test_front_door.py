@@ -17,8 +17,8 @@ from PIL import Image
 import workbench as wb
 from workbench import demo
 from workbench.demo import exam
-from workbench.errors import CheckpointError, ExportError
-from workbench.family.measure import GUIDANCE, STEPS
+from workbench.demo.exam import GUIDANCE, STEPS
+from workbench.errors import ExportError, NotInCloneError
 from workbench.places import DATA
 
 CONFIG = DATA / "shapes-sd" / "config"
@@ -168,7 +168,7 @@ def test_skills_draws_hearts_and_moons_and_keeps_the_base_colours():
 
 def test_without_the_embedded_models_it_says_where_they_would_be(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "DATA", tmp_path)
-    with pytest.raises(CheckpointError, match=r"shapes-sd: the embedded models are not there; install from a clone"):
+    with pytest.raises(NotInCloneError, match=r"shapes-sd: is not there; the embedded models .* come with a clone"):
         demo.run(tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

@@ -9,8 +9,11 @@ import pkgutil
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import workbench
@@ -30,6 +33,13 @@ def test_imports_go_down_only(tmp_path):
     assert "0 broken" in found.stdout
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    # at any level: in functions, and for types alone; only the front door, whose names load when they are used, is a way up
+    graph = grimp.build_graph("workbench", cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) - {"workbench"} for name in graph.modules}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
 @pytest.mark.parametrize("name", ["workbench", *(name for name in MODULES if name != "workbench.__main__")])
 def test_no_module_shares_its_name_with_something_public_beside_it(name):
     # the name would mean the function until the module is imported, and the module ever after
@@ -40,10 +50,20 @@ def test_no_module_shares_its_name_with_something_public_beside_it(name):
     declared = set(getattr(package, "__all__", ())) | set(getattr(package, "_HOMES", ()))
     declared |= {key for key, value in vars(package).items() if callable(value)}
     if name == "workbench":
-        declared -= {"analysis", "conditioning", "lora", "operators"}  # the packages are meant: wb.operators.NAME
+        # the packages are meant: wb.operators.NAME
+        declared -= {"analysis", "conditioning", "errors", "figures", "lora", "merge", "operators", "render"}
     if name == "workbench.operators":
         declared |= set(package.own())
     assert not modules & declared
+
+
+def test_no_two_public_classes_share_a_name():
+    homes = defaultdict(list)
+    for path in sorted((ROOT / "workbench").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_importing_the_package_loads_no_heavy_library():

@@ -136,7 +136,7 @@ def test_preflight_looks_into_it(form):
     inner = average([opened("heart"), opened("moon")], weights=wrong)
     inner = wb.in_layout(inner, "diffusers") if form is not merge else inner
     outer = average([inner, opened("base")]) if form in FORMS[2:] else inner
-    assert any("no block matches IN77" in text for text in wb.preflight(outer).warnings)
+    assert any("no block matches 'IN77'" in text for text in wb.preflight(outer).errors)
 
 
 @every_form

@@ -13,9 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import workbench as wb
+from workbench import families
 from workbench.cli import app
+from workbench.doc_tables import families_table, marks, methods_table, with_tables
 from workbench.errors import WorkbenchError
-from workbench.methods import BEGIN, END, methods_table, with_methods
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,15 +57,24 @@ def test_the_printed_recipe_makes_the_same_weights_again(ran, monkeypatch):
 
 
 def test_the_methods_table_is_the_operators():
-    assert with_methods(README) == README, "run: python -m workbench.methods README.md"
+    assert with_tables(README) == README, "run: python -m workbench.doc_tables README.md"
     assert methods_table() in README
     assert all(f"`{name}(" in methods_table() for name in wb.operators.own())
+
+
+def test_the_families_table_is_the_registrys():
+    text = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python -m workbench.doc_tables docs/families.md"
+    assert all(f"| {family.name} |" in families_table() for family in families.registry().values() if family.is_model)
+
+
+BEGIN, END = marks("methods")
 
 
 @pytest.mark.parametrize("text", ["no marks", BEGIN, f"{END} {BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"])
 def test_a_table_without_its_place_is_refused(text):
     with pytest.raises(WorkbenchError, match="add both"):
-        with_methods(text)
+        with_tables(text)
 
 
 def test_what_the_readme_points_at_is_there():

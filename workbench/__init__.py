@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench import analysis as analysis
     from workbench import conditioning as conditioning
+    from workbench import errors as errors
+    from workbench import figures as figures
     from workbench import lora as lora
+    from workbench import merge as merge
     from workbench import operators as operators
+    from workbench import render as render
     from workbench.analysis import compare as compare
     from workbench.analysis import diff as diff
     from workbench.analysis import explain as explain
@@ -58,7 +62,7 @@ _HOMES = {
     "MergePanel": "workbench.panels.merge_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",
 }
-_PACKAGES = ("analysis", "conditioning", "lora", "operators")
+_PACKAGES = ("analysis", "conditioning", "errors", "figures", "lora", "merge", "operators", "render")
 __all__ = [*_PACKAGES, *_HOMES]
 
 

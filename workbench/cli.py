@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.errors import WorkbenchError
-from workbench.family.commands import app as family
 from workbench.lora.commands import app as lora
-from workbench.places import NOTEBOOKS, ROOT
+from workbench.places import NOTEBOOKS, ROOT, in_clone
 from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
-app.add_typer(family, name="family")
 app.add_typer(lora, name="lora")
 
 
@@ -77,12 +75,14 @@ def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files
 
 
 def _describe(checkpoint: Checkpoint) -> None:
+    from workbench.merge.schedules import Depth
     from workbench.recipe.judgement import describe
 
     for name, value in describe(checkpoint).items():
         typer.echo(f"  {name}: {value}")
-    blocks = dict.fromkeys(filter(None, map(checkpoint.block, checkpoint)))
-    typer.echo(f"  blocks: {', '.join(blocks) or 'none'}")
+    depth = Depth.of(map(checkpoint.structure.location, checkpoint))
+    typer.echo(f"  blocks: {', '.join(depth.names) or 'none'}")
+    typer.echo(f"  modules beside them: {', '.join(depth.modules) or 'none'}")
     for note in checkpoint.notes:
         typer.echo(f"  note: {note}")
     if "sd_merge_recipe" in checkpoint.metadata:
@@ -94,7 +94,7 @@ def lab() -> None:
     """Open JupyterLab on the quickstart notebook."""
     import subprocess
 
-    notebook = (NOTEBOOKS / "00_quickstart.ipynb").relative_to(ROOT).as_posix()
+    notebook = in_clone(NOTEBOOKS / "00_quickstart.ipynb").relative_to(ROOT).as_posix()
     # rooted in the clone, so that the models and what the notebooks write are in sight beside them
     options = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{notebook}"]
     raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *options], cwd=ROOT))

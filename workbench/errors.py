@@ -62,6 +62,10 @@ class SweepError(WorkbenchError):
     """A sweep that cannot be begun or kept, or a question about one that has no answer."""
 
 
+class NotInCloneError(WorkbenchError):
+    """Embedded models or notebooks, asked of a package that was installed without the clone they come with."""
+
+
 class Cancelled(WorkbenchError):
     """Work that was given up because its result is not wanted any more."""
 

@@ -158,7 +158,7 @@ def test_the_blocks_that_moved_most_come_first_and_the_whole_last():
 def test_a_parent_that_lacks_tensors_counts_where_it_has_them():
     a = Held({IN0: torch.ones(2, 2), MID: torch.ones(2, 2)}, "a")
     part = Held({MID: 3 * torch.ones(2, 2)}, "part")
-    found = wb.explain(average([a, part]))
+    found = wb.explain(average([a, part], rules=[{"match": IN0, "merge": True}]))
     assert row(found, "part")["tensors"] == 1
     assert row(found, "part")["distance"] == pytest.approx(1 / 3)
     assert row(found, "part", "IN00")["note"] == "no tensor that could be compared"
@@ -171,7 +171,7 @@ def test_what_only_a_later_parent_has_is_explained_too():
         Held({IN0: torch.ones(2, 2), MID: torch.ones(2, 2)}, "a"),
         Held({IN0: torch.ones(2, 2), IN1: torch.ones(2, 2), MID: torch.ones(2, 2)}, "b"),
     )
-    found = wb.explain(average([a, b]))
+    found = wb.explain(average([a, b], rules=[{"match": IN1, "merge": True}]))
     assert (row(found, "b", "IN01")["tensors"], row(found, "a", "IN01")["tensors"]) == (1, 0)
 
 

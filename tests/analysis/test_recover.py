@@ -13,7 +13,6 @@ from held import Held
 from safetensors.numpy import load_file
 
 import workbench as wb
-from workbench.demo import merges, trained
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning
 from workbench.places import DATA
 from workbench.tensors import PIECE, Space
@@ -31,18 +30,6 @@ def held(name: str = "held", **tensors: object) -> Held:
 
 def noise(name: str, seed: int, count: int = 4000, dtype: torch.dtype = torch.float16) -> Held:
     return held(name, x=torch.randn(count, generator=torch.Generator().manual_seed(seed)).to(dtype))
-
-
-@pytest.fixture(scope="module")
-def family() -> dict[str, wb.Checkpoint]:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def made(family, tmp_path_factory) -> dict[str, wb.Checkpoint]:
-    """The demo's three merges, written as float16 and opened again."""
-    folder = tmp_path_factory.mktemp("made")
-    return {name: wb.export(merge, folder / f"{name}.safetensors", progress=False).open() for name, merge in merges(family).items()}
 
 
 def some(family: dict[str, wb.Checkpoint], *names: str) -> dict[str, wb.Checkpoint]:

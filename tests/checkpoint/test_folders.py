@@ -248,3 +248,32 @@ def test_shards_say_what_all_their_headers_say(tmp_path):
     for i, own in enumerate("ab", 1):
         save_file({own: X}, tmp_path / f"m-{i}.safetensors", {"title": "T", "own": own})
     assert dict(wb.open(sharded(tmp_path, {"a": "m-1.safetensors", "b": "m-2.safetensors"})).metadata) == {"title": "T"}
+
+
+FP16 = "diffusion_pytorch_model.safetensors.index.fp16.json"
+
+
+@pytest.mark.parametrize("shard", ["diffusion_pytorch_model.fp16-00001-of-00001.safetensors", "m-00001-of-00001.fp16.safetensors"])
+def test_shards_of_a_variant_are_opened_by_its_index(tmp_path, shard):
+    saved(tmp_path / "unet" / shard, {"x": X.half()})
+    sharded(tmp_path / "unet", {"x": shard}, FP16)
+    (tmp_path / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
+    for path in (tmp_path / "unet", tmp_path / "unet" / FP16, tmp_path):
+        (tensor,) = wb.open(path).values()
+        assert torch.equal(tensor, X.half())
+    assert wb.open(tmp_path).components == ("unet",)
+
+
+def test_a_variant_comes_after_what_has_none(tmp_path):
+    saved(tmp_path / "m.fp16-00001-of-00001.safetensors", {"x": X.half()})
+    saved(tmp_path / "diffusion_pytorch_model.safetensors", {"x": X})
+    sharded(tmp_path, {"x": "m.fp16-00001-of-00001.safetensors"}, FP16)
+    assert wb.open(tmp_path).info("x").dtype == torch.float32
+
+
+@pytest.mark.parametrize(("index", "shard"), [(FP16, "m-00001-of-00001.safetensors"), (FP16.replace(".fp16", ""), "m.fp16.safetensors")])
+def test_an_index_that_names_another_variants_shards_is_refused(tmp_path, index, shard):
+    saved(tmp_path / shard, {"x": X})
+    sharded(tmp_path, {"x": shard}, index)
+    with pytest.raises(CheckpointError, match="names shards of another variant"):
+        wb.open(tmp_path / index)

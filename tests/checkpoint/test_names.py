@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench.checkpoint.architecture import Structure, is_marker, split_name
-from workbench.checkpoint.unet_names import unet_names
-from workbench.checkpoint.vae_names import vae_names
+from workbench.checkpoint.structure import Structure, is_marker, structure_of
+from workbench.families.unet_names import unet_names
+from workbench.families.vae_names import vae_names
 
 Ranks = Mapping[str, int]
 
 
 def structure(names: Iterable[str], ranks: Ranks | None = None) -> Structure:
-    return Structure({name: split_name(name) for name in names}, lambda name: (ranks or {}).get(name, 1))
+    return structure_of(names, lambda name: (ranks or {}).get(name, 1))
 
 
 def ranks_of(model: torch.nn.Module) -> dict[str, int]:
@@ -33,7 +33,11 @@ def ranks_of(model: torch.nn.Module) -> dict[str, int]:
 def ldm_names(component: str, keys: Iterable[str]) -> dict[str, str]:
     """The LDM name, with prefix, of each diffusers name of a U-Net or a VAE."""
     names, prefix = (unet_names(keys), "model.diffusion_model.") if component == "unet" else (vae_names(keys), "first_stage_model.")
-    return {key: prefix + (line.original if (line := names.line(key)) else key) for key in keys}
+    return {key: prefix + (one.original if (one := names.find(key)) else key) for key in keys}
+
+
+def without_prefix(name: str) -> str:
+    return name.removeprefix("model.diffusion_model.").removeprefix("first_stage_model.")
 
 
 def unet(**config: object) -> dict[str, int]:
@@ -103,13 +107,13 @@ WITH_OUTPUT = {"SD 1.x": 12, "SD 2.x": 12, "SDXL": 9}
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model.", "unet."])
 def test_a_unet_is_known_by_its_names_in_both_layouts_under_any_prefix(unets, name, prefix):
     ldm = ldm_names("unet", unets[name])
-    for layout, renamed in (("diffusers", {key: key for key in ldm}), ("LDM", {key: split_name(new).rest for key, new in ldm.items()})):
+    for layout, renamed in (("diffusers", {key: key for key in ldm}), ("LDM", {key: without_prefix(new) for key, new in ldm.items()})):
         found = structure(names := [prefix + new for new in renamed.values()], dict(zip(names, unets[name].values(), strict=True)))
-        assert (found.architecture.value, found.layout, found.components) == (name, layout, ("unet",))
+        assert (found.family.name, found.layout, found.components) == (name, layout, ("unet",))
         assert found.layouts == {"denoiser": "diffusers" if layout == "diffusers" else "original"}
         assert {found.bare(key) for key in names} == {("denoiser", new) for new in renamed.values()}
         for key, (ours, theirs) in zip(names, ldm.items(), strict=True):
-            assert {ours, split_name(theirs).rest} <= found.spellings(key)
+            assert {ours, without_prefix(theirs)} <= found.spellings(key)
 
 
 @pytest.mark.parametrize("name", ["SD 1.x", "SD 2.x", "SDXL", "small"])
@@ -130,8 +134,8 @@ def test_blocks_are_named_and_numbered_as_their_community_does(unets, name, inpu
     assert [block.number for block in blocks] == [*range(inputs), middle, *range(middle + 1, middle + 1 + outputs)]
     aliases = {block.name: block.alias for block in blocks}
     assert [aliases[block] for block in ("IN01", "MID", "OUT00")] == ["input_blocks.1", "middle_block", "output_blocks.0"]
-    outside = {key.split(".")[0] for key in unets[name] if found.block(key) is None}
-    assert outside <= {"time_embedding", "add_embedding", "conv_norm_out", "conv_out"}
+    outside = {found.location(key).module for key in unets[name] if found.block(key) is None}
+    assert outside == {"time_embed", "out", *(["label_emb"] if name == "SDXL" else [])}
 
 
 @given(data=st.data())
@@ -140,7 +144,7 @@ def test_a_part_of_a_unet_has_its_blocks_numbered_as_the_whole(unets, data):
     name = data.draw(st.sampled_from(list(WITH_OUTPUT)))
     whole = structure(unets[name], unets[name])
     side = data.draw(st.sampled_from(["down", "up"]))
-    keys = [key for key in unets[name] if key.startswith((f"{side}_blocks.", "conv_in"))]
+    keys = [key for key in unets[name] if key.startswith(f"{side}_blocks.")]
     some = data.draw(st.lists(st.sampled_from(keys), min_size=1, max_size=5))
     # what tells SDXL apart may be missing from a part; numbers inside each stack may not depend on it
     found = structure(some, unets[name])
@@ -156,18 +160,19 @@ def test_a_part_with_what_tells_sdxl_apart_has_its_middle_at_nine():
 def test_flux_is_known_by_its_own_names(prefix):
     names = [prefix + name for name in BFL]
     found = structure(names)
-    assert (found.architecture.value, found.layout, found.components, found.prediction) == ("Flux", "BFL", ("transformer",), "flow")
+    assert (found.family.name, found.layout, found.components, found.prediction) == ("Flux", "BFL", ("transformer",), "flow")
     assert {found.bare(name) for name in names} == {("denoiser", name) for name in BFL}
-    for name in BFL:
-        assert structure([name]).layout == "BFL"
-        if not name.startswith("final_layer"):
-            assert structure([name]).architecture.value == "Flux"
+
+
+@pytest.mark.parametrize("name", BFL)
+def test_a_name_that_other_transformers_have_too_tells_no_flux(name):
+    assert structure([name]).family.name == "generic"
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer."])
 def test_flux_is_known_by_its_diffusers_names(flux, prefix):
     found = structure([prefix + name for name in flux])
-    assert (found.architecture.value, found.layout, found.components) == ("Flux", "diffusers", ("transformer",))
+    assert (found.family.name, found.layout, found.components) == ("Flux", "diffusers", ("transformer",))
     assert {found.bare(prefix + name) for name in flux} == {("denoiser", name) for name in flux}
 
 
@@ -198,11 +203,11 @@ def test_a_whole_checkpoint_falls_into_its_components(unets, vae, text_encoder, 
     parts = [unets["SDXL" if form == "SDXL" else "SD 1.x"], vae, [key.removeprefix("text_model.") for key in text_encoder]]
     if form != "diffusers":
         for place, kind in enumerate(("unet", "vae")):
-            parts[place] = [split_name(new).rest for new in ldm_names(kind, parts[place]).values()]
+            parts[place] = [without_prefix(new) for new in ldm_names(kind, parts[place]).values()]
     names = {prefix + key: (component, key) for prefix, component, keys in zip(
         ENTIRE[form], ("denoiser", "vae", "text_encoder"), parts, strict=True) for key in keys}  # fmt: skip
     found = structure(names, dict.fromkeys(names, 4))
-    assert found.architecture.value == {"diffusers": "SD 1.x"}.get(form, form)
+    assert found.family.name == {"diffusers": "SD 1.x"}.get(form, form)
     assert found.components == ("unet", "vae", "text_encoder")
     assert {key: found.bare(key) for key in names} == names
     assert all(found.block(key) is None for key in names if found.component(key) != "unet")
@@ -219,7 +224,7 @@ def test_text_encoders_have_one_bare_name_with_and_without_text_model(text_encod
 def test_a_vae_in_a_file_of_its_own_is_a_vae(vae):
     for names in (vae, [name.removeprefix("first_stage_model.") for name in ldm_names("vae", vae).values()]):
         found = structure(names)
-        assert (found.components, found.architecture.value, found.layout) == (("vae",), "generic", "plain")
+        assert (found.components, found.family.name, found.layout) == (("vae",), "generic", "plain")
         assert {found.bare(name) for name in names} == {("vae", name) for name in names}
 
 
@@ -238,7 +243,7 @@ def test_a_vae_in_a_file_of_its_own_is_a_vae(vae):
     ],
 )
 def test_one_telling_tensor_is_enough(key, expected):
-    assert structure([key]).architecture.value == expected
+    assert structure([key]).family.name == expected
 
 
 @pytest.mark.parametrize("rank", [2, 4])
@@ -268,15 +273,17 @@ def test_markers_are_known_by_their_names(key, marker):
 
 @given(name=st.from_regex(re.compile(r"[a-z_.0-9]{1,60}"), fullmatch=True))
 def test_any_name_comes_apart_into_prefix_and_rest(name):
-    found = split_name(name)
+    found = structure([name]).name(name)
     assert found.prefix + found.rest == name
     assert structure([name]).block(name) is None or found.component == "denoiser"
 
 
 def test_a_tensor_of_another_model_is_spelled_with_this_ones_prefix():
-    first = structure(["model.diffusion_model.out.0.weight", "cond_stage_model.transformer.text_model.final_layer_norm.bias"])
+    first = structure(
+        ["model.diffusion_model.input_blocks.1.0.in_layers.0.weight", "cond_stage_model.transformer.text_model.final_layer_norm.bias"]
+    )
     for theirs, spelled in {
-        "out.0.bias": "model.diffusion_model.out.0.bias",
+        "output_blocks.1.0.in_layers.0.bias": "model.diffusion_model.output_blocks.1.0.in_layers.0.bias",
         "text_encoder.final_layer_norm.weight": "cond_stage_model.transformer.text_model.final_layer_norm.weight",
         "vae.decoder.conv_in.weight": None,  # it has no VAE
     }.items():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import workbench as wb
-from workbench.checkpoint.viewing import incomplete, like
+from workbench.checkpoint.layouts import incomplete, like
 from workbench.errors import CheckpointError, InputError
 from workbench.tensors import Calculation, Flat, Rows, Space, elements
 
@@ -28,6 +28,7 @@ SMALL = {
 }
 QKV = "double_blocks.0.img_attn.qkv.weight"
 QUERY, KEY, VALUE = (f"transformer_blocks.0.attn.to_{one}.weight" for one in "qkv")
+OURS = {"x_embedder.bias": torch.zeros(1), "time_text_embed.timestep_embedder.linear_1.bias": torch.zeros(1)}  # what tells a Flux
 CLIP = "conditioner.embedders.1.model."
 
 
@@ -89,8 +90,9 @@ def test_fusions_by_hand():
     rows = {"attn.to_q": [[1.0]], "attn.to_k": [[2.0]], "attn.to_v": [[3.0]], "proj_mlp": [[4.0], [5.0], [6.0], [7.0]]}
     tensors = {f"single_transformer_blocks.3.{name}.weight": torch.tensor(rows[name]) for name in reversed(names)}
     tensors |= {"norm_out.linear.bias": torch.tensor([1.0, 2.0, 3.0, 4.0])}
-    found = wb.in_layout(Held(tensors), "BFL")
-    assert {key: tensor.flatten().tolist() for key, tensor in found.items()} == {
+    found = wb.in_layout(Held(tensors | OURS), "BFL")
+    ours = ("img_in.bias", "time_in.in_layer.bias")
+    assert {key: tensor.flatten().tolist() for key, tensor in found.items() if key not in ours} == {
         "single_blocks.3.linear1.weight": [1, 2, 3, 4, 5, 6, 7],
         "final_layer.adaLN_modulation.1.bias": [3, 4, 1, 2],
     }
@@ -202,10 +204,14 @@ def test_the_converted_transformer_computes_the_same():
 @pytest.mark.parametrize(
     ("names", "layout", "said"),
     [
-        ([QUERY], "LDM", r"held is Flux, which has no layout 'LDM'; choose 'diffusers' or 'BFL' or 'ComfyUI'"),
-        (["model.diffusion_model.out.0.weight"], "BFL", r"held is .*, which has no layout 'BFL'; choose 'diffusers' or 'LDM'"),
+        (
+            ["double_blocks.0.img_mod.lin.bias"],
+            "LDM",
+            r"held is Flux, which has no layout 'LDM'; choose 'diffusers' or 'original' or 'BFL'",
+        ),
+        (["middle_block.0.x"], "BFL", r"held is SD 1.x, which has no layout 'BFL'; choose 'diffusers' or 'original' or 'LDM'"),
         (["img_in.weight"], "kohya", r"which has no layout 'kohya'"),
-        (["a", "b"], "diffusers", r"held: its names \('a', ...\) are of no known layout"),
+        (["a", "b"], "diffusers", r"held, in layout 'diffusers': its names \('a', ...\) are of no known layout"),
     ],
 )
 def test_a_layout_that_there_is_not_is_refused(names, layout, said):
@@ -237,16 +243,16 @@ def test_a_fusion_of_tensors_that_do_not_go_together_is_refused(shape):
 
 
 def test_a_fused_tensor_that_cannot_be_cut_evenly_is_refused():
-    broken = Held({QKV: torch.zeros(5, 2)})
+    broken = Held({QKV: torch.zeros(5, 2), "double_blocks.0.img_mod.lin.bias": torch.zeros(2)})
     with pytest.raises(CheckpointError, match=rf"the 5 rows of '{QKV}' are not 3 equal parts"):
         wb.in_layout(broken, "diffusers")
-    assert set(incomplete(like(broken, Held({QUERY: torch.zeros(2, 2)})))) == {QUERY, KEY, VALUE}
+    assert set(incomplete(like(broken, Held({QUERY: torch.zeros(2, 2)} | OURS)))) == {QUERY, KEY, VALUE}
 
 
 def test_a_change_that_is_not_there_is_zero():
     change = torch.randn(16, 16)
     lora = Held({f"transformer.{KEY}": change}, space=Space.DELTA)
-    found = wb.in_layout(lora, "BFL")
+    found = like(lora, wb.in_layout(Held(flux()), "BFL"))
     assert found.space is Space.DELTA
     assert torch.equal(found[QKV], torch.cat([torch.zeros(16, 16), change, torch.zeros(16, 16)]))
 
@@ -257,7 +263,9 @@ def test_a_change_that_is_not_there_is_zero():
 def test_a_tensor_that_is_there_in_both_layouts_hides_nothing(layout, order):
     shapes = {QKV: (6, 2), QUERY: (2, 2), KEY: (2, 2), VALUE: (2, 2)}
     both = {key: torch.full(shapes.get(key, (1,)), float(len(key))) for key in order}
-    found = dict(wb.in_layout(Held(both), layout))
+    mark = {"double_blocks.0.img_mod.lin.bias": torch.zeros(1)}
+    found = dict(wb.in_layout(Held(both | mark), layout))
+    del found["double_blocks.0.img_mod.lin.bias" if layout == "BFL" else "transformer_blocks.0.norm1.linear.bias"]
     others = {"BFL": {"img_in.bias": "x_embedder.bias", "txt_in.bias": "txt_in.bias"},
               "diffusers": {"x_embedder.bias": "x_embedder.bias", "context_embedder.bias": "txt_in.bias"}}[layout]  # fmt: skip
     expected = {key: both[others.get(key, key)] for key in [*shapes, *others]}
@@ -267,7 +275,7 @@ def test_a_tensor_that_is_there_in_both_layouts_hides_nothing(layout, order):
 
 def test_pieces_of_several_dtypes_go_into_one_that_holds_all():
     tensors = {QUERY: torch.randn(2, 2).half(), KEY: torch.randn(2, 2).bfloat16(), VALUE: torch.randn(2, 2).half()}
-    found = wb.in_layout(Held(tensors), "BFL")
+    found = wb.in_layout(Held(tensors | OURS), "BFL")
     assert found.info(QKV).dtype == torch.float32
     assert torch.equal(found[QKV], torch.cat([tensors[name].float() for name in (QUERY, KEY, VALUE)]))
 

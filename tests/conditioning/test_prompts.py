@@ -57,8 +57,8 @@ def test_a_network_with_blocks_gives_every_block_its_own_vector(encoder, pair, t
     numbers = network.coefficients(network.embed(PROMPT, encoder))["blocks"]
     assert set(told) == {"prompt", "encoder", "hypernetwork"}
     merge = fft_blend(*pair, coefficients=told, smooth=True)
-    assert merge.bound["coefficients"](merge.entry(KEY).block) == numbers["MID"]
-    assert merge.bound["coefficients"](merge.entry(EARLY).block) == numbers["IN01"]
+    assert merge.bound["coefficients"](merge.entry(KEY).location) == numbers["MID"]
+    assert merge.bound["coefficients"](merge.entry(EARLY).location) == numbers["IN01"]
     assert merge.bound["coefficients"](None) == numbers["default"]
 
 

@@ -207,7 +207,7 @@ def test_openclips_names_become_what_diffusers_makes_of_them(tmp_path, pair, con
     checkpoint = saved(tmp_path / "xl.safetensors", open_clip(pair[1]))
     (ours,) = in_checkpoint(wb.open(checkpoint))
     theirs = convert_open_clip_checkpoint(pair[1], load_file(checkpoint), prefix=OPEN_CLIP)
-    assert set(ours.places) == {name.removeprefix("text_model.") for name in theirs}
+    assert set(ours.keys) == {name.removeprefix("text_model.") for name in theirs}
     assert all(torch.equal(ours.read(name.removeprefix("text_model.")), tensor) for name, tensor in theirs.items())
     assert all(ours.shape(name.removeprefix("text_model.")) == tuple(tensor.shape) for name, tensor in theirs.items())
 
@@ -388,6 +388,9 @@ def test_an_encoder_without_its_embedding_is_told(tmp_path, pair):
 def test_colliding_names_are_an_error_and_never_overwrite_each_other(tmp_path, pair, config):
     twice = saved(tmp_path / "l.safetensors", comfy(pair[0]), comfy(pair[0], "transformer."))
     assert "are both" in told(clip_l=twice, config=config)
+    as_open_clip = {name.removeprefix(OPEN_CLIP): tensor for name, tensor in open_clip(pair[1]).items() if "text_projection" in name}
+    of_both_layouts = saved(tmp_path / "g.safetensors", comfy(pair[1]), as_open_clip)
+    assert "has, beyond what a text encoder holds, text_encoder_2.text_projection" in told(clip_g=of_both_layouts, config=config)
 
 
 def test_a_clip_g_given_as_clip_l_is_told_by_its_names_its_shapes_or_its_width(tmp_path, pair, config):
@@ -445,7 +448,7 @@ def test_a_tokenizer_fetched_before_is_found_by_its_name_without_the_network(tmp
 
 
 def test_a_file_without_text_encoder_says_what_it_holds(tmp_path):
-    path = saved(tmp_path / "unet.safetensors", {"model.diffusion_model.out.0.weight": torch.zeros(2)})
+    path = saved(tmp_path / "unet.safetensors", {"model.diffusion_model.middle_block.0.x": torch.zeros(2)})
     assert "holds no CLIP text encoder; its components are unet" in told(model=path)
 
 

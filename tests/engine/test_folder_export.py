@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import workbench as wb
 from workbench.engine.configs import flux_config
-from workbench.engine.layout import Layout
+from workbench.engine.folder_plan import FolderPlan
 from workbench.errors import ExportError
 from workbench.tensors import TensorInfo
 
@@ -183,9 +183,9 @@ def test_shards_are_named_indexed_and_measured_as_diffusers_does(models, target)
 @given(sizes=st.lists(st.integers(0, 30), min_size=1, max_size=20), limit=st.integers(1, 40))
 def test_shards_are_filled_greedily_in_the_order_of_the_tensors(sizes, limit):
     infos = {f"t{i}": TensorInfo((size,), "U8") for i, size in enumerate(sizes)}
-    layout = Layout()
-    layout.add_shards(Path(), "m", {key: key for key in infos}, infos, limit)
-    shards = [list(file.names) for file in layout.files]
+    plan = FolderPlan()
+    plan.add_shards(Path(), "m", {key: key for key in infos}, infos, limit)
+    shards = [list(file.names) for file in plan.files]
     assert sorted(key for shard in shards for key in shard) == sorted(infos)
     alone = {key for key, info in infos.items() if info.nbytes > limit}
     assert all(sum(infos[key].nbytes for key in shard) <= limit or (len(shard) == 1 and shard[0] in alone) for shard in shards)
@@ -280,7 +280,7 @@ def test_names_with_a_prefix_get_no_config_and_that_is_said(tmp_path, target):
 
 
 def test_a_file_with_bfl_names_says_why_it_has_no_config(tmp_path, target):
-    save_file({"double_blocks.0.img_attn.proj.weight": torch.ones(4, 4), "img_in.weight": torch.ones(4, 4)}, tmp_path / "bfl.safetensors")
+    save_file({"double_blocks.0.img_mod.lin.weight": torch.ones(4, 4), "img_in.weight": torch.ones(4, 4)}, tmp_path / "bfl.safetensors")
     done = export(wb.open(tmp_path / "bfl.safetensors"), target, max_shard_size=64)
     assert "without config.json, so diffusers cannot load it from here: its tensors have BFL names, as those of bfl" in done.note
     assert len(done.open()) == 2
@@ -294,7 +294,7 @@ def test_a_file_with_bfl_names_says_why_it_has_no_config(tmp_path, target):
     [("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32"), ("float8_e4m3fn", "bfloat16"), ("float8_e5m2", "bfloat16")],
 )
 def test_a_merged_flux_keeps_its_dtype_and_of_fp8_is_bfloat16_unless_told_otherwise(tmp_path, target, stored, merged):
-    tensors = {"double_blocks.0.img_attn.proj.weight": torch.ones(2, 2), "img_in.weight": torch.ones(2, 2)}
+    tensors = {"double_blocks.0.img_mod.lin.weight": torch.ones(2, 2), "img_in.weight": torch.ones(2, 2)}
     for name in "ab":
         save_file({key: tensor.to(getattr(torch, stored)) for key, tensor in tensors.items()}, tmp_path / f"{name}.safetensors")
     models = [wb.open(tmp_path / f"{name}.safetensors") for name in "ab"]
@@ -385,7 +385,7 @@ def test_a_pipelines_recipe_is_its_own_and_not_that_of_a_linked_component(models
 
 def test_tensors_of_no_component_are_named(models, target):
     extra = Held({"stray.weight": torch.ones(2), "transformer.x_embedder.weight": torch.ones(32, 16, dtype=torch.bfloat16)}, "extra")
-    merge = average([wb.open(models / "first"), extra])
+    merge = average([wb.open(models / "first"), extra], rules=[{"component": "transformer", "merge": True}])
     with pytest.raises(ExportError, match=r"'stray\.weight' belongs to no component of the pipeline .*skip it with a rule"):
         export(merge, target)
 

@@ -20,8 +20,8 @@ FULL = {
     "SD 1.x": [f"{UNET}input_blocks.1.1.proj_in.weight", f"{TEXT}x"],
     "SD 2.x": ["cond_stage_model.model.x", f"{UNET}out.0.weight"],
     "SDXL": [f"{UNET}label_emb.0.0.weight"],
-    "Flux": ["double_blocks.0.img_attn.qkv.weight"],
-    "Flux with guidance": ["double_blocks.0.img_attn.qkv.weight", "guidance_in.in_layer.weight"],
+    "Flux": ["double_blocks.0.img_mod.lin.weight"],
+    "Flux with guidance": ["double_blocks.0.img_mod.lin.weight", "guidance_in.in_layer.weight"],
     "generic": ["x"],
 }
 SAI = "https://github.com/Stability-AI"

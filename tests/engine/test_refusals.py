@@ -189,7 +189,7 @@ def test_an_input_replaced_during_the_export_is_an_error(model, untouched, monke
 
 def test_sdxl_with_sd_1_names_both_and_reads_nothing(model, untouched, monkeypatch):
     sd = model("old", {f"{UNET}input_blocks.1.1.proj_in.weight": torch.zeros(2, 2, 1, 1)})
-    xl = model("new", {f"{UNET}label_emb.0.0.weight": torch.zeros(2, 2), f"{UNET}input_blocks.1.1.proj_in.weight": torch.zeros(2, 2)})
+    xl = model("new", {f"{UNET}label_emb.0.0.weight": torch.zeros(2, 2), f"{UNET}input_blocks.4.1.proj_in.weight": torch.zeros(2, 2)})
     read = []
     monkeypatch.setattr(SafetensorsFile, "read", lambda *given: read.append(given))
     for merge in (average([sd, xl]), task_arithmetic(sd, [sd, average([xl, sd])])):

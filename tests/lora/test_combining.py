@@ -11,8 +11,8 @@ from held import Held
 
 import workbench as wb
 from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.layouts import like
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.viewing import like
 from workbench.errors import InputError, MergeError, MergeWarning, OptionError
 from workbench.places import DATA
 
@@ -148,7 +148,7 @@ def test_a_lora_keeps_its_rank_where_that_is_below_the_one_asked_for(pair):
 
 
 def test_loras_of_different_models_are_refused_with_the_keys(pair):
-    flux = lora("flux", **linear("transformer.double_blocks.0.img_attn.qkv", 6, 6, 1))
+    flux = lora("flux", **linear("transformer.double_blocks.0.img_mod.lin", 6, 6, 1))
     with pytest.raises(
         MergeError, match=rf"merge: a is SD 1\.x \('{QUERY}.weight'.*flux is Flux \('transformer.double_blocks.*one architecture"
     ):
@@ -241,7 +241,7 @@ def test_a_lora_that_does_not_fit_is_never_a_silent_no_op():
     second = lora("second", **linear(QUERY, 12, 9, 1), **linear("text_encoder.x", 4, 4, 1))
     with pytest.warns(MergeWarning, match=r"'text_encoder.x.weight' is not in the result: it is only in second"):
         wb.lora.apply(base, [(second, 1.0)])
-    flux = lora("flux", **linear("transformer.double_blocks.0.img_attn.qkv", 6, 6, 1))
+    flux = lora("flux", **linear("transformer.double_blocks.0.img_mod.lin", 6, 6, 1))
     with pytest.raises(MergeError, match=r"base is SD 1\.x, flux is Flux; only models of one architecture"):
         wb.lora.apply(base, [(flux, 1.0)])
     wide = lora("wide", **linear(QUERY, 12, 5, 1))
@@ -265,5 +265,5 @@ def test_what_is_no_pair_of_lora_and_strength_is_refused():
             wb.lora.apply(base, [(one, strength), (one, 1.0)])
     with pytest.raises(InputError, match="add_delta: deltas takes checkpoints"):
         wb.lora.apply(base, [("a.safetensors", 1.0)])
-    with pytest.warns(MergeWarning, match=r"no block matches IN99"):
+    with pytest.raises(OptionError, match=r"apply: a strength no block matches 'IN99'"):
         wb.lora.apply(base, [(one, {"blocks": {"IN99": 1.0}}), (one, 1.0)])

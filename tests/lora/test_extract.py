@@ -11,7 +11,7 @@ from held import Held
 from safetensors.numpy import load_file
 
 import workbench as wb
-from workbench.checkpoint.viewing import like
+from workbench.checkpoint.layouts import like
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning, OptionError
 from workbench.lora.decomposition import SHORT, decompose, energy
 from workbench.lora.sizes import pair_overhead
@@ -199,7 +199,7 @@ def test_norms_and_biases_are_kept_whole_when_asked(pair, tmp_path):
 
 def test_what_differs_and_is_left_behind_is_told(pair):
     lora = wb.lora.extract(*pair, rank=2)
-    assert lora.report.notes == (f"3 more tensors differ and are left out ({NORM!r}, ...)",)  # norm, bias and table; nobody asks for a VAE
+    assert lora.report.notes == (f"3 more tensors differ and are left out ({NORM!r}, {BIAS!r}, {TABLE!r})",)  # nobody asks for a VAE
     assert lora.report.notes[0] in lora.report.headline
     assert lora.report.headline in repr(lora)
     assert lora._repr_mimebundle_()["text/plain"] == repr(lora)
@@ -252,9 +252,9 @@ def test_merges_are_taken_as_they_are_calculated():
 
 
 def test_a_lora_of_stripes_draws_stripes():
-    from workbench.family.captions import BASE_SHAPES, subjects
-    from workbench.family.measure import GUIDANCE, STEPS
-    from workbench.family.quality import Judge
+    from workbench.demo.captions import BASE_SHAPES, subjects
+    from workbench.demo.exam import GUIDANCE, STEPS
+    from workbench.demo.judge import Judge
 
     tuned, base = (wb.open(SHAPES / f"{name}.safetensors") for name in ("stripes", "base"))
     asked = subjects(BASE_SHAPES, ["stripes"])[::8]
@@ -298,7 +298,7 @@ def test_what_one_of_them_lacks_is_left_out_and_said(pair):
 
 def test_models_of_different_kinds_are_refused(pair):
     tuned, base = pair
-    flux = Held({"double_blocks.0.img_attn.qkv.weight": torch.ones(3, 1)}, "flux")
+    flux = Held({"double_blocks.0.img_mod.lin.weight": torch.ones(3, 1)}, "flux")
     with pytest.raises(MergeError, match=r"extract: base \(SD 1\.x, LDM names\) and flux \(Flux, BFL names\) have no tensor in common"):
         wb.lora.extract(flux, base, rank=1)
     with pytest.raises(InputError, match=r"extract takes checkpoints \(see workbench.open\), got 'tuned.safetensors'"):

@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 import workbench as wb
 from workbench import lora
 from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.layouts import like
 from workbench.checkpoint.lora_names import pairs
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.viewing import like
+from workbench.errors import ExportError
 
 WIDTH, RANK = 6, 2
+FLUX = {"ss_base_model_version": "flux1"}  # attention alone tells no Flux from its relatives
 QKV, LINEAR1, FINAL = "double_blocks.0.img_attn.qkv", "single_blocks.0.linear1", "final_layer.adaLN_modulation.1"
 SPLIT = [f"transformer_blocks.0.attn.to_{one}" for one in "qkv"]
 SINGLE = [f"single_transformer_blocks.0.{one}" for one in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
@@ -32,7 +34,7 @@ def kohya(*modules: str, alpha: float = 1.0, seed: int = 0) -> LowRank:
         up, down = factors(ROWS[module], seed + i)
         flat = f"lora_unet_{module.replace('.', '_')}"
         tensors |= {f"{flat}.lora_up.weight": up, f"{flat}.lora_down.weight": down, f"{flat}.alpha": torch.tensor(alpha)}
-    return LowRank(InMemory(tensors, "kohya"))
+    return LowRank(InMemory(tensors, "kohya", FLUX))
 
 
 def peft(*modules: str, seed: int = 0) -> LowRank:
@@ -40,7 +42,7 @@ def peft(*modules: str, seed: int = 0) -> LowRank:
     for i, module in enumerate(modules):
         up, down = factors(ROWS[module], seed + i)
         tensors |= {f"transformer.{module}.lora_B.weight": up, f"transformer.{module}.lora_A.weight": down}
-    return LowRank(InMemory(tensors, "peft"))
+    return LowRank(InMemory(tensors, "peft", FLUX))
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ def base() -> dict[str, Held]:
     bfl = {
         f"{module}.weight": torch.randn(ROWS[module], WIDTH, generator=torch.Generator().manual_seed(9)) for module in (QKV, LINEAR1, FINAL)
     }
+    bfl |= {"img_in.bias": torch.zeros(WIDTH), "time_in.in_layer.bias": torch.zeros(WIDTH)}  # which tell a Flux
     return {"BFL": Held(bfl, "bfl"), "diffusers": Held(dict(wb.in_layout(Held(bfl), "diffusers")), "diffusers")}
 
 
@@ -165,3 +168,14 @@ def test_what_a_model_in_another_layout_has_learned_is_taken_out_under_the_bases
     expected = like(kohya(QKV, LINEAR1), base[layout])
     for key in found:
         torch.testing.assert_close(found[key], expected[key], atol=1e-4, rtol=1e-4)
+
+
+def test_a_lora_whose_names_tell_no_model_is_written_in_another_format_only_for_a_base(base, tmp_path):
+    change = LowRank(InMemory(dict(peft(*SPLIT).holder), "attention"))
+    assert change.architecture == "generic"
+    with pytest.raises(ExportError, match=r"do not tell which model it is for.*give base="):
+        lora.export(change, tmp_path / "k.safetensors")
+    written = lora.export(change, tmp_path / "k.safetensors", base=base["BFL"], dtype="float32")
+    assert {key.split(".")[0] for key in load_file(written)} == {"lora_unet_double_blocks_0_img_attn_qkv"}
+    assert lora.export(change, tmp_path / "d.safetensors", format="diffusers").is_file()  # it has these names already
+    assert wb.open(written).architecture == "Flux"  # by its header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +18,9 @@ import workbench as wb
 from workbench import cli
 from workbench.checkpoint.in_memory import InMemory
 from workbench.errors import ExportError, InputError, MergeError, MergeWarning, NonFiniteError, OptionError, RecipeError, WorkbenchError
-from workbench.lora.hyper_layers import carried, reduced
+from workbench.lora.hyper_layers import reduced
 from workbench.lora.hyper_solver import Solver, nearest
+from workbench.lora.targets import factored
 from workbench.places import DATA
 from workbench.tensors import Space
 
@@ -103,7 +105,7 @@ def test_without_a_rank_limit_what_is_left_is_what_the_gram_matrix_says(vectors,
 
 def test_the_family_is_left_no_more_than_by_the_published_loop_whatever_its_seed():
     files = [wb.open(SHAPES / f"{name}.safetensors") for name in VARIANTS]
-    keys = [key for key in sorted(carried(files[0])) if not torch.equal(files[0][key], files[1][key])][::4]
+    keys = [key for key in sorted(factored(files[0], "test")) if not torch.equal(files[0][key], files[1][key])][::4]
     models = [InMemory({key: file[key] for key in keys}, file.name) for file in files]
     theirs = []
     for seed in range(2):
@@ -152,7 +154,7 @@ def test_what_loras_cannot_carry_is_the_averages_and_is_told():
 
 
 def test_embeddings_and_the_vae_are_not_for_loras():
-    held = carried(wb.open(SHAPES / "base.safetensors"))
+    held = factored(wb.open(SHAPES / "base.safetensors"), "test")
     assert not any(("embedding." in key and "time" not in key) or key.startswith("first_stage_model.") for key in held)
     assert "model.diffusion_model.time_embed.0.weight" in held
     assert sum(key.startswith("cond_stage_model.") for key in held) == 12
@@ -276,6 +278,17 @@ def test_a_folder_with_other_things_is_refused_and_nothing_is_left_behind(family
     with pytest.raises(ZeroDivisionError):
         family.export(tmp_path / "new")
     assert [path.name for path in tmp_path.rglob("*")] == ["other", "letter.txt"]
+
+
+def test_an_older_export_is_replaced_whole(family, tmp_path):
+    folder = family.export(tmp_path / "shapes")
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / "shapes-4-2.safetensors").write_bytes(b"of an export with one LoRA more")
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "old")
+    family.export(folder)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert not (folder / "README.md").read_text().endswith("old")
+    assert os.listdir(tmp_path) == ["shapes"]
 
 
 def test_a_folder_that_something_was_put_into_is_refused(family, tmp_path):

@@ -78,7 +78,7 @@ def test_models_of_different_depth_are_refused_block_by_block_until_a_rule_decid
     save_file({key: krea.read(key) for key in krea if key not in lacking}, short)
     for models in ([krea, wb.open(short)], [wb.open(short), krea]):
         (error,) = wb.preflight(average(models)).errors
-        assert "is of double_blocks.1, which krea has and short lacks: they differ in depth" in error
+        assert "is of double_blocks.1, which krea has and short lacks; " in error
         assert f"{{match: '{lacking[0]}', take: 'models[{models.index(krea)}]'}}" in error
         kept = average(models, rules=[{"match": lacking[0], "take": krea}])
         assert wb.preflight(kept).ok

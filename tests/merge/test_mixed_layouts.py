@@ -33,6 +33,7 @@ def flux(seed: int, *, guidance: bool = False) -> dict[str, torch.Tensor]:
         "single_transformer_blocks.1.proj_mlp.weight": (16, 4),
         "norm_out.linear.weight": (8, 4),
         "time_text_embed.timestep_embedder.linear_1.weight": (4, 2),
+        "x_embedder.bias": (4,),
     }
     if guidance:
         shapes |= {"time_text_embed.guidance_embedder.linear_1.weight": (4, 2)}

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.checkpoint.blocks import flux_block, unet_block
 from workbench.errors import OptionError
+from workbench.families import Location, registry
 from workbench.merge import Range, schedules
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
 
-FLUX = Depth.of([flux_block(f"double_blocks.{i}.x") for i in range(3)] + [flux_block(f"single_blocks.{i}.x") for i in range(6)])
-SD = Depth.of(unet_block(f"{name}.0.x", 12, 2) for name in (*(f"input_blocks.{i}" for i in range(12)), "middle_block", "output_blocks.11"))
+
+def depth_of(family: str, *names: str, modules: tuple[str, ...] = ()) -> Depth:
+    """The depth of a model with blocks of these names."""
+    blocks = registry()[family].blocks
+    locations = [Location(blocks.block(f"{name}.0.x", None)) for name in names]
+    return Depth.of([*locations, *(Location(module=module) for module in modules)])
+
+
+FLUX = depth_of("Flux", *(f"double_blocks.{i}" for i in range(3)), *(f"single_blocks.{i}" for i in range(6)))
+SD = depth_of("SD 1.x", *(f"input_blocks.{i}" for i in range(12)), "middle_block", "output_blocks.11", modules=("time_embed", "out"))
 
 
 def values(given, depth, default=None):
     at = schedules.parse(given, Option("strength", default, Range(-9, 9, 1, "how much"))).bind(depth)
-    return {block.name: at(block) for block in depth.blocks} | {None: at(None)}
+    places = {block.name: Location(block) for block in depth.blocks} | {module: Location(module=module) for module in depth.modules}
+    return {name: at(place) for name, place in places.items()} | {None: at(Location())}
 
 
 def test_a_plain_value_goes_for_every_block():

@@ -14,7 +14,7 @@ from workbench.places import DATA
 @pytest.fixture(scope="module")
 def depth() -> Depth:
     base = wb.open(DATA / "shapes-sd" / "base.safetensors")
-    return Depth.of(base.structure.block(key) for key in base)
+    return Depth.of(base.structure.location(key) for key in base)
 
 
 def bars(value, depth, operator="ties", option="density", series=1) -> Bars:
@@ -94,3 +94,11 @@ def test_whole_numbers_stay_whole(depth):
     whole = replace(option, default=3, constraint=replace(option.constraint, low=0, high=8, step=1, whole=True))
     told = Bars.of(3, whole, depth, 1).painted(0, [2.4] * len(depth.blocks), 3)
     assert {type(value) for value in told["blocks"].values()} == {int}
+
+
+def test_a_module_beside_the_blocks_keeps_its_value_when_bars_are_painted(depth):
+    found = bars({"blocks": {"time_embed": 0.1, "default": 0.5}}, depth)
+    painted = found.painted(0, [0.5] * (len(depth.blocks) - 1) + [0.9], 0.5)
+    assert painted == {"blocks": {depth.blocks[-1].name: 0.9, "time_embed": 0.1, "default": 0.5}}
+    ramped = found.ramped(0, (0, len(depth.blocks) - 1), (0.5, 1.0))
+    assert ramped["blocks"]["time_embed"] == 0.1

@@ -12,7 +12,7 @@ from workbench.merge import Flag, OneOf, PerModel, Random, Range, operator
 from workbench.merge.constraints import Vector
 from workbench.merge.schedules import Depth
 from workbench.operators import find, own
-from workbench.panels.controls import ByBlock, option_control, seed_control, slot_control
+from workbench.panels.controls import ByBlockControl, option_control, seed_control, slot_control
 from workbench.places import DATA
 from workbench.tensors import Scope, Weight, Weights
 
@@ -22,7 +22,7 @@ MODELS = ("heart", "moon")
 @pytest.fixture(scope="module")
 def depth() -> Depth:
     base = wb.open(DATA / "shapes-sd" / "base.safetensors")
-    return Depth.of(base.structure.block(key) for key in base)
+    return Depth.of(base.structure.location(key) for key in base)
 
 
 def option(name: str, of: str = "delta_merge"):
@@ -35,7 +35,7 @@ def control(name: str, depth: Depth, of: str = "delta_merge", value=...):
 
 
 def field(made: widgets.Widget) -> widgets.Widget:
-    return made.children[0] if isinstance(made, ByBlock) else made
+    return made.children[0] if isinstance(made, ByBlockControl) else made
 
 
 @pytest.mark.parametrize("name", own())
@@ -141,7 +141,7 @@ def test_bars_painted_alike_stay_bars_but_one_value_to_be_shown_is_a_slider(dept
 
 
 def test_blocks_are_not_offered_where_there_are_none():
-    assert not isinstance(control("density", Depth(())), ByBlock)
+    assert not isinstance(control("density", Depth(())), ByBlockControl)
 
 
 @pytest.mark.parametrize(

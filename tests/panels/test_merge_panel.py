@@ -253,7 +253,7 @@ def test_a_file_that_vanishes_and_comes_back(make, models):
 
 def test_an_incompatible_pair_leaves_the_controls_and_says_why(make, models):
     panel = make()
-    save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(3, 2)}, models / "flux.safetensors")
+    save_file({"double_blocks.0.img_mod.lin.weight": torch.zeros(3, 2)}, models / "flux.safetensors")
     panel.add(models / "flux.safetensors")
     panel.show(panel.state.with_operator("ties").with_input("models", ["flux"]))
     assert panel.wait(60)
@@ -290,7 +290,7 @@ def test_rules_that_cannot_be_read_are_said(make):
 
 def test_a_model_that_no_pipeline_holds_is_still_merged(make, models):
     for name in ("one", "two"):
-        save_file({"double_blocks.0.img_attn.qkv.weight": torch.ones(3, 2)}, models / f"{name}.safetensors")
+        save_file({"double_blocks.0.img_mod.lin.weight": torch.ones(3, 2)}, models / f"{name}.safetensors")
     panel = make([models / "one.safetensors", models / "two.safetensors"])
     assert "is Flux; this renderer's pipeline draws SD 1.x" in html.unescape(panel._status.value)
     assert "MB" in exporting(panel, "merged.safetensors")

@@ -144,7 +144,7 @@ def test_the_same_model_twice_has_a_spectrum_and_nothing_to_take(renderer, model
 
 
 def test_models_that_do_not_fit_are_said_and_nothing_is_measured(renderer, models, tmp_path):
-    save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(3, 2)}, tmp_path / "flux.safetensors")
+    save_file({"double_blocks.0.img_mod.lin.weight": torch.zeros(3, 2)}, tmp_path / "flux.safetensors")
     panel = SpectrumPanel(models / "heart.safetensors", tmp_path / "flux.safetensors", renderer)
     assert panel.wait(60)
     assert "only models of one architecture can be merged" in panel._merging._words.value

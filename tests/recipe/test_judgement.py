@@ -95,9 +95,10 @@ def test_two_vaes_are_merged_with_a_note():
     assert any("the VAEs of a, b are merged too" in note for note in wb.preflight(average([held(SD1, "a"), held(SD1, "b")])).notes)
 
 
-def test_a_block_pattern_that_fits_nothing_is_a_warning():
+def test_a_block_pattern_that_fits_nothing_is_an_error():
     found = wb.preflight(average([held(SD1, "a")], weights={"blocks": {"IN7*": 1, "IN01": 2}}))
-    assert "weighted_average: weights: no block matches IN7*; the blocks are IN01, MID" in found.warnings
+    (error,) = found.errors
+    assert "weighted_average: weights: no block matches 'IN7*'; the blocks are IN01, MID; the modules beside them" in error
 
 
 def test_a_rule_that_decides_nothing_is_an_error_unless_it_is_optional():

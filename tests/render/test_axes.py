@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from workbench.errors import RenderError
-from workbench.render.axes import Layout, arrange, label, words
+from workbench.render.axes import Axes, arrange, label, words
 from workbench.render.request import requests
 from workbench.render.scorers import in_words, score, spread
 
@@ -18,24 +18,24 @@ def pictures(**axes):
 
 def test_a_models_options_make_its_name_no_axis_of_its_own():
     all_pictures = [{"model": f"m{d}{w}", "density": d, "weights": w, "prompt": "p", "seed": 0} for d in (1, 2) for w in (3, 4)]
-    (panel,) = arrange(all_pictures, Layout("density", "weights"))
-    assert panel.title == ""
-    assert (panel.columns, panel.rows) == (("density 1", "density 2"), ("weights 3", "weights 4"))
-    assert panel.cells == (((0,), (2,)), ((1,), (3,)))
+    (facet,) = arrange(all_pictures, Axes("density", "weights"))
+    assert facet.title == ""
+    assert (facet.columns, facet.rows) == (("density 1", "density 2"), ("weights 3", "weights 4"))
+    assert facet.cells == (((0,), (2,)), ((1,), (3,)))
 
 
 def test_z_and_what_else_differs_make_panels_in_order():
-    panels = arrange(pictures(model="ab", steps=(4, 8), prompt=("p", "q"), seed=(0, 1)), Layout("model", "prompt", "steps"))
-    assert [panel.title for panel in panels] == ["4 steps", "8 steps"]
-    assert panels[1].cells[0] == ((4, 5), (12, 13))
-    panels = arrange(pictures(model="ab", steps=(4, 8), prompt=("p", "q"), seed=(0, 1)), Layout("model", "steps"))
-    assert [panel.title for panel in panels] == ["p", "q"]
+    facets = arrange(pictures(model="ab", steps=(4, 8), prompt=("p", "q"), seed=(0, 1)), Axes("model", "prompt", "steps"))
+    assert [facet.title for facet in facets] == ["4 steps", "8 steps"]
+    assert facets[1].cells[0] == ((4, 5), (12, 13))
+    facets = arrange(pictures(model="ab", steps=(4, 8), prompt=("p", "q"), seed=(0, 1)), Axes("model", "steps"))
+    assert [facet.title for facet in facets] == ["p", "q"]
 
 
 def test_a_combination_that_there_is_not_leaves_its_place_empty():
     some = [{"model": "a", "density": 1, "k": 1, "prompt": "p", "seed": 0}, {"model": "b", "density": 2, "k": 2, "prompt": "p", "seed": 0}]
-    (panel,) = arrange(some, Layout("density", "k"))
-    assert panel.cells == (((0,), (None,)), ((None,), (1,)))
+    (facet,) = arrange(some, Axes("density", "k"))
+    assert facet.cells == (((0,), (None,)), ((None,), (1,)))
 
 
 def test_values_are_labelled_without_the_noise_of_their_last_digits():

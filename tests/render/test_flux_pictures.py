@@ -172,7 +172,7 @@ def test_stable_diffusion_and_flux_refuse_each_others_models(flux, renderer, sch
 def test_a_grid_has_rows_of_both_each_with_settings_of_its_own(base, schnell, krea, pair, renderer):
     grid = ab_grid({"base": base, "schnell": schnell, "krea": krea}, PROMPTS, progress=False)
     assert "clip" in grid.frame()
-    assert "each model's own steps and guidance and sampler" in grid.caption(grid.layout)
+    assert "each model's own steps and guidance and sampler" in grid.caption(grid.axes)
     renderer.load(base)
     assert pixels(grid.images[:2]) == pixels(renderer.images(PROMPTS, steps=20, guidance=5.0))
     flux = Renderer(pair / "schnell")

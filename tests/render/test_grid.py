@@ -14,7 +14,6 @@ from PIL import Image
 import workbench as wb
 from workbench.errors import RenderError
 from workbench.render import ParentDistance
-from workbench.render.axes import arrange
 from workbench.render.grid import Grid, ab_grid
 from workbench.render.sheet import font, wrapped
 
@@ -119,16 +118,18 @@ def test_small_pictures_are_enlarged_by_whole_pixels(grid):
 
 
 @pytest.mark.parametrize(("change", "message"), [({"edge": 4}, r"edge must be in \[16, 4096\]"), ({"seeds": "up"}, "'across' or 'down'")])
-def test_a_wrong_layout_is_refused(grid, change, message):
+def test_a_sheet_that_cannot_be_drawn_is_refused_as_picture_and_as_page(grid, tmp_path, change, message):
     with pytest.raises(RenderError, match=message):
         grid.plot(**change)
+    with pytest.raises(RenderError, match=message):
+        grid.save(tmp_path / "grid.html", **change)
 
 
 def test_every_model_is_checked_before_the_first_is_drawn(base, held, renderer):
     import torch
 
     with pytest.raises(RenderError, match="'flux' is Flux"):
-        ab_grid({"a": base, "b": held({"double_blocks.0.w": torch.zeros(1)}, "flux")}, PROMPTS, renderer=renderer)
+        ab_grid({"a": base, "b": held({"double_blocks.0.img_mod.lin.w": torch.zeros(1)}, "flux")}, PROMPTS, renderer=renderer)
     assert renderer.loaded is None
 
 
@@ -186,7 +187,7 @@ def test_distance_is_taken_to_the_picture_of_the_same_prompt_and_seed(base, hear
 
 
 def test_labels_of_small_pictures_do_not_touch(grid):
-    sheet = grid._sheet(arrange(grid.pictures, grid.layout)[0], grid.layout, 16, "")
+    (sheet,) = grid._sheets(16, {})
     lefts = sheet._lefts
     assert min(right - left for left, right in pairwise(lefts)) > sheet._small.getlength("seed 0")
 
@@ -200,6 +201,15 @@ def test_the_page_holds_every_picture_and_asks_for_nothing_else(grid, tmp_path):
     assert "bright\xa0" in text
     (carried,) = re.findall(r"id=workbench>(.*?)</script>", text)
     assert json.loads(carried) == json.loads(json.dumps(grid.settings(tmp_path)))
+
+
+@pytest.mark.parametrize("seeds", ["across", "down"])
+def test_the_page_has_the_seeds_of_a_cell_together(grid, tmp_path, seeds):
+    text = grid.save(tmp_path / "grid.html", seeds=seeds).read_text(encoding="utf-8")
+    cells = re.findall(r"<td><div class='seeds( down)?'>(.*?)</div>", text)
+    assert {down for down, _ in cells} == {" down" if seeds == "down" else ""}
+    told = [re.findall(r'alt="(\w+) · (.*?) · seed (\d)', cell) for _, cell in cells]
+    assert told == [[(model, prompt, str(seed)) for seed in grid.request.seeds] for prompt in PROMPTS for model in ("base", "half")]
 
 
 def test_no_prompt_can_end_the_page_s_script(renderer, base, tmp_path):

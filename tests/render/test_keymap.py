@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.checkpoint.view import Piece, Woven
+from workbench.checkpoint.view import Composite, Piece
 from workbench.errors import RenderError
 from workbench.render.assembly import build_pipeline
 from workbench.render.keymap import Origin, origins
@@ -40,7 +40,7 @@ def test_fused_attention_of_open_clip_is_split_into_rows(held, pipeline):
     checkpoint = held({name: torch.randn(12, 4), "cond_stage_model.model.token_embedding.weight": torch.randn(7, 4)})
     found = origins(checkpoint, "text_encoder", pipeline.text_encoder)
     (spelled,) = (key for key in pipeline.text_encoder.state_dict() if key.endswith("layers.0.self_attn.k_proj.weight"))
-    assert found[spelled] == Origin(Woven(TensorInfo((4, 4), "F32"), (Piece(name, 16, 32),)), (4, 4))
+    assert found[spelled] == Origin(Composite(TensorInfo((4, 4), "F32"), (Piece(name, 16, 32),)), (4, 4))
     (spelled,) = (key for key in pipeline.text_encoder.state_dict() if key.endswith("token_embedding.weight"))
     assert found[spelled].shape == (7, 4)
 

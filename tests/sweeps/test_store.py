@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import workbench as wb
 from workbench.errors import SweepError
+from workbench.render.request import requests
+from workbench.sweeps.jobs import Planner
 from workbench.sweeps.store import claimed, keep, kept
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +27,16 @@ make = lambda weights: wb.operators.task_arithmetic(base, [heart, moon], weights
 asked = {"prompts": "a red heart", "steps": int(sys.argv[2]), "folder": sys.argv[1], "score": [], "progress": False}
 found = wb.sweep(make, {"weights": [i / 20 for i in range(8)]}, **asked)
 print(found.drawn, len(found.problems))
+"""
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from workbench.sweeps.store import claimed
+with claimed(Path(sys.argv[1]), wait=False) as mine:
+    print(mine, flush=True)
+    time.sleep(300)
 """
 
 
@@ -84,6 +97,34 @@ def test_a_file_that_changed_makes_other_pictures_and_one_that_moved_does_not(sh
         return sweep.drawn
 
     assert [swept("heart", "a"), swept("heart", "b"), swept("moon", "a")] == [1, 0, 1]
+
+
+def test_a_release_draws_nothing_anew_and_a_raised_key_everything(make, short, monkeypatch):
+    wb.sweep(make, {"weights": [1]}, **short)
+    monkeypatch.setattr(wb, "__version__", "99.0")
+    assert wb.sweep(make, {"weights": [1]}, **short).drawn == 0
+    monkeypatch.setattr("workbench.sweeps.jobs._KEY_VERSION", 99)
+    assert wb.sweep(make, {"weights": [1]}, **short).drawn == 1
+
+
+def test_the_key_of_a_sweep_is_what_it_was_in_the_first_release(make):
+    merge = make(weights={"ramp": {"start": [1, 0], "end": [0, 1]}}, rules=[{"component": "vae", "take": "base"}])
+    planner = Planner(requests(["a red heart"], [0, 1], steps=4, guidance=5.0), SimpleNamespace(identity={"device": "cpu"}), Path())
+    key = planner._key(merge.recipe, [["one"], ["two"], ["three"]], [])
+    assert key == "75497b90a0693201e2aa2b32"  # else people's sweeps are drawn anew: if that is meant, raise _KEY_VERSION
+
+
+def test_a_claim_is_one_caller_s_until_it_ends_however_it_ended(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path / "cell")], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline().strip() == "True"
+    with claimed(tmp_path / "cell", wait=False) as mine:
+        assert not mine
+    holder.kill()
+    holder.communicate()
+    with claimed(tmp_path / "cell", wait=True) as mine:
+        assert mine
+    with claimed(tmp_path / "cell", wait=False) as again:
+        assert again
 
 
 def test_a_damaged_cell_is_drawn_again(make, short):

@@ -104,8 +104,8 @@ def test_a_parent_that_changed_since_is_not_exported(short, tmp_path):
 def test_the_grid_has_options_as_axes_and_reads_pictures_when_shown(make, short, tmp_path):
     sweep = wb.sweep(lambda a, b: make(weights=[a, b]), {"a": [0, 1], "b": [0, 0.5]}, **short | {"prompts": PROMPTS, "seeds": [0, 1]})
     grid = sweep.grid()
-    assert (grid.layout.x, grid.layout.y) == ("a", "b")
-    assert sweep.grid(x="seed", z="b").layout.y == "a"
+    assert (grid.axes.x, grid.axes.y) == ("a", "b")
+    assert sweep.grid(x="seed", z="b").axes.y == "a"
     assert [picture["b"] for picture in grid.pictures[::4]] == [0, 0.5, 0, 0.5]
     assert grid.images[13].tobytes() == sweep[3].pictures[1].tobytes()
     opened = wb.open_grid(grid.save(tmp_path / "grid.png"))

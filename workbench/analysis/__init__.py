@@ -2,7 +2,8 @@
 
 from workbench.analysis.comparison import compare
 from workbench.analysis.conflicts import Interference, interference
-from workbench.analysis.differences import Difference, diff
+from workbench.analysis.difference_result import Difference
+from workbench.analysis.differences import diff
 from workbench.analysis.explaining import Explanation, explain
 from workbench.analysis.recovery import Recovery, recover
 from workbench.analysis.similarities import Similarity, similarity

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
-from workbench.analysis.pictures import Pictures, draw
-from workbench.analysis.warning_signs import Evidence, Finding, findings
+from workbench.analysis.pictures import DrawnPictures, draw
+from workbench.analysis.warning_signs import Evidence, WarningSign, findings
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.matching import Matched
 from workbench.checkpoint.placing import ALL, by_place
+from workbench.checkpoint.structure import is_marker
 from workbench.engine.inputs import check
 from workbench.engine.reading import NonFinite, Tensors, measured
 from workbench.errors import InputError, MergeWarning, OptionError, warn
@@ -143,8 +143,8 @@ class Explanation(Result):
     result: str
     parents: tuple[str, ...]
     moved: Mapping[str, tuple[Movement, ...]]
-    warnings: tuple[Finding, ...]
-    pictures: Pictures | None = None
+    warnings: tuple[WarningSign, ...]
+    pictures: DrawnPictures | None = None
 
     def frame(self) -> pd.DataFrame:
         """A row for each place and parent: the blocks that moved most from the first parent first, last `all`.

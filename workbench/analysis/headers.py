@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.analysis.wording import enumerated
 from workbench.checkpoint import Checkpoint
 from workbench.errors import RecipeError
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER
 from workbench.recipe.judgement import describe
+from workbench.wording import enumerated
 
 _KINDS = ("architecture", "layout", "components", "prediction")
 

@@ -80,7 +80,7 @@ class Remainder:
 
 
 @dataclass(frozen=True)
-class Fit:
+class LeastSquaresFit:
     """The least squares over some elements, and how far it can be trusted."""
 
     ratios: np.ndarray  # of each candidate; of those that are sums of each other the ones of least norm
@@ -97,7 +97,7 @@ def rounding_left(square: float, numel: int, eps: float, least: float) -> float:
     return square * max(_MANTISSA * eps**2 / 12, _CALCULATED**2) + numel * least**2 / 12
 
 
-def least_squares(sums: Sums) -> Fit:
+def least_squares(sums: Sums) -> LeastSquaresFit:
     """The ratios of the candidates (Gauss's normal equations), and what can be said of them.
 
     The equations are solved for what has to be added to the candidates' mean, from differences, so that models close to each other
@@ -120,7 +120,7 @@ def least_squares(sums: Sums) -> Fit:
     spare = sums.numel - int(seen.sum())
     variances = (steps * directions[:, seen]).sum(1) * (left / spare if spare > 0 else np.nan)
     rounding = float(sums.rounding[0] + ratios**2 @ sums.rounding[1:])
-    return Fit(
+    return LeastSquaresFit(
         ratios=ratios,
         errors=np.sqrt(variances),
         known=_known(directions[:, ~seen | (lengths <= _BLURRED)]),

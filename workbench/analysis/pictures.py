@@ -19,7 +19,7 @@ _EDGE = 128  # pixels a picture is shown at
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class DrawnPictures:
     """Pictures of several models: `images` has a list for each, prompts first, then seeds."""
 
     images: Mapping[str, Sequence[Image]]
@@ -37,13 +37,13 @@ class Pictures:
         return f"<table><tr><th></th>{heads}</tr>{''.join(rows)}</table>"
 
 
-def draw(renderer: Any, models: Mapping[str, Checkpoint], prompts: Sequence[str], seeds: Sequence[int], progress: bool) -> Pictures:
+def draw(renderer: Any, models: Mapping[str, Checkpoint], prompts: Sequence[str], seeds: Sequence[int], progress: bool) -> DrawnPictures:
     """Every prompt with every seed by every model; the renderer holds the last one then."""
     images = {}
     for name, model in models.items():
         renderer.load(model, progress=progress)
         images[name] = tuple(renderer.images(prompts, seeds, progress=progress))
-    return Pictures(images, tuple(prompts), tuple(seeds))
+    return DrawnPictures(images, tuple(prompts), tuple(seeds))
 
 
 def _shown(image: Image) -> str:

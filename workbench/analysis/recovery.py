@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.analysis.least_squares import Fit, Remainder, Sums, alike, least_squares, rounding_left
+from workbench.analysis.least_squares import LeastSquaresFit, Remainder, Sums, alike, least_squares, rounding_left
 from workbench.analysis.metrics import Gram, tensor_sums
-from workbench.analysis.wording import enumerated, percent
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.placing import ALL, by_place
 from workbench.engine.inputs import Models, check, matched, named
@@ -21,6 +20,7 @@ from workbench.engine.inputs import checkpoint as judged
 from workbench.engine.reading import Tensors, measured
 from workbench.figures.results import Result
 from workbench.merge.call import unique
+from workbench.wording import enumerated, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +64,11 @@ class _Tensor:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlaceFit:
     """What was found in one place: the fit of the candidates that have tensors there (None if there are none), and from how many."""
 
     names: tuple[str, ...]
-    fit: Fit | None
+    fit: LeastSquaresFit | None
     tensors: int
     note: str
 
@@ -89,7 +89,7 @@ class Recovery(Result):
 
     checkpoint: str
     candidates: tuple[str, ...]
-    rows: Mapping[str, Row]
+    rows: Mapping[str, PlaceFit]
     blocks: int
 
     @property
@@ -198,20 +198,20 @@ def _summed(tensors: Tensors) -> _Tensor:
     return _Tensor(tensors.place, tensors.names, Sums(inner, apart, np.array(rounding), numel))
 
 
-def _row(group: Sequence[_Tensor], candidates: Sequence[str]) -> Row:
+def _row(group: Sequence[_Tensor], candidates: Sequence[str]) -> PlaceFit:
     """The fit over the tensors that all candidates have that have any of them."""
     there = {name for tensor in group for name in tensor.names}
     shared = [tensor for tensor in group if len(tensor.names) == len(there) > 1]
     if not shared:
-        return Row((), None, 0, "no tensor that all candidates have")
+        return PlaceFit((), None, 0, "no tensor that all candidates have")
     names = shared[0].names[1:]
     sums = reduce(add, (tensor.sums for tensor in shared))
     fit = least_squares(sums)
     notes = [*_notes(names, sums, fit), *(f"{name} has no tensor here" for name in candidates if name not in names)]
-    return Row(names, fit, len(shared), "; ".join(notes))
+    return PlaceFit(names, fit, len(shared), "; ".join(notes))
 
 
-def _notes(names: Sequence[str], sums: Sums, fit: Fit) -> Iterator[str]:
+def _notes(names: Sequence[str], sums: Sums, fit: LeastSquaresFit) -> Iterator[str]:
     """Why numbers are missing, or mean little."""
     unknown = [at for at in range(len(names)) if not fit.known[at]]
     if unknown:
@@ -226,7 +226,7 @@ def _notes(names: Sequence[str], sums: Sums, fit: Fit) -> Iterator[str]:
         yield "no more elements than candidates: any numbers would fit"
 
 
-def _mix(row: Row) -> str:
+def _mix(row: PlaceFit) -> str:
     """`0.62 A + 0.35 B`, the largest first; candidates that cannot be told apart are one."""
     fit = row.fit
     terms = [(fit.ratios[at], name) for at, name in enumerate(row.names) if fit.known[at]]
@@ -244,6 +244,6 @@ def _told(mix: str, rest: Remainder) -> str:
     return f"{mix}, residual {percent(left)}, {more}"
 
 
-def _misfit(row: Row) -> str:
+def _misfit(row: PlaceFit) -> str:
     nearest, far, left = row.names[row.fit.nearest], percent(row.relative("far")), percent(row.relative("left"))
     return f"no candidates fit: the nearest, {nearest}, is {far} away, and the best mix, {_mix(row)}, leaves a residual of {left}"

@@ -14,6 +14,7 @@ from workbench.checkpoint.matching import Matched, places
 from workbench.engine.inputs import Models, check, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError
+from workbench.families import Location
 from workbench.merge.call import unique
 from workbench.tensors import Scope
 
@@ -76,7 +77,7 @@ def _of_blend(merge: Merge, edges: np.ndarray, asked: dict[str, Any], progress: 
     models = {first: merge.call.inputs[0], second: merge.call.inputs[1], unique("result", merge.call.names): merge}
     check(models, "spectrum")
     options = {name: schedule.bind(merge.depth) for name, schedule in merge.schedules.items()}
-    own = {name: options[name](None) for name in ("over", "dim")}
+    own = {name: options[name](Location()) for name in ("over", "dim")}
     for name, value in asked.items():
         if value not in (None, own[name]):
             raise OptionError(f"spectrum: {name} is the blend's own, {own[name]!r}, got {value!r}; for another take [first, second, merge]")
@@ -86,7 +87,7 @@ def _of_blend(merge: Merge, edges: np.ndarray, asked: dict[str, Any], progress: 
     tensors = [_side_by_side(entry, models) for entry in entries]
     transform = Transform(**own, edges=edges)
     asked_for = {tensor.names[first]: _weights(entry, options, transform) for entry, tensor in zip(entries, tensors, strict=True)}
-    return _measure(models, tensors, transform, progress, asked_for, _PARTS[options["mix"](None)])
+    return _measure(models, tensors, transform, progress, asked_for, _PARTS[options["mix"](Location())])
 
 
 def _side_by_side(entry: Entry, models: dict[str, Checkpoint]) -> Matched:
@@ -98,7 +99,7 @@ def _weights(entry: Entry, options: dict[str, Any], transform: Transform) -> np.
     """The first model's two weights in a tensor's result, summed in every band: 2 x bands."""
     from workbench.operators.spectral import weights
 
-    own = {name: at(entry.block) for name, at in options.items()}
+    own = {name: at(entry.location) for name, at in options.items()}
     frequency, times = transform.frequencies(entry.info.shape)
     both = np.stack(weights(frequency, own["coefficients"], own["smooth"], (own["low"], own["high"]))).reshape(2, -1)
     blended = own["entanglement_strength"] * (1 - own["decoherence_factor"])  # the rest is the average

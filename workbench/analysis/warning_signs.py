@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from workbench.analysis.movement import Movement
-from workbench.checkpoint.matching import listed
 from workbench.checkpoint.placing import ALL
 from workbench.merge import Merge
+from workbench.wording import few, listed
 
 Kind = Literal["nan", "saturation", "norm", "collapse", "copy", "vae"]
 _SHOWN = 5  # places that a sentence names
@@ -19,7 +19,7 @@ _SHRUNK = 0.9  # of the least parent's; averages of two that have nothing in com
 
 
 @dataclass(frozen=True)
-class Finding:
+class WarningSign:
     """One thing that looks wrong: where (blocks or components, and tensors), the numbers, and what to do."""
 
     kind: Kind
@@ -54,12 +54,12 @@ class Evidence:
         return next(iter(self.merge.call.models))
 
 
-def findings(evidence: Evidence) -> tuple[Finding, ...]:
+def findings(evidence: Evidence) -> tuple[WarningSign, ...]:
     """Everything that looks wrong, the worst first."""
     return tuple(finding for look in (_nan, _saturation, _norm, _collapse, _vae, _copy) for finding in look(evidence))
 
 
-def _nan(evidence: Evidence) -> Iterator[Finding]:
+def _nan(evidence: Evidence) -> Iterator[WarningSign]:
     keys = [key for key, models in evidence.nonfinite.items() if evidence.result in models]
     if not keys:
         return
@@ -71,24 +71,24 @@ def _nan(evidence: Evidence) -> Iterator[Finding]:
         if guilty
         else "no parent does: the merge leaves the range of its dtype; lower the weights, or make it with dtype='bfloat16'"
     )
-    text = f"NaN or infinity in {_count(keys, 'tensor')} of {_told(places)} ({listed(keys)}): it draws black or noise; {cure}."
-    yield Finding("nan", places, tuple(keys), text)
+    text = f"NaN or infinity in {_count(keys, 'tensor')} of {few(places, _SHOWN)} ({listed(keys)}): it draws black or noise; {cure}."
+    yield WarningSign("nan", places, tuple(keys), text)
 
 
-def _saturation(evidence: Evidence) -> Iterator[Finding]:
+def _saturation(evidence: Evidence) -> Iterator[WarningSign]:
     found = {key: moved.saturated for key, moved in evidence.moved[ALL].items() if moved.saturated}
     if not found:
         return
     places = _places_of(evidence, found)
     dtypes = sorted({evidence.merge.info(key).dtype_name for key in found})
     text = (
-        f"{_count(range(sum(found.values())), 'element')} of {_told(places)} ({listed(list(found))}) at the largest value that "
+        f"{_count(range(sum(found.values())), 'element')} of {few(places, _SHOWN)} ({listed(found)}) at the largest value that "
         f"{' and '.join(dtypes)} holds: what lay beyond was cut off; lower the weights, or make it with dtype='bfloat16'."
     )
-    yield Finding("saturation", places, tuple(found), text)
+    yield WarningSign("saturation", places, tuple(found), text)
 
 
-def _norm(evidence: Evidence) -> Iterator[Finding]:
+def _norm(evidence: Evidence) -> Iterator[WarningSign]:
     shrunk = _shrunk({place: total.values()["norm_ratio"] for place, total in evidence.totals.items()})
     if not shrunk:
         return
@@ -98,10 +98,10 @@ def _norm(evidence: Evidence) -> Iterator[Finding]:
         "in common gets smaller, and pictures pale or blurred; for relatives add changes to their common base (task_arithmetic), for "
         "strangers let one model have the block by a rule."
     )
-    yield Finding("norm", tuple(shrunk), keys, text)
+    yield WarningSign("norm", tuple(shrunk), keys, text)
 
 
-def _collapse(evidence: Evidence) -> Iterator[Finding]:
+def _collapse(evidence: Evidence) -> Iterator[WarningSign]:
     shrunk = _shrunk({place: total.norm_spread for place, total in evidence.totals.items()})
     if not shrunk:
         return
@@ -112,10 +112,10 @@ def _collapse(evidence: Evidence) -> Iterator[Finding]:
         f"arXiv:2211.08403); take these tensors from one model by rules, {{'match': NAME, 'take': {evidence.slot!r}}}, or add changes to "
         "a common base."
     )
-    yield Finding("collapse", tuple(shrunk), keys, text)
+    yield WarningSign("collapse", tuple(shrunk), keys, text)
 
 
-def _vae(evidence: Evidence) -> Iterator[Finding]:
+def _vae(evidence: Evidence) -> Iterator[WarningSign]:
     total = evidence.totals.get("vae")
     if total is None or not total.differing.any() or (total.sums["equal"] == total.sums["elements"])[total.sums["elements"] > 0].any():
         return
@@ -124,10 +124,10 @@ def _vae(evidence: Evidence) -> Iterator[Finding]:
         f"The VAE is a mixture: it is {distance:.2%} away from the nearest parent's, and the parents' differ. Mixed VAEs draw washed-out "
         f"or speckled pictures; take one whole: rules=[{{'component': 'vae', 'take': {evidence.slot!r}}}]."
     )
-    yield Finding("vae", ("vae",), tuple(evidence.moved["vae"]), text)
+    yield WarningSign("vae", ("vae",), tuple(evidence.moved["vae"]), text)
 
 
-def _copy(evidence: Evidence) -> Iterator[Finding]:
+def _copy(evidence: Evidence) -> Iterator[WarningSign]:
     copied: dict[str, list[str]] = {}
     for place, total in evidence.totals.items():
         entries = [evidence.merge.entry(key) for key in evidence.moved[place]]
@@ -138,10 +138,10 @@ def _copy(evidence: Evidence) -> Iterator[Finding]:
     for name, places in copied.items():
         keys = tuple(key for place in places for key in evidence.moved[place])
         text = (
-            f"{_told(places)} {'is' if len(places) == 1 else 'are'} {name}'s to the bit, though the parents differ there: nothing "
+            f"{few(places, _SHOWN)} {'is' if len(places) == 1 else 'are'} {name}'s to the bit, though the parents differ there: nothing "
             "of the others arrived; if it was not meant so, look at the weights of these blocks."
         )
-        yield Finding("copy", tuple(places), keys, text)
+        yield WarningSign("copy", tuple(places), keys, text)
 
 
 def _copied(total: Movement, count: int) -> int | None:
@@ -167,13 +167,7 @@ def _shrunk(ratios: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def _worst(shrunk: Mapping[str, float]) -> str:
     """The places, with what is left in each: the least first."""
-    return _told([f"{left:.0%} in {place}" for place, left in sorted(shrunk.items(), key=lambda pair: pair[1])])
-
-
-def _told(places: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
-    more = [f"and {len(places) - _SHOWN} more"] if len(places) > _SHOWN else []
-    return ", ".join([*places[:_SHOWN], *more])
+    return few([f"{left:.0%} in {place}" for place, left in sorted(shrunk.items(), key=lambda pair: pair[1])], _SHOWN)
 
 
 def _places_of(evidence: Evidence, keys: Mapping[str, object]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`Checkpoint`: a read-only, lazy mapping from tensor name to tensor. Files and merges are both one; no file is read here."""
+"""`Checkpoint`: a read-only, lazy mapping from tensor name to tensor; `Rounded`, one in another dtype. No file is read here."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
-from workbench.checkpoint.architecture import Structure, structure_of
+from workbench.checkpoint.structure import Structure, is_marker, structure_of
 from workbench.errors import MissingTensorError, OptionError
-from workbench.tensors import PIECE, Calculation, Flat, Part, Precision, SavedDtype, Scope, Space, TensorInfo, elements, part_shape
+from workbench.tensors import PIECE, Calculation, Flat, Part, Precision, SavedDtype, Scope, Space, TensorInfo, elements, part_shape, rounded
 
 if TYPE_CHECKING:
     import torch
 
-    from workbench.checkpoint.layouts import Layout
-    from workbench.merge import Merge
+    from workbench.checkpoint.naming import Layout
 
 
 def hashed(*parts: object) -> str:
@@ -93,7 +92,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return ()
 
     @property
-    def merge(self) -> Merge | None:
+    def merge(self) -> workbench.Merge | None:
         """The merge that decides its numbers, in the layout it is calculated in; None for what is none."""
         return None
 
@@ -110,8 +109,6 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return self._rounded_to(dtype)
 
     def _rounded_to(self, dtype: SavedDtype) -> Checkpoint:
-        from workbench.checkpoint.rounding import Rounded
-
         return Rounded(self, dtype)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
@@ -158,16 +155,16 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     @cached_property
     def structure(self) -> Structure:
         """Architecture, components, layouts, and the block of each key."""
-        return structure_of(self, lambda key: len(self.info(key).shape))
+        return structure_of(self, lambda key: len(self.info(key).shape), self.metadata)
 
     @property
     def architecture(self) -> str:
-        """`"SD 1.x"`, `"SD 2.x"`, `"SDXL"`, `"Flux"` or `"generic"`, told by key names."""
-        return self.structure.architecture.value
+        """The name of its family, told by key names (`"SDXL"`, `"Z-Image"`, ...; see `workbench.families`), or `"generic"`."""
+        return self.structure.family.name
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The parts of a pipeline that are present: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`, `other`."""
+        """The parts of a pipeline that are present: `unet` or `transformer`, `vae`, `text_encoder`, `text_encoder_2`, ..., `other`."""
         return self.structure.components
 
     def block(self, key: str) -> str | None:
@@ -186,3 +183,59 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     # Mapping would compare (and so read) every tensor
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+
+@final
+class Rounded(Checkpoint):
+    """The tensors of `source` in another dtype; integers and markers keep theirs. No file has it like this, so it has no `path`."""
+
+    def __init__(self, source: Checkpoint, dtype: SavedDtype) -> None:
+        self.source, self.rounding = source, dtype
+        self.name, self.metadata, self.space, self.notes = source.name, source.metadata, source.space, source.notes
+        self.scope, self.layout, self.precision = source.scope, source.layout, source.precision
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        return self.source.entries
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Rounding changes none of it."""
+        return self.source.structure
+
+    @property
+    def recipe(self) -> workbench.Recipe | None:
+        """The source's, with this dtype; None where the source is rounded already, for rounding twice may give other numbers."""
+        infos = map(self.source.info, self.source)
+        exact = all(info.code == "F32" for info in infos if info.is_float)
+        found = self.source.recipe
+        return found.with_output(dtype=self.rounding) if found and exact and found.data.precision == "float32" else None
+
+    def _rounded_to(self, dtype: SavedDtype) -> Checkpoint:
+        return self.source.with_dtype(dtype)
+
+    def info(self, key: str) -> TensorInfo:
+        return retyped(key, self.source.info(key), self.rounding)
+
+    def read(self, key: str, part: Part = None) -> torch.Tensor:
+        return rounded(self.source.exact(key, part), self.info(key).dtype)
+
+    def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
+        return self.source.calculate(key, part, calculation)
+
+    def origin(self, key: str) -> tuple[Checkpoint, str] | None:
+        return self.source.origin(key)
+
+    def fingerprint(self, key: str) -> str:
+        return hashed(self.source.fingerprint(key), self.info(key).code)
+
+    def sources(self) -> tuple[Path, ...]:
+        return self.source.sources()
+
+    def replaced(self) -> tuple[Path, ...]:
+        return self.source.replaced()
+
+
+def retyped(key: str, info: TensorInfo, dtype: str) -> TensorInfo:
+    """A tensor as it is when a checkpoint is rounded; markers keep their dtype, and what holds no floats."""
+    return info if is_marker(key) else info.with_dtype(dtype)

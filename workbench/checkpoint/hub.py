@@ -10,10 +10,11 @@ from glob import escape
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from workbench.checkpoint.folders import CONFIG, INDEX, PIPELINE, is_small, no_weights, weights_among
+from workbench.checkpoint.folders import CONFIG, INDICES, PIPELINE, is_index, is_small, no_weights, weights_among
 from workbench.checkpoint.joined import weight_map_of
 from workbench.checkpoint.json_object import read_object
 from workbench.errors import CheckpointError
+from workbench.wording import few
 
 if TYPE_CHECKING:
     from huggingface_hub import HfUri
@@ -23,7 +24,7 @@ _SHOWN = 8  # files that a message names
 
 
 @dataclass(frozen=True)
-class Place:
+class Fetched:
     """Where an address lies on this disk now, the address with the commit it was fetched from, and a name for the model."""
 
     path: Path
@@ -41,7 +42,7 @@ def located(path: str, folder: Path) -> Path | str:
     return path if is_address(path) else folder / Path(path).expanduser()
 
 
-def fetched(path: str | os.PathLike[str]) -> Place:
+def fetched(path: str | os.PathLike[str]) -> Fetched:
     """Fetch what an address needs, and nothing that is in the hub's cache: a file; of a folder, its weights and its configs.
 
     With the hub's token and progress bars. Raises CheckpointError when there is no such thing, no access, or no connection.
@@ -52,14 +53,14 @@ def fetched(path: str | os.PathLike[str]) -> Place:
 
         commit = resolve_revision(uri.id, revision=uri.revision).resolved
         start = f"{escape(uri.path_in_repo)}/" if uri.path_in_repo else ""
-        indices = [escape(uri.path_in_repo), *(f"{start}{name}" for name in (PIPELINE, CONFIG, f"*{INDEX}"))]
+        indices = [escape(uri.path_in_repo), *(f"{start}{name}" for name in (PIPELINE, CONFIG, INDICES))]
         snapshot = Path(snapshot_download(uri.id, revision=commit, allow_patterns=[one for one in indices if one]))
         needed = _needed(uri, _listing(uri.id, commit, snapshot), snapshot)
         if missing := [escape(name) for name in needed if not (snapshot / name).is_file()]:
             snapshot_download(uri.id, revision=commit, allow_patterns=missing)
     local = snapshot / uri.path_in_repo
     name = local.stem if local.is_file() else PurePosixPath(uri.id).name
-    return Place(local, f"hf://{uri.id}@{commit}" + (f"/{uri.path_in_repo}" if uri.path_in_repo else ""), name)
+    return Fetched(local, f"hf://{uri.id}@{commit}" + (f"/{uri.path_in_repo}" if uri.path_in_repo else ""), name)
 
 
 def _text(path: str | os.PathLike[str]) -> str:
@@ -100,13 +101,12 @@ def _needed(uri: HfUri, names: Iterable[str], snapshot: Path) -> list[str]:
     parent, _, file = wanted.rpartition("/")
     if file in folders.get(parent, {}):
         beside = folders[parent]
-        shards = _shards(snapshot, beside, wanted) if file.endswith(INDEX) else []
+        shards = _shards(snapshot, beside, wanted) if is_index(file) else []
         return [wanted, *shards, *([beside[CONFIG]] if CONFIG in beside else [])]
     there = folders.get(wanted)
     if there is None:
         known = sorted({name.removeprefix(f"{parent}/") for name in folders if name} | set(folders.get("", {})))
-        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-        raise CheckpointError(f"{address}: there is no such file or folder; {uri.id} has {', '.join(known[:_SHOWN])}{more}")
+        raise CheckpointError(f"{address}: there is no such file or folder; {uri.id} has {few(known, _SHOWN)}")
     if PIPELINE not in there:
         return _component(address, there, snapshot) + ([there[CONFIG]] if CONFIG in there else [])
     parts = [part for part in read_object(snapshot / there[PIPELINE]) if not part.startswith("_")]
@@ -120,7 +120,7 @@ def _component(address: str, files: Mapping[str, str], snapshot: Path) -> list[s
     weights = weights_among(files)
     if weights is None:
         raise CheckpointError(no_weights(address, files))
-    return [files[weights], *(_shards(snapshot, files, files[weights]) if weights.endswith(INDEX) else [])]
+    return [files[weights], *(_shards(snapshot, files, files[weights]) if is_index(weights) else [])]
 
 
 def _shards(snapshot: Path, files: Mapping[str, str], index: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.folders import INDEX, weights_among
+from workbench.checkpoint.folders import is_index, variants, weights_among
 from workbench.checkpoint.json_object import read_object
 from workbench.checkpoint.pickle_file import PickleFile
 from workbench.checkpoint.safetensors_file import SafetensorsFile
@@ -26,7 +26,7 @@ class Joined(Checkpoint):
         self, path: Path, where: Mapping[str, tuple[Checkpoint, str]], metadata: Mapping[str, str], notes: Iterable[str] = ()
     ) -> None:
         self.path = path
-        self.name = path.parent.name if path.name.endswith(".index.json") else path.name
+        self.name = path.parent.name if is_index(path.name) else path.name
         self._where = where
         self._holders = tuple(dict.fromkeys(holder for holder, _ in where.values()))
         self.metadata = dict(metadata)
@@ -68,6 +68,9 @@ def open_sharded(index: Path) -> Joined:
     found = read_object(index)
     weight_map = weight_map_of(index, found)
     paths = {file: inside(index, file) for file in sorted(set(weight_map.values()))}
+    if others := [file for file in paths if variants(file) != variants(index.name)]:
+        told = f"names shards of another variant ({others[0]!r}); fetch the index of that variant, or its own shards, into {index.parent}"
+        raise CheckpointError(f"{index}: {told}")
     if missing := [file for file, path in paths.items() if not path.is_file()]:
         told, what = ("shard", "is missing; fetch it") if len(missing) == 1 else ("shards", "are missing; fetch them")
         raise CheckpointError(f"{index}: {told} {', '.join(map(repr, missing))} {what} into {index.parent}")
@@ -95,7 +98,7 @@ def weight_map_of(index: Path, found: Mapping[str, object]) -> dict[str, str]:
 def weight_files(folder: Path) -> list[Path]:
     """The files that a component's weights lie in, with their index. Raises CheckpointError for a damaged index."""
     weights = weights_among(path.name for path in folder.iterdir() if path.is_file())
-    if weights is None or not weights.endswith(INDEX):
+    if weights is None or not is_index(weights):
         return [folder / weights] if weights else []
     index = folder / weights
     return [index, *(inside(index, file) for file in dict.fromkeys(weight_map_of(index, read_object(index)).values()))]

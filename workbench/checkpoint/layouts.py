@@ -1,91 +1,112 @@
-"""The layouts that people's files have: which component is named how, under which prefix. How tensors get there is in `weaving`."""
+"""`in_layout` and `like`: a checkpoint with its tensors named, cut and joined as another layout has them. Nothing is read here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Container, Mapping
 
-from workbench.checkpoint.architecture import DIFFUSERS, ORIGINAL, Architecture, Structure, prefixed
+from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.conversion import converted
+from workbench.checkpoint.naming import After, Layout, Naming, naming
+from workbench.checkpoint.structure import DENOISER, Structure, structure_of
+from workbench.checkpoint.view import Incomplete, View
+from workbench.errors import CheckpointError, InputError
+from workbench.families import GENERIC, Names
+from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Unchanged
 
-Layout = Literal["diffusers", "LDM", "BFL", "ComfyUI"]
-
-LAYOUTS: dict[Architecture, tuple[Layout, ...]] = dict.fromkeys(Architecture, ("diffusers", "LDM"))
-LAYOUTS[Architecture.FLUX] = ("diffusers", "BFL", "ComfyUI")
-
-_CLIP = "text_model."
-_SINGLE_FILE = {"denoiser": "model.diffusion_model.", "vae": "first_stage_model.", "text_encoder": f"cond_stage_model.transformer.{_CLIP}"}
-_LDM = {
-    Architecture.SD1: _SINGLE_FILE,
-    Architecture.SD2: _SINGLE_FILE | {"text_encoder": "cond_stage_model.model."},
-    Architecture.SDXL: _SINGLE_FILE
-    | {"text_encoder": f"conditioner.embedders.0.transformer.{_CLIP}", "text_encoder_2": "conditioner.embedders.1.model."},
-    Architecture.FLUX: {
-        "denoiser": "model.diffusion_model.",
-        "vae": "vae.",
-        "text_encoder": f"text_encoders.clip_l.transformer.{_CLIP}",
-        "text_encoder_2": "text_encoders.t5xxl.transformer.",
-    },
-    Architecture.GENERIC: _SINGLE_FILE,
-}
-_OPEN_CLIP = {Architecture.SD2: "text_encoder", Architecture.SDXL: "text_encoder_2"}  # in single files; CLIP has transformers' names there
+_SHOWN = 3  # tensors that a message names
 
 
-class Naming(Protocol):
-    """How tensors are to be called."""
+def in_layout(checkpoint: Checkpoint, layout: Layout) -> Checkpoint:
+    """The same model with the tensors and names of another layout, lazily; exported, it is a file in that layout.
 
-    def layout(self, component: str) -> str | None:
-        """`original` or `diffusers`; None where either will do."""
+    `"diffusers"` is that of pipeline folders (`unet.conv_in.weight`; of a model that is one component alone, that of the component's own
+    folder), `"original"` that of the files its authors publish; it has names of its own in some families: `"LDM"` that of the single
+    files of Stable Diffusion, `"BFL"` Flux's, `"ComfyUI"` that of the single files of Flux with all components. What is several
+    tensors in the other layout (fused queries, keys and values) is cut along dimension 0, or joined; numbers stay as they are, bit
+    for bit. What has no other name keeps its own. Of a merge whose method needs whole tensors, one that is cut is calculated once for
+    each piece.
 
-    def spell(self, component: str, rest: str) -> str | None:
-        """The name of a tensor that is called `rest` in that layout; None where its own will do."""
-
-
-@dataclass(frozen=True)
-class After:
-    """Names as a model has them, or would."""
-
-    structure: Structure
-
-    def layout(self, component: str) -> str | None:
-        return self.structure.layouts.get(component)
-
-    def spell(self, component: str, rest: str) -> str | None:
-        return self.structure.spell(component, rest)
-
-
-@dataclass(frozen=True)
-class Named:
-    """Names by layout and prefix of each component."""
-
-    layouts: Mapping[str, str]
-    prefixes: Mapping[str, str]
-
-    def layout(self, component: str) -> str | None:
-        return self.layouts.get(component)
-
-    def spell(self, component: str, rest: str) -> str | None:
-        return prefixed(self.prefixes[component], rest) if component in self.prefixes else None
+    Raises CheckpointError for a layout that this architecture does not have, for a model that diffusers cannot convert, and for tensors
+    that cannot be joined since one is missing, or of another shape; InputError for what is no checkpoint.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        raise InputError(f"in_layout takes a checkpoint (see workbench.open), got {checkpoint!r}")
+    if isinstance(checkpoint, View) and checkpoint.layout is not None:  # the way back is to what it was
+        return checkpoint if checkpoint.layout == layout else in_layout(checkpoint.source, layout)
+    structure = checkpoint.structure
+    if layout not in (allowed := dict.fromkeys((DIFFUSERS, ORIGINAL, *structure.family.layouts))):
+        told = f"{checkpoint.name} is {structure.family.name}, which has no layout {layout!r}"
+        raise CheckpointError(f"{told}; choose {' or '.join(map(repr, allowed))}")
+    target = naming(structure, layout)
+    if why := _why_not(checkpoint, structure, target):
+        raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {why}")
+    if layout == ORIGINAL and all(structure.layouts.get(part, ORIGINAL) == there for part, there in target.layouts.items()):
+        return checkpoint
+    found = _viewed(checkpoint, structure, target, layout)
+    if problems := [one.why for one in incomplete(found).values()]:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {'; '.join(problems[:_SHOWN])}{more}; get the whole model")
+    return found
 
 
-def component_in_diffusers(structure: Structure, component: str) -> Named:
-    """One component's names as its module in diffusers has them, without prefix; the others keep theirs."""
-    part = "denoiser" if component == structure.denoiser else component
-    return Named({part: DIFFUSERS}, {part: ""})
+def _why_not(checkpoint: Checkpoint, structure: Structure, target: Naming) -> str | None:
+    """Why a model cannot be put into a layout; None where it can."""
+    names = f"its names ({next(iter(checkpoint), 'none')!r}, ...)"
+    if structure.conflict:
+        return structure.conflict
+    if set(structure.components) <= {"other"}:
+        return f"{names} are of no known layout; in_layout takes models of image pipelines"
+    if structure.denoiser not in structure.components:
+        return None
+    family, wanted, there = structure.family, target.layout(DENOISER), structure.layouts.get(DENOISER)
+    if family is GENERIC or not family.is_model:
+        return f"{names} are of no architecture whose layouts are known ({family.name})"
+    if wanted == there or (there is None and not family.conversion.costly):
+        return None
+    if there is None:
+        return f"{names} do not tell whether it is in {family.name}'s original layout or in diffusers'"
+    rests = [rest for component, rest in structure.by_bare if component == DENOISER]
+    variant = next(filter(None, map(Names(rests).find, family.unconvertible)), None)
+    if variant or isinstance(family.conversion, Unchanged):
+        reason = f"diffusers has no converter for a {family.name} with {variant!r}" if variant else family.conversion.reason  # type: ignore[union-attr]
+        return f"{reason}; it stays in {there!r}"
+    if family.conversion.costly and wanted == ORIGINAL and (unknown := structure.lookup.unknown()):  # type: ignore[attr-defined]
+        return f"{unknown[0]!r} is no name of {family.name} that can be converted"
+    if "vae" in structure.components and not family.vae_converts:
+        return f"the names of {family.name}'s VAE are not converted; leave it out with the rule {{component: vae, skip: true}}"
+    return None
 
 
-def naming(structure: Structure, layout: Layout) -> Named:
-    """The names that a model with this structure has in a layout of its architecture."""
-    present = {component for component, _ in structure.by_bare} - {"other"}
-    alone = len(present) == 1
-    if layout == "diffusers":
-        prefixes = {}
-        for part in present:
-            clip = _CLIP if part.startswith("text_encoder") and part in structure.layouts else ""
-            prefixes[part] = ("" if alone else f"{structure.denoiser if part == 'denoiser' else part}.") + clip
-        return Named(dict.fromkeys(present, DIFFUSERS), prefixes)
-    single = dict(_LDM[structure.architecture])
-    if alone and (layout == "BFL" or present == {"vae"}):
-        single |= {"denoiser": "", "vae": ""}
-    originals = {"denoiser", "vae", _OPEN_CLIP.get(structure.architecture)}
-    return Named({part: ORIGINAL if part in originals else DIFFUSERS for part in present}, single)
+def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
+    """The model as it would be written in the first's layout, under its prefixes; itself where these are its own.
+
+    A tensor whose name the first has keeps it, and so do tensors of components that the first lacks. What cannot be joined or cut is left
+    out, and told by `incomplete`; of changes, what is missing is zero. A model of another architecture stays as it is.
+    """
+    own, other = model.structure, first.structure
+    families = {own.family.name, other.family.name} - {GENERIC.name}
+    if model is first or len(families) > 1 or own.conflict or other.conflict:
+        return model
+    if other.family is not GENERIC and (own.family is GENERIC or len(model) < len(first)):  # a part: the whole says what it does not
+        own = structure_of(model, lambda key: len(model.info(key).shape), model.metadata, other)
+    elif other.family is GENERIC and own.family is not GENERIC:
+        other = structure_of(first, lambda key: len(first.info(key).shape), first.metadata, own)
+    return _viewed(model, own, After(other), None, first)
+
+
+def alike(models: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """Every model as it would be written in the first's layout, so that equal names mean the same tensor."""
+    first = next(iter(models.values()))
+    return {name: like(model, first) for name, model in models.items()}
+
+
+def incomplete(model: Checkpoint) -> Mapping[str, Incomplete]:
+    """What could not be had when a model was viewed in another's layout, by the name it would have."""
+    return model.incomplete if isinstance(model, View) else {}
+
+
+def _viewed(source: Checkpoint, structure: Structure, target: Naming, layout: Layout | None, kept: Container[str] = ()) -> Checkpoint:
+    where, lost = converted(source, structure, target, kept)
+    if not lost and all(name == entry for name, entry in where.items()):  # every tensor of the source is in `where`, or in `lost`
+        return source
+    return View(source, where, lost, layout, structure)

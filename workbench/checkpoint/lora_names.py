@@ -36,7 +36,7 @@ _WORD = re.compile(
 
 def is_lora(keys: Iterable[str]) -> bool:
     """Whether these are names of changes to a model, and not of a model."""
-    return any(_role(key) or _foreign(key) for key in keys)
+    return any(((role := _role(key)) and role[1] != "alpha") or _foreign(key) for key in keys)  # an alpha alone may be a model's own
 
 
 def pairs(keys: Iterable[str], path: object) -> dict[str, dict[str, str]]:

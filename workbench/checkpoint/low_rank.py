@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from workbench.checkpoint.architecture import Structure, structure_of
+from workbench import families
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.checkpoint.lora_names import pairs
+from workbench.checkpoint.structure import Structure, structure_of
 from workbench.errors import CheckpointError
 from workbench.tensors import Part, Rows, Scope, Space, TensorInfo, elements
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +64,7 @@ class LowRank(Checkpoint):
                 unscaled.append(roles["up"])
             self._entries[name] = _factors(holder, where, name, roles, alpha)
         if unscaled and len(unscaled) < len(self._entries):
-            self.notes = (f"{len(unscaled)} of {len(self._entries)} pairs have no alpha ({unscaled[0]!r}, ...) and are taken as they are",)
+            self.notes = (f"{len(unscaled)} of {len(self._entries)} pairs have no alpha ({listed(unscaled)}) and are taken as they are",)
 
     @property
     def entries(self) -> Mapping[str, Factors | str]:
@@ -70,8 +72,14 @@ class LowRank(Checkpoint):
 
     @cached_property
     def structure(self) -> Structure:
-        """Architecture, components, layouts, and the block of each key; what few names do not tell, its model does."""
-        return structure_of(self, lambda key: len(self.info(key).shape), self._model.structure if self._model else None)
+        """Architecture, components, layouts, and the block of each key; what few names do not tell, its model does, or its header."""
+        return structure_of(
+            self,
+            lambda key: len(self.info(key).shape),
+            self.metadata,
+            whole=self._model.structure if self._model else None,
+            hint=families.named_in(self.metadata),
+        )
 
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)

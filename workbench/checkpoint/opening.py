@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workbench.checkpoint import hub
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.folders import INDEX, PIPELINE, metadata_in, no_weights, weights_among
+from workbench.checkpoint.folders import PIPELINE, is_index, metadata_in, no_weights, weights_among
 from workbench.checkpoint.joined import Joined, inside, open_sharded
 from workbench.checkpoint.json_object import read_object
 from workbench.checkpoint.lora_names import is_lora
@@ -43,7 +43,7 @@ def _open(path: Path) -> Checkpoint:
         return _open_pipeline(path) if (path / PIPELINE).is_file() else _open_component(path)
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such file; the current folder is {Path.cwd()}")
-    if path.name.endswith(INDEX):
+    if is_index(path.name):
         return _whole(open_sharded(path))
     refuse_gguf(path)
     if path.suffix.lower() in _PICKLES:
@@ -75,7 +75,7 @@ def _open_component(folder: Path) -> Checkpoint:
     weights = weights_among(names)
     if weights is None:
         raise CheckpointError(no_weights(folder, names))
-    if weights.endswith(INDEX):
+    if is_index(weights):
         return _whole(open_sharded(folder / weights))
     return _whole((PickleFile if weights.endswith(".bin") else SafetensorsFile)(folder / weights, folder.name))
 

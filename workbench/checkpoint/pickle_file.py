@@ -16,6 +16,7 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.identity import identity, lies_at
 from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, cut, dtype_code
+from workbench.wording import few
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ def _tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path}: holds a {type(found).__name__}, not a state dict of tensors")
     tensors = {str(key): value.detach() for key, value in found.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise CheckpointError(f"{path}: holds no tensors; its entries are {', '.join(map(str, list(found)[:8])) or 'none'}")
+        raise CheckpointError(f"{path}: holds no tensors; its entries are {few([str(name) for name in found], 8) or 'none'}")
     return tensors
 
 

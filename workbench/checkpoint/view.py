@@ -8,17 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from workbench.checkpoint.architecture import Structure, structure_of
-from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.checkpoint.rounding import retyped
+from workbench.checkpoint.base import Checkpoint, hashed, retyped
+from workbench.checkpoint.structure import Structure, structure_of
 from workbench.tensors import Calculation, Flat, Part, SavedDtype, TensorInfo, cut, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
 
     import workbench
-    from workbench.checkpoint.layouts import Layout
-    from workbench.merge import Merge
+    from workbench.checkpoint.naming import Layout
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,12 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Woven:
-    """A tensor of a view: pieces one after another, in another shape, or one whole matrix `turned` (transposed)."""
+class Composite:
+    """A tensor of a view: pieces one after another, in another shape, or one whole matrix, `transposed`."""
 
     info: TensorInfo
     pieces: tuple[Piece, ...]
-    turned: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,38 +49,39 @@ class Incomplete:
 class View(Checkpoint):
     """The tensors of `source` in another layout.
 
-    `where` maps each name to a name in the source, or to what it is woven of. `incomplete` has what is left out, by the name it would have;
-    `layout` is the name of the layout, where it has one.
+    `where` maps each name to a name in the source, or to the pieces that it is made of. `incomplete` has what is left out, by the name
+    it would have; `layout` is the name of the layout, where it has one; `whole` is what the source's names say, or those of a whole model.
     """
 
     def __init__(
         self,
         source: Checkpoint,
-        where: Mapping[str, Woven | str],
+        where: Mapping[str, Composite | str],
         incomplete: Mapping[str, Incomplete] | None = None,
         layout: Layout | None = None,
+        whole: Structure | None = None,
     ) -> None:
-        self.source, self.incomplete, self.layout = source, incomplete or {}, layout
+        self.source, self.incomplete, self.layout, self._whole = source, incomplete or {}, layout, whole
         self.name, self.metadata, self.space = source.name, source.metadata, source.space
         self.notes, self.scope, self.path, self.address = source.notes, source.scope, source.path, source.address
         self.rounding, self.precision = source.rounding, source.precision
         self._where = where
 
     @property
-    def entries(self) -> Mapping[str, Woven | str]:
+    def entries(self) -> Mapping[str, Composite | str]:
         return self._where
 
     @cached_property
     def structure(self) -> Structure:
         """Architecture, components and blocks; what is counted over all names, such as layers, is as in the source."""
-        return structure_of(self, lambda key: len(self.info(key).shape), self.source.structure)
+        return structure_of(self, lambda key: len(self.info(key).shape), self.metadata, self._whole or self.source.structure)
 
     @property
     def parents(self) -> tuple[Checkpoint, ...]:
         return self.source.parents
 
     @property
-    def merge(self) -> Merge | None:
+    def merge(self) -> workbench.Merge | None:
         return self.source.merge
 
     @property
@@ -92,11 +91,11 @@ class View(Checkpoint):
         return found.with_output(layout=self.layout) if found and self.layout else found
 
     def _rounded_to(self, dtype: SavedDtype) -> View:
-        def changed(key: str, entry: Woven | str) -> Woven | str:
+        def changed(key: str, entry: Composite | str) -> Composite | str:
             return entry if isinstance(entry, str) else replace(entry, info=retyped(key, entry.info, dtype))
 
         where = {key: changed(key, entry) for key, entry in self._where.items()}
-        return View(self.source.with_dtype(dtype), where, self.incomplete, self.layout)
+        return View(self.source.with_dtype(dtype), where, self.incomplete, self.layout, self._whole)
 
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)
@@ -138,19 +137,19 @@ class View(Checkpoint):
         return self.source.replaced()
 
 
-def keys_of(entry: Woven | str) -> tuple[str, ...]:
+def keys_of(entry: Composite | str) -> tuple[str, ...]:
     """The tensors of the source that one of a view is made of, each once."""
     if isinstance(entry, str):
         return (entry,)
     return tuple(dict.fromkeys(piece.key for piece in entry.pieces if piece.key is not None))
 
 
-def _gathered(entry: Woven, part: Part, fetch: Callable[[str, Part], torch.Tensor], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """`part` of a woven tensor, read piece by piece: of each, only what lies in the part."""
+def _gathered(entry: Composite, part: Part, fetch: Callable[[str, Part], torch.Tensor], dtype: torch.dtype, device: str) -> torch.Tensor:
+    """`part` of a composite tensor, read piece by piece: of each, only what lies in the part."""
     import torch
 
     shape = entry.info.shape
-    if entry.turned:
+    if entry.transposed:
         whole = fetch(entry.pieces[0].key, None)  # type: ignore[arg-type]
         return cut(whole.to(dtype).T.contiguous(), part).clone()
     first, last = elements(part, shape)
@@ -160,7 +159,7 @@ def _gathered(entry: Woven, part: Part, fetch: Callable[[str, Part], torch.Tenso
     return out.reshape(part_shape(part, shape))
 
 
-def _overlaps(entry: Woven, first: int, last: int) -> Iterator[tuple[Piece, int, int, int]]:
+def _overlaps(entry: Composite, first: int, last: int) -> Iterator[tuple[Piece, int, int, int]]:
     """The pieces that lie in elements `first:last`: each with its place in the result, and the elements of its tensor."""
     begin = 0
     for piece in entry.pieces:

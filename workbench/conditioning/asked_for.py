@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from workbench.checkpoint import Checkpoint
+from workbench.families import Location
 from workbench.figures.results import Result
 from workbench.operators.spectral import weights
 
@@ -77,7 +78,7 @@ def _table(name: str, merge: Merge) -> pd.DataFrame:
 
     rows = []
     for block in (*merge.depth.blocks, None):
-        own = {option: at(block) for option, at in merge.bound.items()}
+        own = {option: at(Location(block)) for option, at in merge.bound.items()}
         given = own["coefficients"]
         frequency = np.linspace(0, 1, _FREQUENCIES if own["smooth"] else max(_FREQUENCIES, len(given)))
         real, imaginary = (one.numpy() for one in weights(frequency, given, own["smooth"], (own["low"], own["high"])))

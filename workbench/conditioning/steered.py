@@ -10,7 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.blocks import Block
+from workbench.families import Location
 from workbench.merge import Merge
 from workbench.merge.evaluation import evaluate
 from workbench.tensors import Calculation, Part, TensorInfo
@@ -47,11 +47,11 @@ class Steered(Checkpoint):
             return self._merge.read(key, part)
 
         def blended(coefficients: torch.Tensor) -> torch.Tensor:
-            options = {**self._merge.bound, "coefficients": lambda block: coefficients[self._row(block)]}
+            options = {**self._merge.bound, "coefficients": lambda location: coefficients[self._row(location)]}
             return evaluate(self._merge.call, entry, options, self._merge.settings.seed, part, Calculation("float32"))
 
         return checkpoint(blended, self._coefficients, use_reentrant=False, preserve_rng_state=False)
 
-    def _row(self, block: Block | None) -> int:
-        known = (row for name in ((block.name, block.alias) if block else ()) if (row := self._rows.get(name)) is not None)
+    def _row(self, location: Location) -> int:
+        known = (row for name in (location.block.names if location.block else ()) if (row := self._rows.get(name)) is not None)
         return next(known, -1)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoint.architecture import split_name
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.json_object import read_object
-from workbench.checkpoint.lines import OPEN_CLIP, Form
+from workbench.checkpoint.layouts import in_layout
+from workbench.checkpoint.view import View
 from workbench.errors import TextEncoderError
 from workbench.places import FAMILY
-from workbench.tensors import Rows, Space
+from workbench.tensors import Space
+from workbench.wording import few
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # what ComfyUI and what diffusers calls them
 
-_PREFIXES = re.compile(r"(clip_[lg]\.)?(model\.)?(transformer\.)?(text_model\.)?")
+_PREFIXES = re.compile(r"(clip_[lg]\.)?(model\.)?(transformer\.(?!resblocks\.))?(text_model\.)?")  # `transformer.resblocks` is OpenCLIP's
 _NOT_RUN = re.compile(r"logit_scale|embeddings\.position_ids|vision_model\..+|visual_projection\.weight")
 # the two encoders that people have, told by their width where no config does: attention heads and activation (SDXL's configs)
 _KNOWN = {("clip_l", 768): (12, "quick_gelu"), ("clip_g", 1280): (20, "gelu")}
@@ -32,28 +33,19 @@ _SIZES = {  # option of CLIPTextConfig -> tensor and dimension that tell it
     "max_position_embeddings": ("embeddings.position_embedding.weight", 0),
     "intermediate_size": ("encoder.layers.0.mlp.fc1.weight", 0),
 }
-_SHOWN = 8  # names in one message
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one tensor of an encoder lies: under a name in the file, as rows of that, or turned over."""
-
-    key: str
-    rows: Rows | None = None
-    transposed: bool = False
 
 
 @dataclass(frozen=True)
 class StoredEncoder:
-    """One text encoder in a checkpoint; `places` are under transformers' names, without `text_model.`.
+    """One text encoder of a checkpoint: its `tensors` as transformers cuts and names them, `keys` by their names without `text_model.`.
 
     `kind` is `clip_l`, a CLIPTextModel, or `clip_g`, a CLIPTextModelWithProjection. `own_config` is the folder that it came with.
     """
 
     kind: str
     checkpoint: Checkpoint
-    places: Mapping[str, Place]
+    tensors: Checkpoint
+    keys: Mapping[str, str]
     own_config: Path | None = None
 
     @property
@@ -62,25 +54,19 @@ class StoredEncoder:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor as transformers has it; nothing is read."""
-        place = self.places[name]
-        shape = self.checkpoint.info(place.key).shape
-        if place.rows is not None:
-            shape = (place.rows.stop - place.rows.start, *shape[1:])
-        return shape[::-1] if place.transposed else shape
+        return self.tensors.info(self.keys[name]).shape
 
     def read(self, name: str) -> torch.Tensor:
         """A tensor as transformers has it, float32."""
-        place = self.places[name]
-        tensor = self.checkpoint.read(place.key, place.rows).float()
-        return tensor.T.contiguous() if place.transposed else tensor
+        return self.tensors.read(self.keys[name]).float()
 
     def sizes(self) -> dict[str, int]:
         """What the tensors' shapes tell of the configuration. Raises TextEncoderError for one that is not there."""
-        if missing := sorted({name for name, _ in _SIZES.values()} - set(self.places)):
-            raise TextEncoderError(f"{self.label} lacks {listed(missing)}; it is no CLIP text encoder, or not all of one")
+        if missing := sorted({name for name, _ in _SIZES.values()} - set(self.keys)):
+            raise TextEncoderError(f"{self.label} lacks {few(missing)}; it is no CLIP text encoder, or not all of one")
         sizes = {option: self.shape(name)[dimension] for option, (name, dimension) in _SIZES.items()}
-        layers = {name.split(".")[2] for name in self.places if name.startswith("encoder.layers.")}
-        if self.kind == "clip_g" and "text_projection.weight" in self.places:
+        layers = {name.split(".")[2] for name in self.keys if name.startswith("encoder.layers.")}
+        if self.kind == "clip_g" and "text_projection.weight" in self.keys:
             sizes["projection_dim"] = self.shape("text_projection.weight")[0]
         return {**sizes, "num_hidden_layers": len(layers)}
 
@@ -91,11 +77,11 @@ def in_checkpoint(checkpoint: Checkpoint) -> tuple[StoredEncoder, ...]:
     Raises TextEncoderError where there is none, and for OpenCLIP's in the place of clip_l (SD 2.x, SDXL's refiner).
     """
     _check_weights(checkpoint)
-    names = {key: split_name(key) for key in checkpoint}
+    names = {key: checkpoint.structure.name(key) for key in checkpoint}
     if (config := _config_beside(checkpoint)) and all(name.prefix in ("", "text_model.") for name in names.values()):
         projected = "CLIPTextModelWithProjection" in read_object(config / "config.json").get("architectures", ())
         kind = "clip_g" if projected else "clip_l"
-        return (StoredEncoder(kind, checkpoint, _places(checkpoint, kind, {key: key for key in checkpoint}), config),)
+        return (_stored(checkpoint, kind, {key: key for key in checkpoint}, config),)
     found = {kind: {key: name.rest for key, name in names.items() if name.component == part} for kind, part in PARTS.items()}
     found = {kind: rests for kind, rests in found.items() if rests and "shared.weight" not in rests.values()}  # Flux's second is a T5
     if not found:
@@ -108,7 +94,7 @@ def in_checkpoint(checkpoint: Checkpoint) -> tuple[StoredEncoder, ...]:
             f"{checkpoint.path or checkpoint.name}: its first text encoder is OpenCLIP's, as in SD 2.x and SDXL's refiner, of which "
             "pipelines take some layers only; give the text_encoder folder of a diffusers pipeline of it"
         )
-    return tuple(StoredEncoder(kind, checkpoint, _places(checkpoint, kind, rests)) for kind, rests in found.items())
+    return tuple(_stored(checkpoint, kind, rests) for kind, rests in found.items())
 
 
 def in_file(checkpoint: Checkpoint, kind: str) -> StoredEncoder:
@@ -119,7 +105,7 @@ def in_file(checkpoint: Checkpoint, kind: str) -> StoredEncoder:
     if not keys:
         other = next(iter(told)).partition(".")[0]
         raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: is given as {kind} and holds {other}; pass {other}= with it")
-    return StoredEncoder(kind, checkpoint, _places(checkpoint, kind, keys))
+    return _stored(checkpoint, kind, keys)
 
 
 def configuration(encoder: StoredEncoder, given: Path | None) -> tuple[CLIPTextConfig, Path | None]:
@@ -150,38 +136,20 @@ def configuration(encoder: StoredEncoder, given: Path | None) -> tuple[CLIPTextC
     raise TextEncoderError(f"{encoder.label} has width {width}, and no pipeline of its sizes lies beside it; {known}; {step}")
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for a message; of many the first few, and how many more."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _places(checkpoint: Checkpoint, kind: str, rests: Mapping[str, str]) -> dict[str, Place]:
-    """Each tensor's place, from keys and what is left of them without a model's prefix."""
-    places: dict[str, Place] = {}
+def _stored(checkpoint: Checkpoint, kind: str, rests: Mapping[str, str], own_config: Path | None = None) -> StoredEncoder:
+    """The encoder whose tensors' names are, without a model's prefix, `rests`."""
+    named: dict[str, str] = {}
     for key, rest in rests.items():
-        for name, place in _translated(checkpoint, key, rest[_PREFIXES.match(rest).end() :]):
-            if _NOT_RUN.fullmatch(name) or (kind == "clip_l" and name == "text_projection.weight"):
-                continue  # ComfyUI writes a projection beside every clip_l; its pooled output does not go through one
-            if name in places:
-                both = f"{places[name].key} and {key}"
-                raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: {both} are both {name}; take one of them out")
-            places[name] = place
-    return places
-
-
-def _translated(checkpoint: Checkpoint, key: str, rest: str) -> Iterator[tuple[str, Place]]:
-    """transformers' names for a tensor, and where each lies in it: OpenCLIP keeps queries, keys and values in one."""
-    line = OPEN_CLIP.line(rest) or OPEN_CLIP.line(f"transformer.{rest}")
-    if line is None or rest in line.names:
-        yield rest, Place(key)
-    elif len(line.strands) == 1:
-        yield line.names[0], Place(key, transposed=line.form is Form.TURNED)
-    else:
-        share = checkpoint.info(key).shape[0] // line.shares
-        for index, name in enumerate(line.names):
-            yield name, Place(key, Rows(index * share, (index + 1) * share))
+        name = rest[_PREFIXES.match(rest).end() :]  # type: ignore[union-attr]  # it matches anything
+        if name in named:
+            both = f"{named[name]} and {key}"
+            raise TextEncoderError(f"{checkpoint.path or checkpoint.name}: {both} are both {name}; take one of them out")
+        named[name] = key
+    tensors = in_layout(View(checkpoint, {f"{PARTS[kind]}.{name}": key for name, key in named.items()}), "diffusers")
+    keys = {key.removeprefix("text_model."): key for key in tensors}
+    # ComfyUI writes a projection beside every clip_l; its pooled output does not go through one
+    unused = {name for name in keys if _NOT_RUN.fullmatch(name) or (kind == "clip_l" and name == "text_projection.weight")}
+    return StoredEncoder(kind, checkpoint, tensors, {name: key for name, key in keys.items() if name not in unused}, own_config)
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:

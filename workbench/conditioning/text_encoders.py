@@ -20,10 +20,10 @@ from workbench.conditioning.text_encoder_files import (
     configuration,
     in_checkpoint,
     in_file,
-    listed,
 )
 from workbench.conditioning.tokenizer_files import load_tokenizer, tokenizer_beside
 from workbench.errors import TextEncoderError
+from workbench.wording import few
 
 if TYPE_CHECKING:
     import torch
@@ -230,15 +230,15 @@ def _check(one: StoredEncoder, model: Any, config: Path | None) -> None:
     """Raises TextEncoderError unless the file's tensors are the model's, by name and shape."""
     shapes = {name.removeprefix("text_model."): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     problems: Mapping[str, list[str]] = {
-        "lacks": [name for name in shapes if name not in one.places],
-        "has, beyond what a text encoder holds,": [place.key for name, place in one.places.items() if name not in shapes],
+        "lacks": [name for name in shapes if name not in one.keys],
+        "has, beyond what a text encoder holds,": [key for name, key in one.keys.items() if name not in shapes],
         "has another shape than its config in": [
-            f"{one.places[name].key} {list(one.shape(name))} for {list(shape)}"
+            f"{one.keys[name]} {list(one.shape(name))} for {list(shape)}"
             for name, shape in shapes.items()
-            if name in one.places and one.shape(name) != shape
+            if name in one.keys and one.shape(name) != shape
         ],
     }
-    if told := [f"{what} {listed(names)}" for what, names in problems.items() if names]:
+    if told := [f"{what} {few(names)}" for what, names in problems.items() if names]:
         class_name = type(model).__name__
         raise TextEncoderError(f"{one.label} is no {class_name} as {config or 'its width'} tells it: it {'; it '.join(told)}")
 

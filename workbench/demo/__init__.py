@@ -14,11 +14,11 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.writing import replacing
 from workbench.demo import exam, report
+from workbench.demo.exam import STEPS
 from workbench.engine import export
-from workbench.errors import CheckpointError, ExportError
-from workbench.family.measure import STEPS
+from workbench.errors import ExportError
 from workbench.merge import Merge
-from workbench.places import DATA
+from workbench.places import DATA, in_clone
 from workbench.recipe import Recipe
 
 TRAINED = ("base", "heart", "moon", "outline", "stripes")
@@ -28,7 +28,7 @@ SEEDS = (0, 1)
 def run(out: Path, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS) -> None:
     """Write the merges, the grid of pictures, the scores and the report into the folder `out`, and say so.
 
-    Raises CheckpointError when the embedded models are not there, ExportError when `out` cannot be written.
+    Raises NotInCloneError when the embedded models are not there, ExportError when `out` cannot be written.
     """
     from workbench.render import Renderer
 
@@ -53,10 +53,8 @@ def run(out: Path, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS) -> None:
 
 
 def trained() -> dict[str, Checkpoint]:
-    """The embedded models. Raises CheckpointError when the package lies without its data."""
-    folder = DATA / "shapes-sd"
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: the embedded models are not there; install from a clone of the project, with pip install -e .")
+    """The embedded models. Raises NotInCloneError when the package lies without them."""
+    folder = in_clone(DATA / "shapes-sd")
     return {name: open_checkpoint(folder / f"{name}.safetensors") for name in TRAINED}
 
 

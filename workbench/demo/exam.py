@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.family.captions import BACKGROUNDS, BASE_SHAPES, COLOURS, PLAIN, SHAPES, STYLES, Subject, subjects
-from workbench.family.measure import GUIDANCE
-from workbench.family.quality import ASPECTS, Judge, compare
+from workbench.demo.captions import BACKGROUNDS, BASE_SHAPES, COLOURS, PLAIN, SHAPES, STYLES, Subject, subjects
+from workbench.demo.judge import ASPECTS, Judge
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.render import Grid, Renderer
 
+STEPS, GUIDANCE = 12, 3.0  # enough for the embedded models
 # The picture: prompts whose answers the eye tells at once, and the models that are worth seeing side by side
 SHOWN = (
     "a red heart on a white background",
@@ -65,10 +65,10 @@ def scored(grid: Grid, clip: Path) -> pd.DataFrame:
 
     frame = grid.frame()
     prompts = list(frame["prompt"])
-    compared = compare([_SUBJECTS[prompt] for prompt in prompts], grid.images, Judge(clip))
+    asked, seen = [_SUBJECTS[prompt] for prompt in prompts], Judge(clip).name(grid.images)
     for aspect in ASPECTS:
-        frame[aspect] = compared[f"seen_{aspect}"]
-        frame[f"{aspect}_right"] = compared[f"seen_{aspect}"] == compared[aspect]
+        frame[aspect] = [getattr(one, aspect) for one in seen]
+        frame[f"{aspect}_right"] = frame[aspect] == [getattr(one, aspect) for one in asked]
     return frame.assign(**ClipScorer(clip)(grid.images, prompts))
 
 

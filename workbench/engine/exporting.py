@@ -21,8 +21,8 @@ from workbench.checkpoint.folders import METADATA, PIPELINE
 from workbench.checkpoint.writing import replacing, replacing_folder
 from workbench.engine.checks import check_arguments, check_checkpoint, check_device, check_disk, check_sources, check_target
 from workbench.engine.files import File, Hashes, Known, Writing
+from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import homeless, metadata
-from workbench.engine.layout import Layout, as_json, plan_folder, stale_in
 from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.recipe import preflight
@@ -97,9 +97,9 @@ def export(
     source = checkpoint  # what is rounded no more lies where its configs lie
     checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
     infos = {key: checkpoint.info(key) for key in checkpoint}
-    layout = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
+    plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
     findings = Findings(strict)
-    title = path.stem if layout is None else path.resolve().name
+    title = path.stem if plan is None else path.resolve().name
     with _hashing(checkpoint.sources() if checkpoint.parents else ()) as hashes:
         check_device(path, device)
 
@@ -109,10 +109,10 @@ def export(
 
         calculation = Calculation(checkpoint.precision, device, findings.nonfinite)
         writing = Writing(checkpoint, infos, said, hashes, calculation, findings, threads, progress)
-        nbytes = _write_file(path, writing) if layout is None else _write_folder(path.resolve(), writing, layout)
+        nbytes = _write_file(path, writing) if plan is None else _write_folder(path.resolve(), writing, plan)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
-    return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(source, checkpoint), *(layout.notes if layout else ())]))
+    return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(source, checkpoint), *(plan.notes if plan else ())]))
 
 
 def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:
@@ -146,23 +146,23 @@ def _write_file(path: Path, writing: Writing) -> int:
     return size
 
 
-def _write_folder(path: Path, writing: Writing, layout: Layout) -> int:
+def _write_folder(path: Path, writing: Writing, plan: FolderPlan) -> int:
     """Write a folder; the bytes of its new files of tensors."""
-    files = [File(path / file.place, file.names) for file in layout.files]
+    files = [File(path / file.place, file.names) for file in plan.files]
     size = sum(map(writing.size, files))
     check_disk(path, size)
     with _failing(path), replacing_folder(path, frozenset(stale_in(path)) if path.is_dir() else frozenset()) as folder:
-        for place in (*(file.place for file in layout.files), *layout.links, *layout.copies, *layout.texts):
+        for place in (*(file.place for file in plan.files), *plan.links, *plan.copies, *plan.texts):
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        for place, source in layout.links.items():
+        for place, source in plan.links.items():
             _link(source, folder / place)
-        for place, source in layout.copies.items():
+        for place, source in plan.copies.items():
             shutil.copyfile(source, folder / place)
-        known = writing.write({folder / planned.place: file for planned, file in zip(layout.files, files, strict=True)})
+        known = writing.write({folder / planned.place: file for planned, file in zip(plan.files, files, strict=True)})
         check_sources(path, writing.checkpoint)
-        texts = dict(layout.texts)
-        if layout.pipeline is not None:
-            texts[Path(PIPELINE)] = as_json(layout.pipeline | {METADATA: dict(writing.metadata(path, known))})
+        texts = dict(plan.texts)
+        if plan.pipeline is not None:
+            texts[Path(PIPELINE)] = as_json(plan.pipeline | {METADATA: dict(writing.metadata(path, known))})
         for place, text in texts.items():
             (folder / place).write_text(text, encoding="utf-8")
     return size

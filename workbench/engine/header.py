@@ -8,20 +8,11 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.architecture import Architecture
 from workbench.errors import RecipeError
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE
 
 _PARENTS = "sd_merge_models"
-_STABILITY = "https://github.com/Stability-AI"
-# architecture -> ModelSpec's name of it, the reference implementation, the resolution it was made for
-_MODELSPEC = {
-    Architecture.SD1: ("stable-diffusion-v1", "https://github.com/CompVis/stable-diffusion", "512x512"),
-    Architecture.SD2: ("stable-diffusion-v2-512", f"{_STABILITY}/stablediffusion", "512x512"),
-    Architecture.SDXL: ("stable-diffusion-xl-v1-base", f"{_STABILITY}/generative-models", "1024x1024"),
-    Architecture.FLUX: ("flux-1-schnell", "https://github.com/black-forest-labs/flux", "1024x1024"),
-}
 
 
 def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[Path, str]) -> dict[str, str]:
@@ -89,22 +80,18 @@ def _json_object(text: str | None) -> dict[str, object]:
 def _modelspec(checkpoint: Checkpoint, title: str, parents: list[str]) -> dict[str, str]:
     """ModelSpec 1.0.1. Its date is left out, since the same recipe is to give the same bytes."""
     structure = checkpoint.structure
-    if structure.architecture not in _MODELSPEC:
-        return {}
-    architecture, implementation, resolution = _MODELSPEC[structure.architecture]
     prediction = structure.prediction
     if prediction != "v":  # no marker says so; the files may
         prediction = _carried(checkpoint, "prediction_type") or prediction
-    if structure.architecture is Architecture.SD2 and prediction == "v":
-        architecture, resolution = "stable-diffusion-v2-768-v", "768x768"
-    if structure.architecture is Architecture.FLUX and any("guidance" in key for key in checkpoint):
-        architecture = "flux-1-dev"
+    specification = structure.family.specification(tuple(checkpoint), prediction)
+    if specification is None:
+        return {}
     fields = {
         "sai_model_spec": "1.0.1",
-        "architecture": architecture,
-        "implementation": implementation,
+        "architecture": specification.id,
+        "implementation": specification.implementation,
         "title": title,
-        "resolution": _carried(checkpoint, "resolution") or resolution,
+        "resolution": _carried(checkpoint, "resolution") or specification.resolution,
         "merged_from": ", ".join(parents),
     }
     if prediction in ("v", "epsilon"):

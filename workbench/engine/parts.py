@@ -12,7 +12,7 @@ _ITEMSIZE = 4  # bytes of float32
 
 
 @dataclass(frozen=True)
-class Job:
+class TensorPart:
     """One part of one tensor of the result."""
 
     key: str
@@ -26,14 +26,14 @@ class Job:
         return (last - first) * self.info.itemsize
 
 
-def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Iterator[Job]:
+def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Iterator[TensorPart]:
     """The parts of every tensor in order; they depend on nothing but shapes and scope, and so never on threads."""
     tensors = _at_once(checkpoint)
     for key, info in infos:
         scope = Scope.ELEMENT if checkpoint.origin(key) else checkpoint.scope
         for part in _cut(info, scope):
             first, last = elements(part, info.shape)
-            yield Job(key, part, info, tensors * (last - first) * _ITEMSIZE)
+            yield TensorPart(key, part, info, tensors * (last - first) * _ITEMSIZE)
 
 
 def _at_once(checkpoint: Checkpoint) -> int:

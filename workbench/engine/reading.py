@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import Matched, listed
-from workbench.checkpoint.viewing import alike
+from workbench.checkpoint.layouts import alike
+from workbench.checkpoint.matching import Matched
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteWarning, warn
 from workbench.tensors import PIECE, Flat, Scope
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch

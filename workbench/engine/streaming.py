@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.engine.parts import Job
+from workbench.engine.parts import TensorPart
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteError
 from workbench.tensors import PIECE, Calculation, elements, largest, rounded
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -36,14 +37,10 @@ class Findings:
     def texts(self) -> Iterator[str]:
         """One sentence for each model, and one for what saturated."""
         for model in dict.fromkeys(model for model, _ in self.places):
-            yield f"{model}: {_listed([key for name, key in self.places if name == model])} {_told(model)}"
+            yield f"{model}: {listed([key for name, key in self.places if name == model])} {_told(model)}"
         if keys := [key for key, count in self.saturated.items() if count]:
-            beyond = f"{self.saturated.total()} values of {_listed(sorted(keys))} lie beyond the largest of its dtype, and were set to it"
+            beyond = f"{self.saturated.total()} values of {listed(sorted(keys))} lie beyond the largest of its dtype, and were set to it"
             yield f"{_RESULT}: {beyond}; choose dtype float16, bfloat16 or float32 to keep them"
-
-
-def _listed(keys: list[str]) -> str:
-    return ", ".join(map(repr, keys[:3])) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def _told(model: str) -> str:
@@ -54,7 +51,7 @@ def _told(model: str) -> str:
 
 def stream(
     checkpoint: Checkpoint,
-    work: Iterable[Job],
+    work: Iterable[TensorPart],
     calculation: Calculation,
     findings: Findings,
     write: Callable[[str, int, memoryview], None],
@@ -68,7 +65,7 @@ def stream(
     """
     lock = threading.Lock()
 
-    def work_on(job: Job, done: Done) -> None:
+    def work_on(job: TensorPart, done: Done) -> None:
         for first, result, beyond in _compute(checkpoint, job, calculation):
             write(job.key, first, _bytes(result))
             done(result.nbytes)
@@ -81,7 +78,7 @@ def stream(
     run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=checkpoint.name)
 
 
-def _compute(checkpoint: Checkpoint, job: Job, calculation: Calculation) -> Iterator[tuple[int, torch.Tensor, int]]:
+def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation) -> Iterator[tuple[int, torch.Tensor, int]]:
     """A job's result as it goes into the file, in pieces: the first element, the numbers, and how many of them saturated."""
     origin = checkpoint.origin(job.key)
     if origin is not None:

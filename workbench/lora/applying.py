@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, MergeWarning, OptionError, warn
+from workbench.families import Location
 from workbench.merge import Merge, schedules
 from workbench.recipe import preflight
 
@@ -61,8 +62,7 @@ def _together(strengths: Sequence[Strength], merge: Merge) -> Any:
         bound = [schedule.bind(merge.depth) for schedule in parsed]
     except OptionError as error:
         raise OptionError(f"{_WHO}: a strength {error}") from None
-    for schedule in parsed:
-        if isinstance(schedule, schedules.ByBlock) and (unused := schedule.unused(merge.depth)):
-            warn(f"{_WHO}: no block matches {', '.join(unused)}; see `block(key)` of {merge.call.names[0]}", MergeWarning)
-    blocks = {block.name: [at(block) for at in bound] for block in merge.depth.blocks}
-    return {"blocks": {**blocks, "default": [at(None) for at in bound]}}
+    places = {block.name: Location(block) for block in merge.depth.blocks}
+    places |= {module: Location(module=module) for module in merge.depth.modules}
+    each = {name: [at(place) for at in bound] for name, place in places.items()}
+    return {"blocks": {**each, "default": [at(Location()) for at in bound]}}

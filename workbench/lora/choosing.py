@@ -15,7 +15,7 @@ from workbench.tensors import SavedDtype, TensorInfo, dtype_code
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LoraLimit:
     """What limits a LoRA: exactly one of the three; `dtype` is that of the numbers in the file, which `max_bytes` goes by."""
 
     rank: int | None = None
@@ -51,7 +51,7 @@ class Chosen:
     The same are chosen in whatever order the tensors come.
     """
 
-    def __init__(self, wanted: Wanted, overhead: Callable[[str], int]) -> None:
+    def __init__(self, wanted: LoraLimit, overhead: Callable[[str], int]) -> None:
         self._wanted, self._overhead, self._lock = wanted, overhead, threading.Lock()
         self._layers: dict[str, Decomposed] = {}
 

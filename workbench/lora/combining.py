@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture
+from workbench.checkpoint.layouts import like
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.matching import listed
-from workbench.checkpoint.viewing import like
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
-from workbench.lora.choosing import Wanted
+from workbench.families import GENERIC
+from workbench.lora.choosing import LoraLimit
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
 from workbench.lora.formats import in_memory
 from workbench.lora.gathering import Gathered
 from workbench.lora.laying import laid
 from workbench.tensors import SavedDtype
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +42,8 @@ def merge(loras: Sequence[LowRank], strengths: float | Sequence[float] = 1.0, *,
         _check(lora, who)
     numbers = _strengths(strengths, len(loras), who)
     if rank is not None:
-        Wanted(rank).check(who)
-    return _combined(loras, numbers, Wanted(rank), "+".join(dict.fromkeys(lora.name for lora in loras)), progress, who)
+        LoraLimit(rank).check(who)
+    return _combined(loras, numbers, LoraLimit(rank), "+".join(dict.fromkeys(lora.name for lora in loras)), progress, who)
 
 
 def resize(
@@ -64,7 +64,7 @@ def resize(
     """
     who = "resize"
     _check(lora, who)
-    wanted = Wanted(rank, target_error, max_bytes, dtype)
+    wanted = LoraLimit(rank, target_error, max_bytes, dtype)
     wanted.check(who)
     return _combined([lora], [1.0], wanted, lora.name, progress, who)
 
@@ -106,9 +106,9 @@ class _Sum:
         return decompose_product(self.key, self.shape, up, torch.cat([pair[1] for pair in pairs]))  # type: ignore[index]
 
 
-def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: Wanted, name: str, progress: bool, who: str) -> LowRank:
+def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: LoraLimit, name: str, progress: bool, who: str) -> LowRank:
     sums = _sums(loras, strengths, who)
-    known = (lora for lora in loras if lora.architecture != Architecture.GENERIC.value)
+    known = (lora for lora in loras if lora.structure.family is not GENERIC)
     gathered = Gathered(wanted, _outline(sums, name, next(known, loras[0])))
 
     def work(one: _Sum, done: Done) -> None:
@@ -155,9 +155,12 @@ def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> lis
 
 
 def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
-    known = {lora.architecture: lora for lora in loras if lora.architecture != Architecture.GENERIC.value}
+    known = {lora.architecture: lora for lora in loras if lora.structure.family is not GENERIC}
+    denoisers = {lora.structure.denoiser: lora for lora in loras if lora.structure.denoiser in lora.components}
+    if len(known) == 1 and len(denoisers) > 1:  # names that tell no architecture, and are of another than the one that is known
+        known = {f"{lora.architecture}, of a {denoiser}": lora for denoiser, lora in denoisers.items()}
     if len(known) > 1:
-        told = ", ".join(f"{lora.name} is {architecture} ({listed(list(lora))})" for architecture, lora in known.items())
+        told = ", ".join(f"{lora.name} is {architecture} ({listed(lora)})" for architecture, lora in known.items())
         raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")
 
 

@@ -14,7 +14,8 @@ from workbench.checkpoint.placing import ALL, by_place
 from workbench.errors import OptionError
 from workbench.figures.results import Result
 from workbench.lora.decomposition import spectrum
-from workbench.lora.differences import Difference, Include, Kind, nothing, side_by_side, streamed
+from workbench.lora.differences import TensorPair, nothing, side_by_side, streamed
+from workbench.lora.targets import Include, LoraForm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,12 +38,12 @@ def error(
     asked = sorted(set(ranks)) if numbers else []
     if not asked or asked[0] < 1:
         raise OptionError(f"{_WHO}: ranks must be one or more whole numbers from 1, got {ranks!r}")
-    side, differences = side_by_side(tuned, base, include, False, _WHO)
-    factored = [one for one in differences if one.kind is Kind.FACTORS]
+    side, pairs = side_by_side(tuned, base, include, False, _WHO)
+    factored = [one for one in pairs if one.form is LoraForm.FACTORS]
     found: dict[str, np.ndarray] = {}
 
-    def work(difference: Difference, change: torch.Tensor, total: float) -> None:
-        found[difference.key] = spectrum(change)
+    def work(pair: TensorPair, change: torch.Tensor, total: float) -> None:
+        found[pair.key] = spectrum(change)
 
     equal, _ = streamed(side, factored, work, who=_WHO, progress=progress)
     if not found:

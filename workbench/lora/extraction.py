@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.low_rank import LowRank
 from workbench.errors import MergeWarning, warn
-from workbench.lora.choosing import Wanted
+from workbench.lora.choosing import LoraLimit
 from workbench.lora.decomposition import decompose
-from workbench.lora.differences import Difference, Include, Kind, nothing, side_by_side, streamed
+from workbench.lora.differences import TensorPair, nothing, side_by_side, streamed
 from workbench.lora.gathering import Gathered
+from workbench.lora.targets import Include, LoraForm
 from workbench.tensors import SavedDtype
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -48,33 +50,33 @@ def extract(
     MergeError for models that do not fit together or do not differ. Warns of tensors that only one of them has or that hold NaN, and of
     a rank that no tensor has.
     """
-    wanted = Wanted(rank, target_error, max_bytes, dtype)
+    wanted = LoraLimit(rank, target_error, max_bytes, dtype)
     wanted.check(_WHO)
-    side, differences = side_by_side(tuned, base, include, whole, _WHO)
-    _warn_of_rank(rank, differences)
+    side, pairs = side_by_side(tuned, base, include, whole, _WHO)
+    _warn_of_rank(rank, pairs)
     gathered = Gathered(wanted, base)
 
-    def work(difference: Difference, change: torch.Tensor, total: float) -> None:
-        if difference.kind is Kind.FACTORS:
-            gathered.add(decompose(difference.key, change, total, rank))
+    def work(pair: TensorPair, change: torch.Tensor, total: float) -> None:
+        if pair.form is LoraForm.FACTORS:
+            gathered.add(decompose(pair.key, change, total, rank))
         else:
-            gathered.keep(difference.key, change, total)
+            gathered.keep(pair.key, change, total)
 
-    _, lost = streamed(side, differences, work, who=_WHO, progress=progress)
+    _, lost = streamed(side, pairs, work, who=_WHO, progress=progress)
     if not gathered.totals:
         raise nothing(side, _WHO)
-    return gathered.lora(f"{side.tuned}-lora", [one.key for one in differences], _notes(lost), _WHO)
+    return gathered.lora(f"{side.tuned}-lora", [one.key for one in pairs], _notes(lost), _WHO)
 
 
-def _warn_of_rank(rank: int | None, differences: Sequence[Difference]) -> None:
+def _warn_of_rank(rank: int | None, pairs: Sequence[TensorPair]) -> None:
     """Tell of a rank that no tensor has; where only some have less, the report notes it."""
-    most = max((min(one.shape[0], math.prod(one.shape[1:])) for one in differences if one.kind is Kind.FACTORS), default=0)
+    most = max((min(one.shape[0], math.prod(one.shape[1:])) for one in pairs if one.form is LoraForm.FACTORS), default=0)
     if rank is not None and 0 < most < rank:
         warn(f"{_WHO}: rank {rank} is above the smaller dimension of every tensor, and is reduced to {most} or less", MergeWarning)
 
 
-def _notes(lost: Sequence[Difference]) -> tuple[str, ...]:
+def _notes(lost: Sequence[TensorPair]) -> tuple[str, ...]:
     """What differs and is not in the LoRA, in words."""
     if not lost:
         return ()
-    return (f"{len(lost)} more tensors differ and are left out ({lost[0].key!r}{', ...' * (len(lost) > 1)})",)
+    return (f"{len(lost)} more tensors differ and are left out ({listed([one.key for one in lost])})",)

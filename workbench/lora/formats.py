@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.layouts import in_layout
 from workbench.checkpoint.low_rank import Factors, LowRank
-from workbench.checkpoint.viewing import in_layout
+from workbench.checkpoint.structure import DENOISER
 from workbench.checkpoint.writing import replacing
 from workbench.errors import ExportError
+from workbench.families import GENERIC, Kohya
+from workbench.families.correspondence import ORIGINAL
 from workbench.lora.laying import laid
 from workbench.tensors import SavedDtype
 
@@ -24,26 +26,27 @@ if TYPE_CHECKING:
 
 Format = Literal["kohya", "diffusers"]
 
-_VERSIONS = {Architecture.SD1: "sd_v1", Architecture.SD2: "sd_v2", Architecture.SDXL: "sdxl_base_v1-0", Architecture.FLUX: "flux1"}
-_SPECS = {
-    Architecture.SD1: "stable-diffusion-v1/lora",
-    Architecture.SD2: "stable-diffusion-v2-512/lora",
-    Architecture.SDXL: "stable-diffusion-xl-v1-base/lora",
-    Architecture.FLUX: "flux-1-dev/lora",
-}
-_KOHYA_HEADS = {"denoiser": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
+_KOHYA = Kohya("", {"denoiser": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"})  # of a family that says nothing
+_DEV = ("guidance_in.",)  # LoRAs of Flux are called flux-1-dev, whatever they were trained on
 _PARTS = {"kohya": ("lora_up.weight", "lora_down.weight", "lora_mid.weight"), "diffusers": ("lora_B.weight", "lora_A.weight", None)}
 
 
 def export(
-    lora: LowRank, path: str | os.PathLike[str], *, format: Format = "kohya", dtype: SavedDtype = "float16", overwrite: bool = False
+    lora: LowRank,
+    path: str | os.PathLike[str],
+    *,
+    format: Format = "kohya",
+    dtype: SavedDtype = "float16",
+    base: Checkpoint | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a LoRA to a `.safetensors` file, and return where it lies; it is either whole or not there.
 
     `kohya` names are those of sd-scripts, with an alpha beside each pair; `diffusers` names are PEFT's, the scale multiplied
     into `lora_B`, read by `pipe.load_lora_weights`. Of Flux, kohya's names are BFL's: there the changes of queries, keys and values
     are one, with the ranks of all three, and in diffusers' names they are cut. Pairs come first, whole changes (`diff`) after;
-    these, and changes with a middle, have no place in `diffusers` names.
+    these, and changes with a middle, have no place in `diffusers` names. `base` is a model that the LoRA is for, where its own names
+    and header do not tell its architecture.
 
     Raises ExportError for a target that is there already (unless `overwrite`), for what the names cannot hold, and for an
     unknown format or dtype. Nothing is written then.
@@ -62,7 +65,8 @@ def export(
         raise ExportError(f"{path}: is there already; choose another name or overwrite=True")
     if path.resolve() in {source.resolve() for source in lora.sources()}:
         raise ExportError(f"{path}: is the LoRA itself; choose another name")
-    tensors = dict(_tensors(_laid(lora, format), path, format, dtype))
+    lora = lora if base is None else LowRank(lora.holder, lora.report, base)
+    tensors = dict(_tensors(_laid(lora, path, format), path, format, dtype))
     with replacing(path) as temporary:
         save_file(tensors, temporary, _metadata(lora, path))
     return path
@@ -97,11 +101,17 @@ def in_memory(
     return LowRank(InMemory(tensors, name), report, model)
 
 
-def _laid(lora: LowRank, format: Format) -> LowRank:
-    """The LoRA in the layout that a format has for its model; only of Flux are tensors cut or joined."""
-    if lora.structure.architecture is not Architecture.FLUX:
+def _laid(lora: LowRank, path: Path, format: Format) -> LowRank:
+    """The LoRA in the layout that a format has for its model; of U-Nets tensors are neither cut nor joined, only named otherwise."""
+    structure = lora.structure
+    if structure.denoiser == "unet" or structure.denoiser not in lora.components:
         return lora
-    return laid(lora, in_layout(lora, "diffusers" if format == "diffusers" else "BFL"))
+    if structure.family is GENERIC:
+        if any(key.startswith("lora_") for key in lora.holder) == (format == "kohya"):
+            return lora  # it has this format's names already
+        told = f"the names in {lora.name} ({next(iter(lora))!r}, ...) do not tell which model it is for, and so what {format!r} calls them"
+        raise ExportError(f"{path}: {told}; give base=, a model that it fits")
+    return laid(lora, in_layout(lora, "diffusers" if format == "diffusers" else "original"))
 
 
 def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -145,25 +155,21 @@ def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> to
 
 
 def module_name(lora: Checkpoint, path: object, key: str, format: Format) -> str:
-    """The name of the module, as the format writes it: U-Nets of SD in diffusers' names, but SDXL in kohya's own, which are LDM's."""
+    """The name of the module, as the format writes it: of U-Nets in the layout that kohya's tools have for the family."""
     structure = lora.structure
+    family = structure.family
+    kohya = family.kohya or _KOHYA
     component, rest = structure.bare(key)
-    if component not in _KOHYA_HEADS:
-        raise ExportError(f"{path}: {key!r} belongs to no part of a pipeline that LoRAs change ({', '.join(_KOHYA_HEADS)})")
-    if component == "denoiser" and structure.architecture is not Architecture.FLUX and (line := structure.line(component, rest)):
-        ldm = format == "kohya" and structure.architecture is Architecture.SDXL
-        rest = line.original if ldm else line.strands[0].name
+    if component not in kohya.heads:
+        raise ExportError(f"{path}: {key!r} belongs to no part of a pipeline that LoRAs change ({', '.join(kohya.heads)})")
+    if component == DENOISER and family.denoiser == "unet" and (one := structure.correspondence(component, rest)):
+        rest = one.original if format == "kohya" and kohya.layout == ORIGINAL else one.names[0]
     module = rest.rpartition(".")[0]
-    flux = structure.architecture is Architecture.FLUX
-    t5 = flux and component == "text_encoder_2"
-    if component.startswith("text_encoder") and not t5:
+    if component.startswith("text_encoder") and (component not in family.text_encoders or family.text_encoders[component].clip):
         module = f"text_model.{module}"
     if format == "diffusers":
         return f"{structure.component(key)}.{module}"
-    head = "lora_te3_" if t5 else _KOHYA_HEADS[component]
-    if component == "text_encoder" and (flux or structure.architecture is Architecture.SDXL):
-        head = "lora_te1_"
-    return head + module.replace(".", "_")
+    return kohya.heads[component] + module.replace(".", "_")
 
 
 def _metadata(lora: LowRank, path: Path) -> dict[str, str]:
@@ -171,12 +177,13 @@ def _metadata(lora: LowRank, path: Path) -> dict[str, str]:
     ranks = sorted({entry.rank for entry in lora.entries.values() if isinstance(entry, Factors)})
     told = str(ranks[0]) if len(ranks) == 1 else "Dynamic"
     found = {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": told, "ss_network_alpha": told}
-    architecture = lora.structure.architecture
-    if architecture in _VERSIONS:
+    family = lora.structure.family
+    if family.kohya:
+        found["ss_base_model_version"] = family.kohya.version
+    if specification := family.specification(_DEV, lora.structure.prediction):
         found |= {
-            "ss_base_model_version": _VERSIONS[architecture],
             "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": _SPECS[architecture],
+            "modelspec.architecture": f"{specification.id}/lora",
             "modelspec.title": path.stem,
         }
     return found

@@ -11,7 +11,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.low_rank import LowRank
 from workbench.checkpoint.matching import place
 from workbench.errors import OptionError
-from workbench.lora.choosing import Chosen, Wanted
+from workbench.lora.choosing import Chosen, LoraLimit
 from workbench.lora.decomposition import Decomposed
 from workbench.lora.formats import in_memory
 from workbench.lora.report import WHOLE, Layer, Report
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Gathered:
     """Changes of tensors of `model`, by its names; `totals` are their sums of squares."""
 
-    def __init__(self, wanted: Wanted, model: Checkpoint) -> None:
+    def __init__(self, wanted: LoraLimit, model: Checkpoint) -> None:
         self._wanted, self._model = wanted, model
         self._limit = wanted.max_bytes or 0
         self._chosen = Chosen(wanted, partial(pair_overhead, model, self._limit))

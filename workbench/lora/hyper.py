@@ -9,14 +9,15 @@ from functools import partial
 import numpy as np
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.matching import Matched
 from workbench.engine.inputs import Models, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteError, OptionError, warn
-from workbench.lora.hyper_layers import Layer, carried, reduced
+from workbench.families import GENERIC
+from workbench.lora.hyper_layers import ReducedLayer, reduced
 from workbench.lora.hyper_model import HyperModel, hyper_model
 from workbench.lora.hyper_solver import Solver
+from workbench.lora.targets import factored
 
 _WHO = "hyper_merge"
 _COPIES = 0.6  # of every model's layer, in float64, that its changes come to
@@ -58,7 +59,7 @@ def hyper_merge(
     average = operators.weighted_average(list(given.values()))
     tensors = [one for one in matched(given, _WHO) if len(one.names) == len(given)]
     first = next(iter(given.values()))
-    fitting = carried(first)
+    fitting = factored(first, _WHO)
     layers = [one for one in tensors if _key(one) in fitting]
     if not layers:
         raise MergeError(f"{_WHO}: {', '.join(given)} have no linear layer or convolution in common that a LoRA could change")
@@ -128,7 +129,7 @@ def _solver(
     ranks: Sequence[int],
     seed: int,
     device: str,
-) -> tuple[Solver, list[Layer]]:
+) -> tuple[Solver, list[ReducedLayer]]:
     """The layers as small matrices, each change with the directions of those LoRAs that begin along it."""
     widths = [sum(ranks[at :: turn.shape[1]]) for at in range(turn.shape[1])]
     work = partial(reduced, turn=turn, widths=widths, seed=seed, device=device)
@@ -142,7 +143,7 @@ def _key(tensor: Matched) -> str:
 
 
 def _check_kinds(models: Mapping[str, Checkpoint]) -> None:
-    kinds = {model.architecture: name for name, model in models.items() if model.architecture != Architecture.GENERIC.value}
+    kinds = {model.architecture: name for name, model in models.items() if model.structure.family is not GENERIC}
     if len(kinds) > 1:
         told = " and ".join(f"{name} is {kind}" for kind, name in kinds.items())
         raise MergeError(f"{_WHO}: {told}; LoRAs fit models of one architecture")

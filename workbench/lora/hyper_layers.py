@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.checkpoint import Checkpoint
-
 if TYPE_CHECKING:
     import torch
 
@@ -19,12 +17,10 @@ if TYPE_CHECKING:
 
 _SPARE = 16  # directions of a layer beyond the ranks: the alternation may turn towards them (Halko et al. 2011, section 4.2)
 _EXACT = 2  # a side whose directions are all known is kept whole up to so many times what ranks ask for
-_PARTS = ("denoiser", "text_encoder", "text_encoder_2")  # that LoRA files have names for
-_TABLES = (".token_embedding.weight", ".position_embedding.weight")  # looked up, not multiplied
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class ReducedLayer:
     """The layer `key` of `shape`: `cores` (changes x p x q) between orthonormal `left` (rows x p) and `right` (others x q).
 
     A side without a basis is kept as it is.
@@ -43,18 +39,7 @@ class Layer:
         return up.cpu().contiguous(), down.cpu().contiguous()
 
 
-def carried(model: Checkpoint) -> set[str]:
-    """The tensors of a model that LoRAs can carry a change of.
-
-    These are weights of linear layers and convolutions, in the denoiser and the text encoders of a pipeline, or anywhere in a
-    model that has none of these.
-    """
-    matrices = {key for key in model if key.endswith(".weight") and len(model.info(key).shape) in (2, 4) and not key.endswith(_TABLES)}
-    known = {key for key in matrices if model.structure.name(key).component in _PARTS}
-    return known or matrices
-
-
-def reduced(tensors: Tensors, turn: np.ndarray, widths: Sequence[int], seed: int, device: str) -> Layer:
+def reduced(tensors: Tensors, turn: np.ndarray, widths: Sequence[int], seed: int, device: str) -> ReducedLayer:
     """One layer of the models, read once, as cores of the changes that `turn` (models x changes, columns of sum 0) makes of them.
 
     `widths` says how many directions of each change LoRAs will need; these and a few more are kept, of both sides, for all
@@ -76,7 +61,7 @@ def reduced(tensors: Tensors, turn: np.ndarray, widths: Sequence[int], seed: int
     left, right = _bases(changes, [width + _SPARE for width in widths], _generator(tensors.key, seed))
     cores = changes if left is None else left.T @ changes
     cores = cores if right is None else cores @ right
-    return Layer(tensors.key, shape, left, right, cores.contiguous())
+    return ReducedLayer(tensors.key, shape, left, right, cores.contiguous())
 
 
 def _bases(changes: torch.Tensor, widths: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor | None, torch.Tensor | None]:

@@ -18,8 +18,9 @@ from workbench.engine.reading import Tensors, measured
 from workbench.errors import MergeError, OptionError
 from workbench.figures.results import Result
 from workbench.lora.formats import lora_of
-from workbench.lora.hyper_layers import Layer
-from workbench.lora.hyper_solver import Fit, Solution, on_threads
+from workbench.lora.hyper_export import rank_of, write
+from workbench.lora.hyper_layers import ReducedLayer
+from workbench.lora.hyper_solver import MultiplierFit, Solution, on_threads
 from workbench.merge import Merge
 from workbench.tensors import SavedDtype
 
@@ -120,9 +121,7 @@ class HyperModel(Result):
         The folder is whole or not there. Raises ExportError for a folder that holds anything else or one of the models, for an
         unknown dtype, and for models whose LoRAs have no names outside.
         """
-        from workbench.lora.hyper_export import write
-
-        return write(self, Path(folder).expanduser(), dtype)
+        return write(Path(folder).expanduser(), self.average, self.loras, self.multipliers, self.losses, dtype)
 
     def _products(self, tensors: Tensors) -> tuple[float, np.ndarray, np.ndarray]:
         """Of one tensor of average and model: the square of their difference, its products with the LoRAs, and those of the LoRAs."""
@@ -146,7 +145,7 @@ def hyper_model(
     average: Merge,
     names: Sequence[str],
     turn: np.ndarray,
-    layers: list[Layer],
+    layers: list[ReducedLayer],
     solution: Solution,
     ranks: Sequence[int],
     beyond: np.ndarray,
@@ -168,12 +167,7 @@ def hyper_model(
     return HyperModel(average, _loras(layers, solution, scales, labels, average), frame, losses)
 
 
-def rank_of(lora: str) -> int:
-    """The rank in a LoRA's name."""
-    return int(lora.rpartition("-")[2])
-
-
-def _loras(layers: list[Layer], solution: Solution, scales: np.ndarray, labels: Sequence[str], model: Checkpoint) -> list[LowRank]:
+def _loras(layers: list[ReducedLayer], solution: Solution, scales: np.ndarray, labels: Sequence[str], model: Checkpoint) -> list[LowRank]:
     def expanded(at: int) -> tuple[str, list[tuple[torch.Tensor, torch.Tensor]]]:
         layer, small = layers[at], solution.loras[at]
         layers[at] = solution.loras[at] = None  # type: ignore[assignment]  # the LoRAs take the room of what they are made of
@@ -192,10 +186,10 @@ def _balanced(up: torch.Tensor, down: torch.Tensor) -> tuple[torch.Tensor, torch
     return left * roots, roots[:, None] * (right @ down)
 
 
-def _losses(names: Sequence[str], turn: np.ndarray, fits: Sequence[Fit], beyond: np.ndarray, numel: int) -> pd.DataFrame:
+def _losses(names: Sequence[str], turn: np.ndarray, fits: Sequence[MultiplierFit], beyond: np.ndarray, numel: int) -> pd.DataFrame:
     import pandas as pd
 
-    def squares(fit: Fit, count: int | None = None) -> np.ndarray:
+    def squares(fit: MultiplierFit, count: int | None = None) -> np.ndarray:
         return np.einsum("ij,jk,ik->i", turn, fit.left(count), turn).clip(0) + beyond
 
     whole = squares(fits[0], 0)

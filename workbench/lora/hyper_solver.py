@@ -26,7 +26,7 @@ _NOTHING = 1e-12  # of the largest square: what is below is rounding
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class MultiplierFit:
     """Multipliers (changes x LoRAs) and the sums that tell how well they fit.
 
     `squares` has the products of the changes with each other, `along` (changes x LoRAs) those with LoRAs, and `inner` those of LoRAs
@@ -55,10 +55,10 @@ class Solution:
     """The low-rank changes of every layer, LoRA by LoRA, and the fit after the first of them was found, the second, ... all."""
 
     loras: list[tuple[Factors | None, ...]]
-    fits: tuple[Fit, ...]
+    fits: tuple[MultiplierFit, ...]
 
     @property
-    def fit(self) -> Fit:
+    def fit(self) -> MultiplierFit:
         return self.fits[-1]
 
 
@@ -97,7 +97,7 @@ class Solver:
 
     def _nothing(self) -> Solution:
         count = len(self.squares)
-        fit = Fit(np.zeros((count, 0)), self.squares, np.zeros((count, 0)), np.zeros((0, 0)))
+        fit = MultiplierFit(np.zeros((count, 0)), self.squares, np.zeros((count, 0)), np.zeros((0, 0)))
         return Solution([() for _ in self.cores], (fit,))
 
     def _with_another(self, found: Solution) -> Solution:
@@ -150,15 +150,15 @@ class Solver:
         along[:, which] = sum(layer[1] for layer in layers)
         inner[:, which] = inner[which] = sum(layer[2] for layer in layers)
         loras = [(*old[:which], new[0], *old[which + 1 :]) for old, new in zip(found.loras, layers, strict=True)]
-        return Solution(loras, (*found.fits[:-1], Fit(multipliers.copy(), self.squares, along, inner)))
+        return Solution(loras, (*found.fits[:-1], MultiplierFit(multipliers.copy(), self.squares, along, inner)))
 
 
-def _joined(found: Solution, directions: np.ndarray, before: tuple[Fit, ...]) -> Solution:
+def _joined(found: Solution, directions: np.ndarray, before: tuple[MultiplierFit, ...]) -> Solution:
     """More LoRAs, which are nothing yet, with multipliers of their own."""
     fit, more = found.fit, directions.shape[1]
     loras = [layer + (None,) * more for layer in found.loras]
     along, inner = np.pad(fit.along, ((0, 0), (0, more))), np.pad(fit.inner, (0, more))
-    return Solution(loras, (*before, Fit(np.hstack([fit.multipliers, directions]), fit.squares, along, inner)))
+    return Solution(loras, (*before, MultiplierFit(np.hstack([fit.multipliers, directions]), fit.squares, along, inner)))
 
 
 def _better(found: Solution, other: Solution) -> Solution:
@@ -169,7 +169,7 @@ def _better(found: Solution, other: Solution) -> Solution:
 def _reordered(found: Solution, order: Sequence[int]) -> Solution:
     """The same LoRAs in other places, where they have other ranks to fit."""
     fit = found.fit
-    fit = Fit(fit.multipliers[:, order], fit.squares, fit.along[:, order], fit.inner[np.ix_(order, order)])
+    fit = MultiplierFit(fit.multipliers[:, order], fit.squares, fit.along[:, order], fit.inner[np.ix_(order, order)])
     return Solution([tuple(layer[k] for k in order) for layer in found.loras], (*found.fits[:-1], fit))
 
 

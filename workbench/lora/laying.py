@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.in_memory import InMemory
 from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.view import View, Woven
+from workbench.checkpoint.view import Composite, View
 
 if TYPE_CHECKING:
     import torch
@@ -26,11 +26,11 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     tensors: dict[str, torch.Tensor] = {}
     for key, entry in view.entries.items():
         module, _, end = key.rpartition(".")
-        if isinstance(entry, Woven) and (factors := _factors(lora, entry)) is not None:
+        if isinstance(entry, Composite) and (factors := _factors(lora, entry)) is not None:
             up, down = factors
             if len(down):
                 tensors |= {module + _ENDS["up"]: up, module + _ENDS["down"]: down, f"{module}.alpha": _number(len(down))}
-        elif isinstance(entry, Woven) or isinstance(lora.entries[entry], str):
+        elif isinstance(entry, Composite) or isinstance(lora.entries[entry], str):
             tensors[f"{module}.diff{'_b' if end == 'bias' else ''}"] = view.read(key)
         else:
             held = lora.entries[entry]
@@ -39,8 +39,8 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     return LowRank(InMemory(tensors, lora.name, lora.metadata), lora.report, view)
 
 
-def _factors(lora: LowRank, entry: Woven) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Of a change that is woven of low-rank ones, matrices whose product it is, in float32; None where one is whole."""
+def _factors(lora: LowRank, entry: Composite) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Of a change that is composed of low-rank ones, matrices whose product it is, in float32; None where one is whole."""
     import torch
 
     rows, begin = entry.info.shape[0], 0

@@ -5,8 +5,12 @@ from workbench.merge.constraints import Flag, OneOf, Range, Vector
 from workbench.merge.declaration import Missing, PerModel
 from workbench.merge.decorator import Operator, operator
 from workbench.merge.node import Merge
+from workbench.merge.sources import source
+from workbench.tensors import Delta, Deltas, Scope, Weight, Weights
 
 __all__ = [
+    "Delta",
+    "Deltas",
     "Flag",
     "Merge",
     "Missing",
@@ -15,7 +19,11 @@ __all__ = [
     "PerModel",
     "Random",
     "Range",
+    "Scope",
     "TensorName",
     "Vector",
+    "Weight",
+    "Weights",
     "operator",
+    "source",
 ]

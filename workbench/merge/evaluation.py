@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoint.blocks import Block
 from workbench.errors import OptionError
+from workbench.families import Location
 from workbench.merge.asked import Random, TensorName
 from workbench.merge.call import Call
 from workbench.merge.declaration import Missing, spread
@@ -16,7 +16,7 @@ from workbench.tensors import Calculation, Part, Space, elements
 if TYPE_CHECKING:
     import torch
 
-Bound = Mapping[str, Callable[[Block | None], Any]]  # option -> its value for a block
+Bound = Mapping[str, Callable[[Location], Any]]  # option -> its value at a place
 
 
 def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, calculation: Calculation) -> torch.Tensor:
@@ -55,7 +55,7 @@ def resolve_options(call: Call, entry: Entry, options: Bound) -> dict[str, Any]:
     """The options as the operator gets them for one tensor: of its block, one per model it sees. Raises OptionError."""
     omit = call.operator.missing is Missing.OMIT
     seen = [i - call.many.start for i in call.many if not omit or entry.names[i] is not None]
-    resolved = {name: spread(call.operator.options[name], at(entry.block), seen) for name, at in options.items()}
+    resolved = {name: spread(call.operator.options[name], at(entry.location), seen) for name, at in options.items()}
     complaint = call.operator.check(**resolved) if call.operator.check else None
     if complaint:
         where = "" if entry.block is None else f", block {entry.block.name}"

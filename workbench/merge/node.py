@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture, is_marker
 from workbench.checkpoint.base import hashed
+from workbench.checkpoint.structure import is_marker
 from workbench.errors import MergeError, OptionError
+from workbench.families import Location
 from workbench.merge import schedules, sources
 from workbench.merge.call import Call
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
@@ -64,8 +65,8 @@ class Merge(Checkpoint):
 
     @cached_property
     def depth(self) -> schedules.Depth:
-        """The blocks of the result."""
-        return schedules.Depth.of(entry.block for entry in self.plan.entries.values())
+        """The blocks of the result, and the modules beside them."""
+        return schedules.Depth.of(entry.location for entry in self.plan.entries.values())
 
     @property
     def parents(self) -> tuple[Checkpoint, ...]:
@@ -98,8 +99,7 @@ class Merge(Checkpoint):
 
     def _usual_dtype(self, info: TensorInfo) -> str | None:
         """What a tensor is rounded to unasked, where that is not its own dtype: fp8 would swallow most of what merging changes."""
-        flux = self.call.inputs[0].structure.architecture is Architecture.FLUX
-        return "bfloat16" if flux and info.is_float and info.itemsize == 1 else None
+        return self.call.inputs[0].structure.family.dtype or None if info.is_float and info.itemsize == 1 else None
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)
@@ -156,6 +156,11 @@ class Merge(Checkpoint):
             value = sources.resolve(given) if option.is_value(given) else given
             found[name] = schedules.parse(value, option).mapped(sources.within_block)
         return found
+
+    def by_block(self, option: str) -> dict[str, Any]:
+        """An option's value in every block, by name, in order of depth: what a ramp or a mapping of blocks comes to."""
+        at = self.bound[self.call.operator.option(option).name]
+        return {block.name: at(Location(block)) for block in self.depth.blocks}
 
     @cached_property
     def bound(self) -> Bound:

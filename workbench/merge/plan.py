@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import is_marker
-from workbench.checkpoint.blocks import Block
-from workbench.checkpoint.viewing import incomplete
+from workbench.checkpoint.layouts import incomplete
+from workbench.checkpoint.structure import Structure, is_marker
+from workbench.families import Block, Location
 from workbench.merge.call import Call
 from workbench.merge.declaration import UNION, Missing
 from workbench.merge.rules import Rule
@@ -36,17 +36,23 @@ def mending(which: Mapping[str, str], holder: str) -> str:
 class Entry:
     """One tensor of the result. `names` has its name in each model, viewed in the first's layout, or None.
 
-    `take` is the model it comes from untouched, and `unasked` why, if no rule says so.
+    `take` is the model it comes from untouched, and `unasked` why, if no rule says so; `ruled` is whether one says what becomes of it.
     """
 
     key: str
     component: str
-    block: Block | None
+    location: Location
     info: TensorInfo
     names: tuple[str | None, ...]
     take: int | None = None
     unasked: str | None = None
     problem: Problem | None = None
+    ruled: bool = False
+
+    @property
+    def block(self) -> Block | None:
+        """The block that it lies in."""
+        return self.location.block
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,16 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     used = set()
     keys = call.operator.keys
     reference = call.viewed if keys == UNION else [call.viewed[call.slots[keys][0]]]
-    ends = [_ends(model) for model in call.viewed]
-    for key, holder in _union([*reference, *call.viewed]):
+    blocks = [_blocks(model) for model in call.viewed]
+    union = list(_union([*reference, *call.viewed]))
+    foreign = _foreign(rules, union)
+    for key, holder in union:
         structure = holder.structure
-        rule = next((rule for rule in rules if rule.fits(structure.spellings(key), structure.component(key))), None)
+        rule = next((rule for rule in rules if _fits(rule, key, structure, rule in foreign)), None)
         if not any(key in model for model in reference) and not _asked_for(call, rule, key):
             continue
         used.add(rule)
-        entry = _entry(call, rule, key, holder, ends)
+        entry = _entry(call, rule, key, holder, blocks)
         if isinstance(entry, str):
             left_out[key] = entry
         else:
@@ -89,6 +97,18 @@ def _asked_for(call: Call, rule: Rule | None, key: str) -> bool:
     return rule is not None and (rule.skip or (rule.take is not None and key in call.viewed[call.position(rule.take)]))
 
 
+def _foreign(rules: tuple[Rule, ...], union: Sequence[tuple[str, Checkpoint]]) -> set[Rule]:
+    """The rules whose patterns fit no name that is known at once: they may mean names of the other layout, which diffusers is asked for."""
+    named = [(key, holder.structure) for key, holder in union if holder.structure.family.conversion.costly]
+    patterns = [rule for rule in rules if rule.match is not None] if named else []
+    return {rule for rule in patterns if not any(_fits(rule, key, holder.structure, False) for key, holder in union)}
+
+
+def _fits(rule: Rule, key: str, structure: Structure, foreign: bool) -> bool:
+    spellings = structure.spellings(key)
+    return rule.fits(spellings | structure.spelled_otherwise(key) if foreign else spellings, structure.component(key))
+
+
 def _union(models: Sequence[Checkpoint]) -> Iterator[tuple[str, Checkpoint]]:
     """Each tensor once, in the order of the first model that holds it, with that model."""
     seen = set()
@@ -99,16 +119,13 @@ def _union(models: Sequence[Checkpoint]) -> Iterator[tuple[str, Checkpoint]]:
                 yield key, model
 
 
-def _ends(model: Checkpoint) -> dict[int, int]:
-    """The last position in each of a whole model's stacks of blocks; none of changes, which may be of a few blocks only."""
+def _blocks(model: Checkpoint) -> frozenset[str]:
+    """The names of a whole model's blocks; none of changes, which may be of a few blocks only."""
     found = (model.structure.block(key) for key in model) if model.space is Space.WEIGHT else ()
-    ends: dict[int, int] = {}
-    for stack, position in (block.depth for block in found if block):
-        ends[stack] = max(position, ends.get(stack, -1))
-    return ends
+    return frozenset(block.name for block in found if block)
 
 
-def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, ends: Sequence[Mapping[int, int]]) -> Entry | str:
+def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, blocks: Sequence[frozenset[str]]) -> Entry | str:
     """The plan for one tensor, or why it is left out."""
     structure = holder.structure
     names = tuple(key if key in model else None for model in call.viewed)
@@ -122,11 +139,11 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, ends: Se
         return f"a rule takes it from {call.names[take]}, which lacks it"
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
     info = call.viewed[source].info(key)
-    block = structure.block(key)
+    location = structure.location(key)
     problem = None
     if take is None:
-        problem = (_too_shallow(call, block, names, ends) if rule is None else None) or _problem(call, key, names)
-    return Entry(key, structure.component(key), block, info, names, take, unasked, problem)
+        problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names)
+    return Entry(key, structure.component(key), location, info, names, take, unasked, problem, ruled=rule is not None)
 
 
 def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, str | None]:
@@ -140,16 +157,15 @@ def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, s
     return None, None
 
 
-def _too_shallow(call: Call, block: Block | None, names: tuple[str | None, ...], ends: Sequence[Mapping[int, int]]) -> Problem | None:
-    """Why a tensor of a block beyond another model's last one is not merged unless a rule says so; None when every model is that deep."""
+def _lacking_blocks(call: Call, block: Block | None, names: tuple[str | None, ...], blocks: Sequence[frozenset[str]]) -> Problem | None:
+    """Why a tensor of a block that another model lacks as a whole is not merged unless a rule says so; None when every model has it."""
     if block is None:
         return None
-    stack, position = block.depth
-    shallow = [told for told, end in zip(call.names, ends, strict=True) if end and position > end.get(stack, -1)]
-    if not shallow:
+    lacking = [told for told, there in zip(call.names, blocks, strict=True) if there and block.name not in there]
+    if not lacking:
         return None
     slot, holder = next((slot, told) for slot, told, name in zip(call.models, call.names, names, strict=True) if name is not None)
-    return Problem(f"is of {block.name}, which {holder} has and {' and '.join(shallow)} lacks: they differ in depth", slot)
+    return Problem(f"is of {block.name}, which {holder} has and {' and '.join(lacking)} lacks", slot)
 
 
 def _problem(call: Call, key: str, names: tuple[str | None, ...]) -> Problem | None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, m
 from workbench.errors import InputError
 from workbench.merge.call import Call
 
-COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "other")
+COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4", "other")
 _ACTIONS = ("take", "skip", "merge")
 _FORM = (
     "a rule is {match: pattern} or {component: name} with one of {take: input}, {skip: true}, {merge: true}, "

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, final
 
-from workbench.checkpoint.blocks import Block
 from workbench.errors import OptionError
+from workbench.families import Block, Location
+from workbench.families.blocks import BASE
 from workbench.merge.declaration import Option, near
 
 Value = Any  # a number, or a list with one per model
@@ -17,13 +19,16 @@ _RAMP = ("start", "end", "first", "last", "elsewhere")
 
 @dataclass(frozen=True)
 class Depth:
-    """The blocks that are present in a model, in order."""
+    """The blocks that are present in a model, in order, and the modules beside them."""
 
     blocks: tuple[Block, ...]
+    modules: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, blocks: Iterable[Block | None]) -> Depth:
-        return cls(tuple(sorted({block for block in blocks if block}, key=lambda block: block.depth)))
+    def of(cls, locations: Iterable[Location]) -> Depth:
+        there = dict.fromkeys(locations)
+        blocks = sorted((location.block for location in there if location.block), key=lambda block: block.depth)
+        return cls(tuple(blocks), tuple(location.module for location in there if location.module))
 
     @property
     def names(self) -> list[str]:
@@ -31,9 +36,11 @@ class Depth:
 
     @cached_property
     def _offsets(self) -> dict[int, int]:
-        """Where each stack begins when Flux's two are counted through."""
-        doubles = [block.depth[1] + 1 for block in self.blocks if block.depth[0] == 0]
-        return {0: 0, 1: max(doubles, default=0)}
+        """Where each stack begins when all are counted through."""
+        lengths: dict[int, int] = {}
+        for block in self.blocks:
+            lengths[block.depth[0]] = max(lengths.get(block.depth[0], 0), block.depth[1] + 1)
+        return dict(zip(lengths, accumulate(lengths.values(), initial=0), strict=False))
 
     def through(self, block: Block) -> int:
         """The block's position when all stacks are counted through."""
@@ -42,9 +49,17 @@ class Depth:
     def find(self, name: str) -> Block:
         """The one block of that name; OptionError when the model has none."""
         for block in self.blocks:
-            if name in (block.name, block.alias):
+            if name in block.names:
                 return block
         raise OptionError(f"there is no block {name!r}{near(name, [block.name for block in self.blocks])}")
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern of block weights means anything in the model."""
+        return (
+            pattern == BASE
+            or any(Location(block).matches(pattern) for block in self.blocks)
+            or any(Location(module=module).matches(pattern) for module in self.modules)
+        )
 
 
 @final
@@ -54,9 +69,9 @@ class Constant:
 
     value: Value
 
-    def bind(self, depth: Depth) -> Callable[[Block | None], Value]:
-        """The value for each block of a model with these blocks."""
-        return lambda block: self.value
+    def bind(self, depth: Depth) -> Callable[[Location], Value]:
+        """The value at each place in a model with these blocks."""
+        return lambda location: self.value
 
     def mapped(self, change: Callable[[Value], Value]) -> Constant:
         """The same schedule of changed values."""
@@ -66,28 +81,27 @@ class Constant:
 @final
 @dataclass(frozen=True)
 class ByBlock:
-    """The value of the first pattern that matches the block's name or LDM alias; `default` for all other tensors."""
+    """The value of the first pattern that matches a block's name or LDM alias, or a module beside the blocks; else `default`."""
 
     patterns: tuple[tuple[str, Value], ...]
     default: Value
 
-    def bind(self, depth: Depth) -> Callable[[Block | None], Value]:
-        """The value for each block of a model with these blocks."""
+    def bind(self, depth: Depth) -> Callable[[Location], Value]:
+        """The value at each place in a model with these blocks. Raises OptionError for a pattern that matches nothing there."""
+        if unused := [pattern for pattern, _ in self.patterns if not depth.matches(pattern)]:
+            blocks, modules = (", ".join(names) or "none" for names in (depth.names, depth.modules))
+            raise OptionError(
+                f"no block matches {', '.join(map(repr, unused))}; the blocks are {blocks}; the modules beside them {modules}"
+            )
 
-        def at(block: Block | None) -> Value:
-            if block is None:
-                return self.default
-            return next((value for pattern, value in self.patterns if block.matches(pattern)), self.default)
+        def at(location: Location) -> Value:
+            return next((value for pattern, value in self.patterns if location.matches(pattern)), self.default)
 
         return at
 
     def mapped(self, change: Callable[[Value], Value]) -> ByBlock:
         """The same schedule of changed values."""
         return ByBlock(tuple((pattern, change(value)) for pattern, value in self.patterns), change(self.default))
-
-    def unused(self, depth: Depth) -> list[str]:
-        """Patterns that match no block of the model."""
-        return [pattern for pattern, _ in self.patterns if not any(block.matches(pattern) for block in depth.blocks)]
 
 
 @final
@@ -104,16 +118,18 @@ class Ramp:
     first: int | str | None = None
     last: int | str | None = None
 
-    def bind(self, depth: Depth) -> Callable[[Block | None], Value]:
-        """The value for each block of a model with these blocks. Raises OptionError for a name that is no block."""
+    def bind(self, depth: Depth) -> Callable[[Location], Value]:
+        """The value at each place in a model with these blocks. Raises OptionError for a name that is no block, or without blocks."""
+        if not depth.blocks:
+            raise OptionError("a ramp goes from block to block, and there are none here; give one value")
         named = [depth.find(end) for end in (self.first, self.last) if isinstance(end, str)]
         place: Callable[[Block], int] = depth.through if named else lambda block: block.number
         first, last = self._ends(depth, named, place)
 
-        def at(block: Block | None) -> Value:
-            if block is None:
+        def at(location: Location) -> Value:
+            if location.block is None:
                 return self.elsewhere
-            position = place(block)
+            position = place(location.block)
             share = 0.0 if position <= first else 1.0 if position >= last else (position - first) / (last - first)
             return _mix(self.start, self.end, share)
 
@@ -125,7 +141,7 @@ class Ramp:
 
     def _ends(self, depth: Depth, named: list[Block], place: Callable[[Block], int]) -> tuple[int, int]:
         """Positions of both ends. Where one is named, the other is by default the end of the same stack."""
-        stack = [place(block) for block in depth.blocks if not named or block.depth[0] == named[0].depth[0]] or [0]
+        stack = [place(block) for block in depth.blocks if not named or block.depth[0] == named[0].depth[0]]
 
         def position(end: int | str | None, default: int) -> int:
             if end is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from workbench.errors import OptionError
+from workbench.families import Location
 from workbench.merge import schedules
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
@@ -36,6 +37,7 @@ class Bars:
     depth: Depth
     rows: tuple[Row, ...]
     elsewhere: Row
+    modules: tuple[Row, ...] = ()  # of each module beside the blocks
 
     @classmethod
     def of(cls, value: Any, option: Option, depth: Depth, series: int) -> Bars:
@@ -44,8 +46,9 @@ class Bars:
             at = schedules.parse(value, option).bind(depth)
         except OptionError:  # preflight says why
             at = schedules.Constant(option.default).bind(depth)
-        columns = [per_model(at(block), series) for block in depth.blocks]
-        return cls(option, depth, tuple(zip(*columns, strict=True)), tuple(per_model(at(None), series)))
+        columns = [per_model(at(Location(block)), series) for block in depth.blocks]
+        modules = tuple(tuple(per_model(at(Location(module=module)), series)) for module in depth.modules)
+        return cls(option, depth, tuple(zip(*columns, strict=True)), tuple(per_model(at(Location()), series)), modules)
 
     def painted(self, series: int, values: Sequence[float], elsewhere: float) -> Any:
         """The option's value after one series was painted."""
@@ -57,9 +60,9 @@ class Bars:
         """The option's value after a ramp was drawn through one series, from block to block (positions in depth)."""
         (first, start), (last, end) = sorted(zip(ends, map(self._rounded, values), strict=True))
         names = [self.depth.blocks[i].name for i in (first, last)]
-        if any(len(set(row)) > 1 for i, row in enumerate(self.rows) if i != series):
+        if self._apart or any(len(set(row)) > 1 for i, row in enumerate(self.rows) if i != series):
             at = schedules.Ramp(start, end, end, *names).bind(self.depth)
-            return self.painted(series, [at(block) for block in self.depth.blocks], self.elsewhere[series])
+            return self.painted(series, [at(Location(block)) for block in self.depth.blocks], self.elsewhere[series])
         flat = [row[0] for row in self.rows]
         given = {"start": self._cell(_replaced(flat, series, start)), "end": self._cell(_replaced(flat, series, end))}
         return {"ramp": {**given, "first": names[0], "last": names[1], "elsewhere": self._cell(self.elsewhere)}}
@@ -75,6 +78,12 @@ class Bars:
         shape = _SHAPES[name]
         return self.painted(series, [low + (high - low) * shape(i / max(last, 1)) for i in range(last + 1)], self.elsewhere[series])
 
+    @property
+    def _apart(self) -> dict[str, Row]:
+        """The modules beside the blocks that have a value of their own: it stays when bars are painted."""
+        pairs = zip(self.depth.modules, self.modules, strict=False)
+        return {module: row for module, row in pairs if row != self.elsewhere}
+
     def _levels(self) -> tuple[float, float]:
         bounds = self.option.constraint
         low = max(bounds.low, 0)
@@ -86,6 +95,7 @@ class Bars:
         columns = list(zip(*rows, strict=True))
         rest = tuple(elsewhere)
         named = {block.name: self._cell(column) for block, column in zip(self.depth.blocks, columns, strict=True) if column != rest}
+        named |= {module: self._cell(row) for module, row in self._apart.items()}
         return {"blocks": {**named, "default": self._cell(rest)}} if named else self._cell(rest)
 
     def _cell(self, column: Sequence[float]) -> Any:

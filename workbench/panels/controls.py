@@ -14,7 +14,7 @@ from workbench.merge.declaration import Declaration, Input, Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import differs_by_block
 from workbench.panels.block_editor import BlockEditor
-from workbench.panels.fields import Automatic, Composite, Each, Numbers, Several, full
+from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, full
 
 _MOST_POSITIONS = 2000  # of a slider; what has more is typed
 
@@ -36,7 +36,7 @@ def option_control(option: Option, value: Any, models: Sequence[str], depth: Dep
         if not differs_by_block(value, option):
             field.value = value
     if isinstance(option.constraint, Range) and option.constraint.per_block and depth.blocks and not option.optional:
-        return ByBlock(option, field, BlockEditor(option, depth, models if option.per_model else [option.name]), value)
+        return ByBlockControl(option, field, BlockEditor(option, depth, models if option.per_model else [option.name]), value)
     return field
 
 
@@ -59,7 +59,7 @@ def option_heading(option: Option) -> widgets.HTML:
 
 
 @final
-class ByBlock(Composite):
+class ByBlockControl(CompositeField):
     """An option that may differ by block: its plain field, or the block editor in its place."""
 
     def __init__(self, option: Option, field: widgets.Widget, editor: BlockEditor, value: Any) -> None:

@@ -21,7 +21,7 @@ def full() -> widgets.Layout:
     return widgets.Layout(width="auto", min_width="0", flex="1 1 auto")
 
 
-class Composite(widgets.Box):
+class CompositeField(widgets.Box):
     """Several widgets that hold one `value` together; setting it sets them all, and tells once."""
 
     value = traitlets.Any(Ellipsis)  # until it is given: None is a value, too
@@ -58,7 +58,7 @@ class Composite(widgets.Box):
 
 
 @final
-class Automatic(Composite):
+class Automatic(CompositeField):
     """A field that may be left to the operator: then its value is None."""
 
     def __init__(self, field: widgets.Widget, begins: Any, value: Any) -> None:
@@ -78,7 +78,7 @@ class Automatic(Composite):
 
 
 @final
-class Each(Composite):
+class Each(CompositeField):
     """One field per model, below one another; the value is a list."""
 
     def __init__(self, names: Sequence[str], fields: Sequence[widgets.Widget], value: Any) -> None:
@@ -95,7 +95,7 @@ class Each(Composite):
 
 
 @final
-class Several(Composite):
+class Several(CompositeField):
     """Models in order: tags that are dragged, and a menu of those that can be added."""
 
     def __init__(self, models: Sequence[str], value: Sequence[str]) -> None:
@@ -116,7 +116,7 @@ class Several(Composite):
 
 
 @final
-class Numbers(Composite):
+class Numbers(CompositeField):
     """A vector, or where it comes from: a menu of sources, and what is given to them.
 
     A curve is `[[0, 1], [1, -1]]`; what takes more than one argument is a mapping, `{prompt: a heart, encoder: model.safetensors}`.

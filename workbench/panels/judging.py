@@ -57,7 +57,7 @@ def depth_of(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Depth:
     """The blocks of the models that are merged, as far as they are of the first one's architecture."""
     models = [checkpoints[name] for name in state.used]
     alike = [model for model in models if model.architecture == models[0].architecture]
-    return Depth.of(model.structure.block(key) for model in alike for key in model)
+    return Depth.of(model.structure.location(key) for model in alike for key in model)
 
 
 def _or_add(state: PanelState) -> str:

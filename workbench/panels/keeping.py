@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import located
-from workbench.checkpoint.layouts import Layout
+from workbench.checkpoint.naming import Layout
 from workbench.checkpoint.writing import replacing
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find

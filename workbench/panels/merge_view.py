@@ -13,7 +13,7 @@ import yaml
 
 from workbench.merge.schedules import Depth
 from workbench.operators import registry
-from workbench.panels.controls import ByBlock, heading, option_control, option_heading, seed_control, slot_control
+from workbench.panels.controls import ByBlockControl, heading, option_control, option_heading, seed_control, slot_control
 from workbench.panels.fields import full
 from workbench.panels.state import PanelState
 
@@ -98,7 +98,7 @@ class MergeView:
             if self._only is not None and name not in self._only:
                 continue
             control = option_control(option, state.value(name), state.many, depth)
-            switch = [control.switch] if isinstance(control, ByBlock) else []
+            switch = [control.switch] if isinstance(control, ByBlockControl) else []
             rows.append(_titled(option_heading(option), [control], switch))
             self._listen(name, control, lambda value, name=name: lambda state: state.with_option(name, value))
         if (seed := seed_control(state.declaration, state.seed)) is not None:

@@ -9,6 +9,7 @@ from typing import final
 
 import ipywidgets as widgets
 
+from workbench.checkpoint.folders import INDICES
 from workbench.errors import InputError
 from workbench.panels.fields import full
 from workbench.panels.shelf import checkpoint_files, subfolders
@@ -86,4 +87,4 @@ class ModelsView:
 
 
 def _is_pipeline(folder: Path) -> bool:
-    return (folder / "model_index.json").is_file() or any(folder.glob("*.index.json"))
+    return (folder / "model_index.json").is_file() or any(folder.glob(INDICES))

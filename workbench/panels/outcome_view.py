@@ -11,7 +11,6 @@ from typing import Any, final, get_args
 import ipywidgets as widgets
 
 from workbench.checkpoint import Checkpoint, in_layout
-from workbench.checkpoint.layouts import LAYOUTS
 from workbench.engine import export
 from workbench.errors import WorkbenchError
 from workbench.merge import Merge
@@ -55,7 +54,7 @@ class OutcomeView:
         """Show how this merge is made; it can be exported if it is `ok`."""
         self._showing = True
         self._dtype.value = state.dtype or ""
-        layouts = LAYOUTS[merge.structure.architecture] if merge else ()
+        layouts = merge.structure.family.layouts if merge else ()
         self._layout.options = [*_AS_FIRST, *((name, name) for name in dict.fromkeys([*layouts, *filter(None, [state.layout])]))]
         self._layout.value = state.layout or ""
         self._showing = False

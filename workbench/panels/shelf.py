@@ -11,7 +11,7 @@ from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.errors import InputError
 from workbench.merge.call import unique
-from workbench.places import DATA
+from workbench.places import DATA, in_clone
 
 RESULT = "result"  # what no model is called, since the result of the merge is
 FAMILY = DATA / "shapes-sd"
@@ -25,12 +25,13 @@ class Shelf:
     """Checkpoints by name, in order.
 
     `given` is a mapping from names, a list of checkpoints and paths, or a folder; None is the family that comes with the
-    project. Raises InputError for anything else, and CheckpointError for a file that cannot be opened.
+    project. Raises InputError for anything else, CheckpointError for a file that cannot be opened, and NotInCloneError where the
+    family is not there.
     """
 
     def __init__(self, given: Given | None = None) -> None:
         self.checkpoints: dict[str, Checkpoint] = {}
-        given = FAMILY if given is None else given
+        given = in_clone(FAMILY, "give a list of your own checkpoints, or their folder") if given is None else given
         if isinstance(given, (str, os.PathLike)):
             given = checkpoint_files(Path(given))
         if isinstance(given, Checkpoint) or not isinstance(given, (Mapping, Sequence)):

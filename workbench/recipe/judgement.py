@@ -10,13 +10,13 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.architecture import Architecture
-from workbench.checkpoint.viewing import incomplete
+from workbench.checkpoint.layouts import incomplete
 from workbench.errors import MergeError, OptionError
+from workbench.families import GENERIC
 from workbench.merge import Merge, rules
 from workbench.merge.plan import Entry, mending
-from workbench.merge.schedules import ByBlock
 from workbench.tensors import Space
+from workbench.wording import few, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,8 +136,11 @@ def _judge(merge: Merge) -> Iterator[Finding]:
 def _strangers(merge: Merge) -> Iterator[Finding]:
     inputs, viewed = merge.call.inputs, merge.call.viewed
     names = merge.call.names
-    known = [(name, model.architecture) for name, model in zip(names, inputs, strict=True)]
-    known = [(name, found) for name, found in known if found != Architecture.GENERIC.value]
+    for name, model in zip(names, inputs, strict=True):
+        if model.structure.conflict:
+            yield Finding("error", f"{merge.name}: {name}: {model.structure.conflict}; merge files of one model each")
+            return
+    known = [(name, model.architecture) for name, model in zip(names, inputs, strict=True) if model.structure.family is not GENERIC]
     if len({found for _, found in known}) > 1:
         told = ", ".join(f"{name} is {found}" for name, found in known)
         yield Finding("error", f"{merge.name}: {told}; only models of one architecture can be merged")
@@ -150,6 +153,35 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
                 f"({model.architecture}, {model.structure.layout} names) have no tensor name in common; "
                 "use models of one architecture",
             )
+        elif apart := _mostly_apart(merge, model, seen):
+            shared, count = apart
+            yield Finding(
+                "error",
+                f"{merge.name}: {names[0]} and {name} share {shared} of the {count} tensors of their {model.structure.denoiser}s, "
+                "most are in one alone; use models of one architecture, or say that these are to be merged: "
+                f"{{component: {model.structure.denoiser!r}, merge: true}}",
+            )
+
+
+def _mostly_apart(merge: Merge, model: Checkpoint, seen: Checkpoint) -> tuple[int, int] | None:
+    """How many tensors of its denoiser a model shares with the first, of how many that no rule decides, if it is less than half."""
+    first = merge.call.viewed[0]
+    if Space.DELTA in (model.space, first.space):
+        return None
+    mine, theirs = (_undecided(merge, one) for one in (first, seen))
+    shared, count = len(mine & theirs), len(mine | theirs)
+    return (shared, count) if mine and theirs and 2 * shared < count else None
+
+
+def _undecided(merge: Merge, model: Checkpoint) -> set[str]:
+    """The tensors of a model's denoiser of which no rule says what becomes of them."""
+    structure, plan = model.structure, merge.plan
+    keys = {key for key in (*model, *incomplete(model)) if key not in model or structure.component(key) == structure.denoiser}
+    return (
+        keys
+        - {key for key, entry in plan.entries.items() if entry.ruled}
+        - {key for key, why in plan.left_out.items() if why.startswith("a rule")}
+    )
 
 
 def _problems(merge: Merge) -> Iterator[Finding]:
@@ -176,9 +208,14 @@ def _which(merge: Merge, entries: list[Entry]) -> tuple[dict[str, str], str, str
 
 def _option_problems(merge: Merge) -> Iterator[Finding]:
     """Options that are wrong for the blocks there are, or for the models that hold a tensor; each combination once."""
+    try:
+        merge.bound  # noqa: B018 -- raises for blocks that are not there
+    except OptionError as error:
+        yield Finding("error", str(error))
+        return
     seen = set()
     for key, entry in merge.plan.entries.items():
-        case = (entry.block, tuple(name is not None for name in entry.names))
+        case = (entry.location, tuple(name is not None for name in entry.names))
         if case in seen or entry.problem:
             continue
         seen.add(case)
@@ -187,10 +224,6 @@ def _option_problems(merge: Merge) -> Iterator[Finding]:
         except OptionError as error:
             yield Finding("error", str(error))
             return
-    for name, schedule in merge.schedules.items():
-        if isinstance(schedule, ByBlock) and (unused := schedule.unused(merge.depth)):
-            blocks = ", ".join(block.name for block in merge.depth.blocks) or "none"
-            yield Finding("warning", f"{merge.name}: {name}: no block matches {', '.join(unused)}; the blocks are {blocks}")
 
 
 def _answers(merge: Merge) -> Iterator[Finding]:
@@ -213,11 +246,10 @@ def _answers(merge: Merge) -> Iterator[Finding]:
         which, told, each = _which(merge, entries)
         other = f"; to decide otherwise, {mending(which, list(merge.call.models)[holder])}{each}" if entries[0].take is None else ""
         yield Finding("note", f"{merge.name}: {told} {answer}{other}")
-    reasons = Counter(merge.plan.left_out.values())
-    for reason, count in reasons.items():
-        example = next(key for key, why in merge.plan.left_out.items() if why == reason)
+    for reason in dict.fromkeys(merge.plan.left_out.values()):
+        keys = [key for key, why in merge.plan.left_out.items() if why == reason]
         rule = reason.startswith("a rule")
-        yield Finding("note" if rule else "warning", f"{merge.name}: {example!r}{_more(count)} is not in the result: {reason}")
+        yield Finding("note" if rule else "warning", f"{merge.name}: {listed(keys, 1)} is not in the result: {reason}")
 
 
 def _differences(merge: Merge) -> Iterator[Finding]:
@@ -252,12 +284,8 @@ def _idle_rules(merge: Merge) -> Iterator[Finding]:
 def _summary(entries: list[Entry]) -> str:
     """The first tensor's name, how many more there are, and in which blocks."""
     places = Counter(entry.block.name if entry.block else entry.component for entry in entries)
-    told = ", ".join(f"{place} {count}" for place, count in places.most_common(6)) + (", ..." if len(places) > 6 else "")
-    return f"{entries[0].key!r}{_more(len(entries))}" + (f" ({told})" if len(entries) > 1 else "")
-
-
-def _more(count: int) -> str:
-    return f" and {count - 1} more" if count > 1 else ""
+    told = few([f"{place} {count}" for place, count in places.most_common()], 6)
+    return listed([entry.key for entry in entries], 1) + (f" ({told})" if len(entries) > 1 else "")
 
 
 def _pattern(entries: list[Entry]) -> str:

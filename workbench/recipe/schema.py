@@ -22,7 +22,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes Python's own only from 3.12
 
-from workbench.checkpoint.layouts import Layout
+from workbench.checkpoint.naming import Layout
 from workbench.merge import sources
 from workbench.merge.rules import Rule
 from workbench.tensors import Precision, SavedDtype
@@ -62,14 +62,14 @@ def _by_name(given: Any) -> Any:
 
 
 @with_config(ConfigDict(extra="forbid"))
-class ByBlock(TypedDict):
+class BlocksForm(TypedDict):
     """Values by block pattern, and by `default` for all other tensors."""
 
     blocks: Annotated[dict[str, JsonValue], BeforeValidator(_by_name)]
 
 
 @with_config(ConfigDict(extra="forbid"))
-class Ends(TypedDict):
+class RampEnds(TypedDict):
     """The values a ramp begins and ends with, in which blocks, and the one for tensors in no block."""
 
     start: JsonValue
@@ -80,10 +80,10 @@ class Ends(TypedDict):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class Ramp(TypedDict):
+class RampForm(TypedDict):
     """Values from one block to another."""
 
-    ramp: Ends
+    ramp: RampEnds
 
 
 Source = dict[str, JsonValue]  # where the numbers of a vector come from: the arguments of one of `merge.sources`
@@ -97,8 +97,8 @@ def _form(given: Any) -> str:
 
 Option = Annotated[
     Annotated[JsonValue, Tag("<value>")]
-    | Annotated[ByBlock, Tag("<blocks>")]
-    | Annotated[Ramp, Tag("<ramp>")]
+    | Annotated[BlocksForm, Tag("<blocks>")]
+    | Annotated[RampForm, Tag("<ramp>")]
     | Annotated[Source, Tag("<source>")],
     Discriminator(_form),
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.places import FAMILY, FLUX_PAIR
+from workbench.places import FAMILY, FLUX_PAIR, in_clone
 from workbench.render.kinds import KINDS, Kind, has_guidance
 from workbench.render.request import Defaults
 
@@ -82,16 +82,13 @@ _FAMILIES = {_STABLE_DIFFUSION: FAMILY, "FluxPipeline": FLUX_PAIR / "krea"}
 def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
     """The pipeline folder that checkpoints lie in, or else that of the family this project ships, of the first one's kind.
 
-    Raises RenderError when there is neither.
+    Raises NotInCloneError when there is neither.
     """
     folders = [folder for checkpoint in checkpoints for path in checkpoint.sources() for folder in path.parents[:2]]
     family = _FAMILIES[_pipeline_of(checkpoints[0]) if checkpoints else _STABLE_DIFFUSION]
-    for folder in (*folders, family):
-        if (folder / "model_index.json").is_file():
-            return folder
-    raise RenderError(
-        "no model_index.json beside the checkpoints, nor in the data folder of this project: "
-        "pass renderer=workbench.Renderer(folder) with the folder of a diffusers pipeline"
+    beside = next((folder for folder in folders if (folder / "model_index.json").is_file()), None)
+    return beside or in_clone(
+        family, "as no model_index.json lies beside the checkpoints, pass renderer=workbench.Renderer(folder) with a diffusers pipeline's"
     )
 
 

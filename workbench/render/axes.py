@@ -16,8 +16,8 @@ ASKED = ("steps", "guidance", "prompt", "seed")  # the axes that are not the mod
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The axes of a sheet: `x` across, `y` down, `z` one panel each; `seeds` that are no axis lie side by side within a cell, or down."""
+class Axes:
+    """The axes of a sheet: `x` across, `y` down, `z` one facet each; `seeds` that are no axis lie side by side within a cell, or down."""
 
     x: str = "model"
     y: str = "prompt"
@@ -40,8 +40,8 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One sheet's worth: `cells[row][column]` lists the pictures, by number, of each seed; None where there is none."""
+class Facet:
+    """One table of pictures: `cells[row][column]` lists the pictures, by number, of each seed; None where there is none."""
 
     title: str
     rows: tuple[str, ...]
@@ -54,31 +54,31 @@ class Panel:
         return [picture for row in self.cells for picture in row[index]]
 
 
-def arrange(pictures: Sequence[Coordinates], layout: Layout) -> list[Panel]:
-    """The panels of a sheet. What no axis names and still differs goes into panels of its own, but for seeds."""
-    layout.check(pictures)
-    named = [layout.x, layout.y]
-    inner = [] if "seed" in (layout.x, layout.y, layout.z) else ["seed"]
-    outer = [] if layout.z is None else [layout.z]
+def arrange(pictures: Sequence[Coordinates], axes: Axes) -> list[Facet]:
+    """The facets of a sheet. What no axis names and still differs goes into facets of its own, but for seeds."""
+    axes.check(pictures)
+    named = [axes.x, axes.y]
+    inner = [] if "seed" in (axes.x, axes.y, axes.z) else ["seed"]
+    outer = [] if axes.z is None else [axes.z]
     known = dict.fromkeys(name for picture in pictures for name in picture)
     for name in [*(name for name in known if name != "model"), "model"]:  # a model's options tell it apart: its name comes last
         if name not in (*named, *inner, *outer) and _differs(pictures, [*named, *inner, *outer], name):
             outer.append(name)
     places = {tuple(map(picture.get, [*outer, *named, *inner])): number for number, picture in enumerate(pictures)}
     x, y, seeds = (
-        _values(pictures, layout.x),
-        _values(pictures, layout.y),
+        _values(pictures, axes.x),
+        _values(pictures, axes.y),
         [(seed,) for seed in _values(pictures, "seed")] if inner else [()],
     )
     return [
-        Panel(
-            " · ".join(map(label, outer, panel)),
-            tuple(label(layout.y, value) for value in y),
-            tuple(label(layout.x, value) for value in x),
+        Facet(
+            " · ".join(map(label, outer, facet)),
+            tuple(label(axes.y, value) for value in y),
+            tuple(label(axes.x, value) for value in x),
             tuple(label("seed", seed[0]) if len(seeds) > 1 else "" for seed in seeds),
-            tuple(tuple(tuple(places.get((*panel, across, down, *seed)) for seed in seeds) for across in x) for down in y),
+            tuple(tuple(tuple(places.get((*facet, across, down, *seed)) for seed in seeds) for across in x) for down in y),
         )
-        for panel in _panels(pictures, outer)
+        for facet in _facets(pictures, outer)
     ]
 
 
@@ -117,10 +117,10 @@ def plain(value: Any) -> Any:
         return told(value)
 
 
-def _panels(pictures: Sequence[Coordinates], outer: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _facets(pictures: Sequence[Coordinates], outer: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The combinations of values that there are, in the order of the axes."""
     there = {tuple(map(picture.get, outer)) for picture in pictures}
-    return (panel for panel in product(*(_values(pictures, name) for name in outer)) if panel in there)
+    return (facet for facet in product(*(_values(pictures, name) for name in outer)) if facet in there)
 
 
 def _values(pictures: Sequence[Coordinates], axis: str) -> list[Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoint.architecture import Architecture
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
+from workbench.families import GENERIC
 from workbench.render.keymap import Origin, origins
 from workbench.render.kinds import Kind, has_guidance
 
@@ -57,7 +57,7 @@ class Fitting:
 
     def _check_architecture(self, checkpoint: Checkpoint) -> None:
         drawn = self._kind.architectures
-        if checkpoint.structure.architecture is Architecture.GENERIC or checkpoint.architecture in drawn:
+        if checkpoint.structure.family is GENERIC or checkpoint.architecture in drawn:
             return
         raise RenderError(
             f"{checkpoint.name!r} is {checkpoint.architecture}; this renderer's pipeline draws {' or '.join(drawn)}: "

@@ -1,7 +1,4 @@
-"""`Grid`, pictures of several models with labels and scores; and `ab_grid`, which draws one of checkpoints.
-
-What lies where is in `axes`; the sheet and the page are drawn in `sheet` and `page`.
-"""
+"""`Grid`, pictures of several models with labels and scores; and `ab_grid`, which draws one. How it looks is in `sheet` and `page`."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.writing import replacing
 from workbench.errors import RecipeError, RenderError
 from workbench.render.assembly import default_configs
-from workbench.render.axes import Layout, Panel, arrange
+from workbench.render.axes import Axes, Facet, arrange, label
 from workbench.render.drawn import Drawn
 from workbench.render.fitting import check_given
 from workbench.render.page import page
@@ -49,7 +46,7 @@ class Grid:
     models: tuple[Drawn, ...]
     images: Sequence[Image | None]
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
-    layout: Layout = field(default_factory=Layout)
+    axes: Axes = field(default_factory=Axes)
 
     def __repr__(self) -> str:
         each = [f"{len(self.requests)} settings"] if len(self.requests) > 1 else []
@@ -89,23 +86,17 @@ class Grid:
             f"{[drawn.name for drawn in self.models]}, prompts {list(self.request.prompts)} and seeds {list(self.request.seeds)}"
         )
 
-    def plot(self, *, edge: int | None = None, **layout: str) -> Image:
+    def plot(self, *, edge: int | None = None, **axes: str) -> Image:
         """The labelled sheet as a Pillow picture: by default a row for each prompt, a column for each model.
 
-        `edge` is the width of a picture in pixels (small ones are enlarged to 128). `layout`: `x`, `y` and `z` name the axes
+        `edge` is the width of a picture in pixels (small ones are enlarged to 128). `axes`: `x`, `y` and `z` name them
         (model, prompt, seed, and steps, guidance or a model's options where they differ); `seeds` that are no axis lie
         `"across"`, beside one another in each cell, or `"down"`.
         """
-        if edge is not None and not 16 <= edge <= 4096:
-            raise RenderError(f"edge must be in [16, 4096] pixels, got {edge!r}")
-        arranged = self._arranged(layout)
-        *first, last = arrange(self.pictures, arranged)
-        edge = edge or self.edge(last)
-        sheets = [self._sheet(panel, arranged, edge, "") for panel in first]
-        drawn = [sheet.draw() for sheet in [*sheets, self._sheet(last, arranged, edge, self.caption(arranged))]]
+        drawn = [sheet.draw() for sheet in self._sheets(edge, axes)]
         return stacked(drawn) if len(drawn) > 1 else drawn[0]
 
-    def save(self, path: str | Path, *, edge: int | None = None, **layout: str) -> Path:
+    def save(self, path: str | Path, *, edge: int | None = None, **axes: str) -> Path:
         """Write the sheet as a PNG, or as an HTML page with zoom and scores; `open_grid` reads recipes and settings back from a PNG.
 
         Both carry them as JSON (the PNG in its text chunk `workbench`), and the page needs nothing else beside it. The file
@@ -117,9 +108,9 @@ class Grid:
         if not path.parent.is_dir():
             raise RenderError(f"{path}: the folder {path.parent} does not exist; make it first")
         if path.suffix.lower() == ".html":
-            content = page(self, self._arranged(layout), edge, path.parent)
+            content = page(self._sheets(edge, axes), self._labels, self.settings(path.parent))
         else:
-            content = iter([self._png(path.parent, edge=edge, **layout)])
+            content = iter([self._png(path.parent, edge=edge, **axes)])
         try:
             with replacing(path) as temporary, temporary.open("wb") as file:
                 file.writelines(content)
@@ -158,65 +149,74 @@ class Grid:
     def _shown(self) -> bytes:
         return self._png(Path())
 
-    def _png(self, folder: Path, **layout: Any) -> bytes:
+    def _png(self, folder: Path, **asked: Any) -> bytes:
         from PIL.PngImagePlugin import PngInfo
 
         chunks = PngInfo()
         chunks.add_text("workbench", json.dumps(self.settings(folder)))
         buffer = io.BytesIO()
-        self.plot(**layout).save(buffer, "PNG", pnginfo=chunks, optimize=True)
+        self.plot(**asked).save(buffer, "PNG", pnginfo=chunks, optimize=True)
         return buffer.getvalue()
 
-    def _arranged(self, layout: Mapping[str, str]) -> Layout:
-        if wrong := set(layout) - {"x", "y", "z", "seeds"}:
-            raise RenderError(f"a layout is x, y, z and seeds; got {', '.join(sorted(wrong))}")
-        return replace(self.layout, **layout)
+    @property
+    def _labels(self) -> list[str]:
+        """What each picture is, and its scores."""
+        told = [" · ".join(label(axis, value) for axis, value in picture.items()) for picture in self.pictures]
+        return [" · ".join(filter(None, [text, self.summary([number])])) for number, text in enumerate(told)]
 
-    def _sheet(self, panel: Panel, layout: Layout, edge: int, caption: str) -> Sheet:
-        down = layout.seeds == "down"
-        cells = [[number for cell in row for number in cell] for row in panel.cells]
+    def _sheets(self, edge: int | None, given: Mapping[str, str]) -> list[Sheet]:
+        """A sheet for each facet, the caption under the last. Raises RenderError for axes that there are not, and too small an edge."""
+        if edge is not None and not 16 <= edge <= 4096:
+            raise RenderError(f"edge must be in [16, 4096] pixels, got {edge!r}")
+        if wrong := set(given) - {"x", "y", "z", "seeds"}:
+            raise RenderError(f"the axes are x, y, z and seeds; got {', '.join(sorted(wrong))}")
+        axes = replace(self.axes, **given)
+        facets = arrange(self.pictures, axes)
+        edge = edge or self.edge(facets[-1])
+        captions = [*[""] * (len(facets) - 1), self.caption(axes)]
+        return [self._sheet(facet, axes.seeds == "down", edge, caption) for facet, caption in zip(facets, captions, strict=True)]
+
+    def _sheet(self, facet: Facet, down: bool, edge: int, caption: str) -> Sheet:
+        cells = [[number for cell in row for number in cell] for row in facet.cells]
         if down:
-            cells = [[cell[seed] for cell in row] for row in panel.cells for seed in range(len(panel.seeds))]
-        columns = [Heading(text, self.heading(panel, index)) for index, text in enumerate(panel.columns)]
+            cells = [[cell[seed] for cell in row] for row in facet.cells for seed in range(len(facet.seeds))]
+        several = len(facet.rows) > 1  # the scores of a single row stand below its pictures already
+        columns = [Heading(text, self.summary(facet.column(index)) if several else "") for index, text in enumerate(facet.columns)]
         return Sheet(
             images=self.images,
             pictures=cells,
             shape=self.size,
-            rows=[Heading(text) for text in panel.rows],
+            rows=[Heading(text) for text in facet.rows],
             columns=columns,
-            row_details=panel.seeds if down else [""],
-            column_details=[""] if down else panel.seeds,
-            notes=[[self.note(cell) for cell in row] for row in panel.cells],
+            row_details=facet.seeds if down else [""],
+            column_details=[""] if down else facet.seeds,
+            notes=[[self.note(cell) for cell in row] for row in facet.cells],
             edge=edge,
-            title=panel.title,
+            title=facet.title,
             caption=caption,
         )
-
-    def heading(self, panel: Panel, column: int) -> str:
-        """The scores of a whole column, which one row has already."""
-        return self.summary(panel.column(column)) if len(panel.rows) > 1 else ""
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height of a picture in pixels."""
         return next((image.size for image in self.images if image is not None), (_EDGE, _EDGE))
 
-    def edge(self, panel: Panel) -> int:
+    def edge(self, facet: Facet) -> int:
         """Small pictures are enlarged, large ones made smaller, the more so the more there are."""
         width = self.size[0]
         edge = width * max(1, -(-_EDGE // width)) if width < _EDGE else min(width, 2 * _EDGE)
-        return max(_LEAST_EDGE, min(edge, _MOST_ACROSS // (len(panel.columns) * len(panel.seeds))))
+        return max(_LEAST_EDGE, min(edge, _MOST_ACROSS // (len(facet.columns) * len(facet.seeds))))
 
-    def caption(self, layout: Layout) -> str:
+    def caption(self, axes: Axes) -> str:
         """What all pictures share, and how scores are to be read."""
-        axes, request = self.pictures[0], self.request
-        parts = [] if "steps" in axes or request.steps is None else [f"{request.steps} steps"]
-        parts += [] if "guidance" in axes or request.guidance is None else [f"guidance {request.guidance:g}"]
+        differing, request = self.pictures[0], self.request
+        parts = [] if "steps" in differing or request.steps is None else [f"{request.steps} steps"]
+        parts += [] if "guidance" in differing or request.guidance is None else [f"guidance {request.guidance:g}"]
         parts += [] if request.sampler is None else [request.sampler]
-        own = [name for name in ("steps", "guidance", "sampler") if getattr(request, name) is None and name not in axes]
+        own = [name for name in ("steps", "guidance", "sampler") if getattr(request, name) is None and name not in differing]
         parts += [f"each model's own {' and '.join(own)}"] if own else []
-        parts += [f"seed {request.seeds[0]}"] if len(request.seeds) == 1 and "seed" not in (layout.x, layout.y, layout.z) else []
-        parts += [request.prompts[0]] if len(request.prompts) == 1 and "prompt" not in (layout.x, layout.y, layout.z) else []
+        parts += [f"seed {request.seeds[0]}"] if len(request.seeds) == 1 and "seed" not in (axes.x, axes.y, axes.z) else []
+        parts += [request.prompts[0]] if len(request.prompts) == 1 and "prompt" not in (axes.x, axes.y, axes.z) else []
         parts += [f"negative: {request.negative}"] if request.negative else []
         return " · ".join(parts + (["scores: mean ± deviation between seeds"] if self.scores and len(request.seeds) > 1 else []))
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.checkpoint.architecture import is_marker
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.layouts import component_in_diffusers
-from workbench.checkpoint.view import View, Woven, keys_of
-from workbench.checkpoint.weaving import weave
+from workbench.checkpoint.conversion import converted
+from workbench.checkpoint.naming import component_in_diffusers
+from workbench.checkpoint.structure import is_marker
+from workbench.checkpoint.view import Composite, View, keys_of
 from workbench.errors import RenderError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Origin:
     """What a tensor is made of (see `View`), and the shape it has in diffusers' layout."""
 
-    entry: Woven | str
+    entry: Composite | str
     shape: tuple[int, ...]
 
     @property
@@ -43,7 +43,7 @@ def origins(checkpoint: Checkpoint, component: str, module: nn.Module) -> dict[s
     Raises RenderError for a tensor that is there only in part.
     """
     structure = checkpoint.structure
-    where, incomplete = weave(checkpoint, component_in_diffusers(structure, component))
+    where, incomplete = converted(checkpoint, structure, component_in_diffusers(structure, component))
     for one in incomplete.values():
         raise RenderError(f"{checkpoint.name!r}: of its {component}, {one.why}: it is incomplete, or of another kind")
     # CLIP's tensors lie below `text_model.` or not, which is left to the version of transformers

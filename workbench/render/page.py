@@ -1,4 +1,4 @@
-"""A grid as one HTML page that needs nothing beside it: pictures that grow with a slider or a click, and their scores."""
+"""Sheets of pictures as one HTML page that needs nothing beside it: pictures grow with a slider or a click, and tell their scores."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from workbench.render.axes import Layout, Panel, arrange, label
+from workbench.render.sheet import Sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from workbench.render.grid import Grid
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --faint: #59636e; --line: #d0d7de; --paper: #fff; --edge: 128px; }
@@ -56,45 +53,45 @@ size.addEventListener('input', () => document.documentElement.style.setProperty(
 """
 
 
-def page(grid: Grid, layout: Layout, edge: int | None, folder: Path) -> Iterator[bytes]:
-    """The page in pieces, so that only one picture is in memory at a time; files are named as seen from `folder`."""
-    panels = arrange(grid.pictures, layout)
-    edge = edge or grid.edge(panels[-1])
-    dots = "pixelated" if grid.size[0] < edge else "auto"
+def page(sheets: Sequence[Sheet], labels: Sequence[str], settings: Mapping[str, Any]) -> Iterator[bytes]:
+    """The page in pieces, so that only one picture is in memory at a time; it carries the settings as JSON.
+
+    `labels` are what the pictures are, by number; the last sheet's caption stands below all.
+    """
+    edge = sheets[-1].edge
+    dots = "pixelated" if sheets[-1].shape[0] < edge else "auto"
     style = f"<style>{_STYLE}:root {{ --edge: {edge}px; --dots: {dots}; }}</style>"
     yield f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>Workbench: grid</title>{style}</head><body>\n".encode()
     slider = f"<input id=size type=range min=32 max=768 step=8 value={edge} aria-label='size of the pictures'>"
     yield f"<header><label>Size {slider}</label> <span class=faint>a click enlarges a picture; ← → go on</span></header>\n".encode()
-    for panel in panels:
-        yield from _table(grid, panel, layout)
-    yield f"<p class=faint>{html.escape(grid.caption(layout))}</p>\n".encode()
+    for sheet in sheets:
+        yield from _table(sheet, labels)
+    yield f"<p class=faint>{html.escape(sheets[-1].caption)}</p>\n".encode()
     yield b"<dialog><img alt=''><p></p></dialog>\n"
-    carried = json.dumps(grid.settings(folder)).replace("<", "\\u003c")  # no text of a prompt ends the script
+    carried = json.dumps(settings).replace("<", "\\u003c")  # no text of a prompt ends the script
     yield f"<script type=application/json id=workbench>{carried}</script>\n<script>{_SCRIPT}</script></body></html>\n".encode()
 
 
-def _table(grid: Grid, panel: Panel, layout: Layout) -> Iterator[bytes]:
-    heads = "".join(f"<th>{html.escape(text)}{_small(grid.heading(panel, index))}</th>" for index, text in enumerate(panel.columns))
-    title = f"<h2>{html.escape(panel.title)}</h2>" if panel.title else ""
-    across = 1 if layout.seeds == "down" else len(panel.seeds)
-    yield f"{title}<table style='--across: {across}'><thead><tr><td></td>{heads}</tr></thead><tbody>\n".encode()
-    for text, row in zip(panel.rows, panel.cells, strict=True):
-        yield f"<tr><th>{html.escape(text)}</th>".encode()
-        for cell in row:
-            yield f"<td><div class='seeds{' down' if layout.seeds == 'down' else ''}'>".encode()
-            for number in cell:
-                yield _picture(grid, number).encode()
-            yield f"</div>{_small(grid.note(cell))}</td>".encode()
+def _table(sheet: Sheet, labels: Sequence[str]) -> Iterator[bytes]:
+    heads = "".join(f"<th>{html.escape(heading.text)}{_small(heading.detail)}</th>" for heading in sheet.columns)
+    title = f"<h2>{html.escape(sheet.title)}</h2>" if sheet.title else ""
+    yield f"{title}<table style='--across: {sheet.across}'><thead><tr><td></td>{heads}</tr></thead><tbody>\n".encode()
+    for row, heading in enumerate(sheet.rows):
+        yield f"<tr><th>{html.escape(heading.text)}</th>".encode()
+        for column, note in enumerate(sheet.notes[row]):
+            yield f"<td><div class='seeds{' down' if sheet.down > 1 else ''}'>".encode()
+            for number in sheet.group(row, column):
+                yield _picture(sheet.images, labels, number).encode()
+            yield f"</div>{_small(note)}</td>".encode()
         yield b"</tr>\n"
     yield b"</tbody></table>\n"
 
 
-def _picture(grid: Grid, number: int | None) -> str:
-    image = None if number is None else grid.images[number]
+def _picture(images: Sequence[Image | None], labels: Sequence[str], number: int | None) -> str:
+    image = None if number is None else images[number]
     if image is None:
         return ""
-    told = " · ".join(label(axis, value) for axis, value in grid.pictures[number].items())
-    words = html.escape(" · ".join(filter(None, [told, grid.summary([number])])))
+    words = html.escape(labels[number])
     return f'<img loading=lazy title="{words}" alt="{words}" src="data:image/png;base64,{_encoded(image)}">'
 
 

@@ -65,6 +65,21 @@ class Sheet:
             pen.text((self._margin, self._height - self._margin - line * self._small_line), text, FAINT, self._small, anchor="ls")
         return sheet
 
+    @property
+    def across(self) -> int:
+        """How many columns a group has."""
+        return len(self.column_details)
+
+    @property
+    def down(self) -> int:
+        """How many rows a group has."""
+        return len(self.row_details)
+
+    def group(self, row: int, column: int) -> list[int | None]:
+        """The pictures of a row group and a column group, row by row."""
+        rows = self.pictures[row * self.down : (row + 1) * self.down]
+        return [picture for line in rows for picture in line[column * self.across : (column + 1) * self.across]]
+
     def _draw_picture(self, sheet: Image, pen: ImageDraw, picture: Image | None, at: tuple[int, int]) -> None:
         (left, top), (width, height) = at, self._size
         if picture is not None:
@@ -76,7 +91,7 @@ class Sheet:
 
     def _draw_notes(self, pen: ImageDraw) -> None:
         for row, notes in enumerate(self.notes):
-            below = self._tops[(row + 1) * self._down - 1] + self._size[1] + self._small_line // 4
+            below = self._tops[(row + 1) * self.down - 1] + self._size[1] + self._small_line // 4
             for column, note in enumerate(notes):
                 for line, text in enumerate(self._note_lines(note)):
                     at = (self._centre(column), below + line * self._small_line + self._small_line // 2)
@@ -90,7 +105,7 @@ class Sheet:
         for left, detail in zip(self._lefts, list(self.column_details) * len(self.columns), strict=True):
             pen.text((left + width // 2, self._head), detail, FAINT, self._small, anchor="md")
         for group, heading in enumerate(self.rows):
-            first, last = self._tops[group * self._down], self._tops[(group + 1) * self._down - 1] + height
+            first, last = self._tops[group * self.down], self._tops[(group + 1) * self.down - 1] + height
             self._draw_heading(pen, heading, (self._margin, (first + last) // 2), self._label_width, "middle")
         for top, detail in zip(self._tops, list(self.row_details) * len(self.rows), strict=True):
             pen.text((self._lefts[0] - self._gap, top + height // 2), detail, FAINT, self._small, anchor="rm")
@@ -115,14 +130,6 @@ class Sheet:
         return lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
 
     # ---- sizes, all in pixels and in proportion to a picture's edge
-
-    @property
-    def _across(self) -> int:
-        return len(self.column_details)
-
-    @property
-    def _down(self) -> int:
-        return len(self.row_details)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -156,7 +163,7 @@ class Sheet:
 
     @property
     def _pictures_width(self) -> int:
-        return self._across * self._size[0] + (self._across - 1) * self._inner_gap
+        return self.across * self._size[0] + (self.across - 1) * self._inner_gap
 
     @cached_property
     def _inner_gap(self) -> int:
@@ -172,7 +179,7 @@ class Sheet:
         return max(self._pictures_width, min(round(longest) + 1, 6 * round(self._font.size)))
 
     def _centre(self, group: int) -> int:
-        return self._lefts[group * self._across] + self._pictures_width // 2
+        return self._lefts[group * self.across] + self._pictures_width // 2
 
     @cached_property
     def _label_width(self) -> int:
@@ -185,11 +192,11 @@ class Sheet:
         details = max(self._small.getlength(detail) for detail in self.row_details)
         start = self._margin + self._label_width + 2 * self._gap + (round(details) + 2 * self._gap if details else 0)
         spare = self._group_width - self._pictures_width
-        return _spread(start + spare // 2, self._size[0], self._inner_gap, len(self.columns), self._across, spare + 2 * self._gap)
+        return _spread(start + spare // 2, self._size[0], self._inner_gap, len(self.columns), self.across, spare + 2 * self._gap)
 
     @cached_property
     def _tops(self) -> list[int]:
-        return _spread(self._head + self._gap, self._size[1], self._gap, len(self.rows), self._down, self._below + 2 * self._gap)
+        return _spread(self._head + self._gap, self._size[1], self._gap, len(self.rows), self.down, self._below + 2 * self._gap)
 
     @cached_property
     def _below(self) -> int:

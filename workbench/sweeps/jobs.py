@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-import workbench
 from workbench.checkpoint import Checkpoint, hashing
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.hub import located
@@ -17,6 +16,10 @@ from workbench.errors import SweepError
 from workbench.recipe import Recipe, preflight
 from workbench.render.request import Request
 from workbench.render.spec import Spec
+
+# Of the key under which pictures are kept. To be raised when this package would make other pictures of the same recipe, files and
+# request, which are drawn anew then; not for a release that leaves pictures as they are.
+_KEY_VERSION = 1
 
 Files = Mapping[Path, str]  # every file of a checkpoint, by its one true path -> its sha256
 
@@ -78,11 +81,11 @@ class Planner:
             self._hashes[path] = hashing.sha256(path)
         return self._hashes[path]
 
-    def _key(self, target: Recipe | Path, models: Sequence[Sequence[str]], lent: Sequence[str], codes: Sequence[str]) -> str:
+    def _key(self, target: Recipe | Path, models: Sequence[Sequence[str]], lent: Sequence[str], codes: Sequence[str] = ()) -> str:
         """Recipe, inputs, the code of operators from elsewhere, and everything asked of the renderer; not where files lie."""
         recipe = target.to_dict() | {"models": list(target.data.models)} if isinstance(target, Recipe) else None
         asked = [asdict(request) for request in self._requests]
-        known = [workbench.__version__, recipe, models, lent, asked, self._identity, *codes]
+        known = [_KEY_VERSION, recipe, models, lent, asked, self._identity, *codes]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
 
     @cached_property

@@ -15,13 +15,13 @@ import numpy as np
 from workbench.engine import Exported, export
 from workbench.errors import SweepError
 from workbench.recipe import Recipe
-from workbench.render.axes import Layout, told
+from workbench.render.axes import Axes, told
 from workbench.render.drawn import Drawn
 from workbench.render.grid import Grid
 from workbench.render.scorers import spread
 from workbench.sweeps.combinations import name_of
 from workbench.sweeps.jobs import Job
-from workbench.sweeps.store import Pictures
+from workbench.sweeps.store import StoredPictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ class Cell:
     @property
     def pictures(self) -> Sequence[Image]:
         """By request, prompt and seed."""
-        return Pictures(self.job.folder, self.job.count) if self.job and self.drawn else []
+        return StoredPictures(self.job.folder, self.job.count) if self.job and self.drawn else []
 
     @property
     def model(self) -> Drawn:
@@ -209,14 +209,14 @@ class Sweep:
         if score not in self._numeric:
             raise SweepError(f"there is no score {score!r}; the scores that are numbers are {', '.join(self._numeric) or 'none'}")
 
-    def _axes(self, x: str | None, y: str | None, z: str | None) -> Layout:
+    def _axes(self, x: str | None, y: str | None, z: str | None) -> Axes:
         """What is not given is the first option that differs and is not taken; then the prompt."""
         names = list(dict.fromkeys(name for cell in self.cells for name in cell.options))
         product = math.prod(len(self._values(name)) for name in names) == len(self.cells)
         free = [name for name in names if product and len(self._values(name)) > 1 and name not in (x, y, z)]
         x = x or (free.pop(0) if free else "model" if "model" not in (y, z) else "prompt")
         y = y or (free.pop(0) if free else "prompt" if "prompt" not in (x, z) else "seed")
-        return Layout(x, y, z)
+        return Axes(x, y, z)
 
     def _values(self, name: str) -> set[Any]:
         return {told(cell.options.get(name)) for cell in self.cells}

@@ -24,7 +24,7 @@ from workbench.sweeps.combinations import Options, Over, check_make, combination
 from workbench.sweeps.drawing import Outcome, in_words, outcomes
 from workbench.sweeps.jobs import Job, Planner
 from workbench.sweeps.result import Cell, Sweep
-from workbench.sweeps.store import Pictures, kept, open_store
+from workbench.sweeps.store import StoredPictures, kept, open_store
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
@@ -168,7 +168,7 @@ def _scores(cell: Cell, scorers: Scorers, parents: Parents) -> tuple[dict[str, n
     """The columns of all scorers that could give theirs, and what the others said."""
     job, columns, problems = cell.job, {}, []
     prompts = [prompt for request in job.requests for prompt, _ in request.pictures]
-    images = list(Pictures(job.folder, job.count))
+    images = list(StoredPictures(job.folder, job.count))
     for scorer in scorers:
         try:
             found = score_pictures(scorer, images, prompts, _of_parent(scorer, job, parents))
@@ -180,7 +180,7 @@ def _scores(cell: Cell, scorers: Scorers, parents: Parents) -> tuple[dict[str, n
     return columns, "; ".join(problems)
 
 
-def _of_parent(scorer: Scorer | ParentDistance, job: Job, parents: Parents) -> dict[str, Pictures]:
+def _of_parent(scorer: Scorer | ParentDistance, job: Job, parents: Parents) -> dict[str, StoredPictures]:
     """The pictures that distances are taken to. Raises SweepError when there are none."""
     if not isinstance(scorer, ParentDistance):
         return {}
@@ -191,4 +191,4 @@ def _of_parent(scorer: Scorer | ParentDistance, job: Job, parents: Parents) -> d
         )
     if parent.job is None or not kept(parent.job.folder, parent.job.count):
         raise SweepError(f"{scorer!r}: {scorer.parent!r} could not be drawn {parent.problem}".strip())
-    return {scorer.parent: Pictures(parent.job.folder, parent.job.count)}
+    return {scorer.parent: StoredPictures(parent.job.folder, parent.job.count)}

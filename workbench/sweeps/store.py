@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from filelock import FileLock, Timeout
+
 from workbench.checkpoint.writing import replacing
 from workbench.errors import SweepError
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing is claimed; two kernels may draw the same cell, and write the same pictures
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 _TOLD = "cell.json"
 
 
-class Pictures(Sequence["Image"]):
+class StoredPictures(Sequence["Image"]):
     """The pictures of a cell, each read when it is asked for."""
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -80,21 +77,15 @@ def keep(folder: Path, images: Sequence[Image], told: Mapping[str, Any]) -> None
 @contextmanager
 def claimed(folder: Path, *, wait: bool) -> Iterator[bool]:
     """Whether the cell is this caller's to draw; with `wait`, once whoever draws it now has ended, however it ended."""
+    lock = FileLock(folder / ".claim")  # the system takes it from a process that was killed
     with _speaking(folder):
         folder.mkdir(exist_ok=True)
-        lock = (folder / ".claim").open("w", encoding="utf-8")
-    with lock:
-        yield _locked(lock.fileno(), wait)
-
-
-def _locked(handle: int, wait: bool) -> bool:
-    if fcntl is None:
-        return True
+        with suppress(Timeout):
+            lock.acquire(blocking=wait)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # a killed process lets go of it
-    except BlockingIOError:
-        return False
-    return True
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def _picture(folder: Path, number: int) -> Path:

@@ -1,0 +1,79 @@
+"""The tables in the docs that are made from declarations: the merge methods, and the families of models.
+
+`python -m workbench.doc_tables README.md docs/families.md` writes each anew between the two marks that a file has for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from workbench import families
+from workbench.errors import WorkbenchError
+from workbench.families import Family
+from workbench.families.correspondence import Unchanged
+from workbench.merge.declaration import Declaration
+from workbench.operators import own
+
+
+def methods_table() -> str:
+    """A Markdown table, one row for each operator: how to call it, what it does, its options, its source."""
+    return _table(["method", "what it does", "options", "source"], [_method(operator.declaration) for operator in own().values()])
+
+
+def families_table() -> str:
+    """A Markdown table, one row for each family of models: its name, its class in diffusers, its layouts, what it predicts."""
+    found = [family for family in families.registry().values() if family.is_model]
+    return _table(
+        ["`architecture`", "diffusers", "`in_layout`", "predicts"], [_family(family) for family in sorted(found, key=lambda one: one.name)]
+    )
+
+
+_TABLES: dict[str, Callable[[], str]] = {"methods": methods_table, "families": families_table}
+
+
+def with_tables(text: str) -> str:
+    """`text` with a fresh table between each pair of marks. Raises WorkbenchError for a text without one, or with half of one."""
+    there = [name for name in _TABLES if any(mark in text for mark in marks(name))]
+    if not there:
+        told = " or ".join(f"a line {begin} and a line {end}" for begin, end in map(marks, _TABLES))
+        raise WorkbenchError(f"a table goes between {told}; add both")
+    for name in there:
+        begin_mark, end_mark = marks(name)
+        before, begin, rest = text.partition(begin_mark)
+        _, end, after = rest.partition(end_mark)
+        if not begin or not end or begin_mark in rest or end_mark in after:
+            raise WorkbenchError(f"the {name} table goes between one line {begin_mark} and one line {end_mark}; add both")
+        text = f"{before}{begin}\n\n{_TABLES[name]()}\n{end}{after}"
+    return text
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The lines between which a table goes."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def _method(found: Declaration) -> list[str]:
+    inputs = ", ".join(f"[{slot.name}]" if slot.many else slot.name for slot in found.inputs)
+    told = [option.told for option in found.options.values()]
+    options = "<br>".join(f"`{written}` {what}" for written, what in told) or "none"
+    return [f"`{found.name}({inputs})`", found.summary, options, found.source]
+
+
+def _family(found: Family) -> list[str]:
+    layouts = ", ".join(f"`{layout}`" for layout in found.layouts)
+    if isinstance(found.conversion, Unchanged):
+        layouts = found.conversion.reason or f"{layouts}, with the same names"
+    return [found.name, f"`{found.model}`", layouts, found.prediction]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,36 @@
+"""Numbers and names as they stand in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from itertools import islice
+
+_SHOWN = 3  # names
+
+
+def percent(share: float) -> str:
+    """`6.6 %`, of a share; two digits below ten percent."""
+    if math.isnan(share):
+        return "undefined"
+    if 0 < share < 1e-6:
+        return "under 0.0001 %"
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
+
+
+def few(words: Collection[str], shown: int = _SHOWN) -> str:
+    """`a, b, c`, or `a, b, c and 5 more`."""
+    more = f" and {len(words) - shown} more" if len(words) > shown else ""
+    return ", ".join(islice(words, shown)) + more
+
+
+def listed(names: Collection[str], shown: int = _SHOWN) -> str:
+    """`'a', 'b', 'c' and 5 more`: names of tensors and files, as they are in code."""
+    return few([repr(name) for name in names], shown)
+
+
+def enumerated(words: Sequence[str], shown: int = _SHOWN) -> str:
+    """`a, b and c`, or the first few and how many more there are."""
+    if len(words) > shown:
+        return few(words, shown)
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
