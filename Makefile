@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo lab app test notebooks
+.PHONY: help setup demo lab app test notebooks docs
 
 help:
 	@echo "make setup      install everything into $(VENV) (the targets below do it themselves)"
@@ -13,6 +13,7 @@ help:
 	@echo "make lab        open JupyterLab on the quickstart notebook"
 	@echo "make app        serve the merge panel as a page of its own, without a notebook around it"
 	@echo "make test       style, imports and all tests"
+	@echo "make docs       write the public API as pages, into out/docs"
 	@echo "make notebooks  run every notebook in full, and write what it shows into out/notebooks"
 
 setup: $(STAMP)
@@ -37,8 +38,12 @@ app: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+docs: $(STAMP)
+	$(BIN)/python docs/api.py out/docs
 
 # Without this the HTML would have no figures.
 notebooks: $(STAMP)

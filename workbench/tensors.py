@@ -56,7 +56,8 @@ class TensorInfo:
     def dtype(self) -> torch.dtype:
         import torch
 
-        return getattr(torch, self.dtype_name)
+        found: torch.dtype = getattr(torch, self.dtype_name)
+        return found
 
     @property
     def dtype_name(self) -> str:
@@ -212,7 +213,8 @@ class Calculation:
     def dtype(self) -> torch.dtype:
         import torch
 
-        return getattr(torch, self.precision)
+        found: torch.dtype = getattr(torch, self.precision)
+        return found
 
     def watch(self, model: str, key: str, tensor: torch.Tensor) -> None:
         """Report a tensor that holds NaN or infinity to whoever wants to hear of it."""

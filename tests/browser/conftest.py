@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser: one server and one chromium for all of these tests, a fresh page and kernel for each.
+"""JupyterLab in a real browser: one server and one chromium for all of these tests; for each a browser without a past, and a kernel.
 
 A test of a notebook that comes with the project:
 
@@ -22,8 +22,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from notebook_page import NotebookPage, Watched
-from playwright.sync_api import BrowserContext, sync_playwright
-from servers import Lab, jupyterlab
+from playwright.sync_api import Browser, sync_playwright
+from servers import KERNEL, Lab, jupyterlab
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -31,19 +31,19 @@ QUIET = ("gpu", "quic", "background-networking", "component-update", "sync")
 ARGUMENTS = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in QUIET)]
 
 
-@pytest.fixture(scope="package")
-def chromium() -> Iterator[BrowserContext]:
-    """A browser with nobody's past. Skips, in words, when there is none."""
+@pytest.fixture(scope="package")  # what drives it leaves an event loop running, which tests elsewhere must not find
+def chromium() -> Iterator[Browser]:
+    """A browser. Skips, in words, when there is none."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip("NOT TESTED IN A BROWSER: there is no chromium; install one (apt-get install chromium) and test again")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser.new_context()
+        yield browser
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def served(tmp_path_factory) -> Iterator[Lab]:
     """JupyterLab in a copy of the notebooks and the models, which tests may change."""
     folder = tmp_path_factory.mktemp("lab")
@@ -55,10 +55,11 @@ def served(tmp_path_factory) -> Iterator[Lab]:
 
 @pytest.fixture
 def watched(chromium) -> Iterator[Watched]:
-    """A fresh page; fails the test for console errors and for requests that leave the machine."""
-    watched = Watched(chromium)
+    """A page with nobody's past; fails the test for console errors and for requests that leave the machine."""
+    context = chromium.new_context()
+    watched = Watched(context)
     yield watched
-    watched.page.close()
+    context.close()
     assert not watched.complaints
 
 
@@ -79,7 +80,7 @@ def lab(watched, served, shots) -> Iterator[Callable[[str | list[str]], Notebook
         if not isinstance(notebook, str):
             cells = [nbformat.v4.new_code_cell(source) for source in notebook]
             notebook = "made.ipynb"
-            metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+            metadata = {"kernelspec": {"name": KERNEL, "display_name": KERNEL}}
             nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), served.folder / "notebooks" / notebook)
         opened.append(NotebookPage(watched, served, f"notebooks/{notebook}", shots))
         return opened[-1]

@@ -50,7 +50,7 @@ class NotebookPage:
         self.page, self.path, self._shots = watched.page, path, shots
         self._address, self._runtime = lab.address, lab.runtime
         self.page.goto(f"{lab.address}/doc/tree/{path}?reset&token={TOKEN}")
-        until(lambda: any(self._is_ready(session) for session in self._sessions()), "the kernel is not ready")
+        until(lambda: any(self._is_ready(session) for session in self._sessions()), "the kernel is not ready", 90)
         self.page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')")
 
     def _sessions(self) -> list[dict]:

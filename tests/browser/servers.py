@@ -16,6 +16,8 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 TOKEN = "browser-tests"
+KERNEL = "warm" if sys.platform == "linux" else "python3"  # elsewhere a process that has imported so much does not fork safely
+_WARM = [sys.executable, str(Path(__file__).with_name("warm_kernels.py"))]
 _SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
@@ -42,24 +44,48 @@ def jupyterlab(folder: Path, settings: Path) -> Iterator[Lab]:
     port = free_port()
     server = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
     command = [sys.executable, "-m", "jupyterlab", *server, f"--IdentityProvider.token={TOKEN}", "--expose-app-in-browser"]
-    with running(command, settings, f"http://127.0.0.1:{port}", "/api/status"):
+    with warm_kernels(settings), running(command, settings, f"http://127.0.0.1:{port}", "/api/status"):
         yield Lab(f"http://127.0.0.1:{port}", folder, settings / "runtime")
+
+
+@contextmanager
+def warm_kernels(settings: Path) -> Iterator[None]:
+    """Kernels that start warm, for notebooks that name the kernel `warm`."""
+    port = str(free_port())
+    file = settings / "data" / "kernels" / "warm" / "kernel.json"
+    file.parent.mkdir(parents=True)
+    spec = {"argv": [*_WARM, port, "{connection_file}"], "display_name": "warm", "language": "python", "interrupt_mode": "message"}
+    file.write_text(json.dumps(spec))
+    with process([*_WARM, port], settings, settings.with_name(f"{settings.name}-kernels.log")):
+        yield
 
 
 @contextmanager
 def running(command: list[str], settings: Path, address: str, ready: str) -> Iterator[None]:
     """A server process, from the moment it answers `ready`; what it writes goes to a file beside `settings`."""
     log = settings.with_suffix(".log")
-    folders = {"JUPYTER_CONFIG_DIR": settings, "JUPYTER_RUNTIME_DIR": settings / "runtime", "IPYTHONDIR": settings / "ipython"}
-    environment = os.environ | {name: str(path) for name, path in folders.items()} | {"WORKBENCH_QUICK": "1", "OMP_NUM_THREADS": "1"}
+    with process(command, settings, log) as server:
+        _wait(server, address + ready, log)
+        yield
+
+
+@contextmanager
+def process(command: list[str], settings: Path, log: Path) -> Iterator[subprocess.Popen]:
+    """A process with nobody's settings but those in `settings`, from its start to its end."""
+    folders = {"CONFIG": settings, "DATA": settings / "data", "RUNTIME": settings / "runtime"}
+    jupyter = {f"JUPYTER_{name}_DIR": str(path) for name, path in folders.items()}
+    rest = {"IPYTHONDIR": str(settings / "ipython"), "WORKBENCH_QUICK": "1", "OMP_NUM_THREADS": "1"}
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | jupyter | rest)
         try:
-            _wait(process, address + ready, log)
-            yield
+            yield started
         finally:
-            process.terminate()
-            process.wait(30)
+            started.terminate()
+            try:
+                started.wait(10)
+            except subprocess.TimeoutExpired:  # JupyterLab now and then, when a page leaves as it ends
+                started.kill()
+                started.wait()
 
 
 def _wait(process: subprocess.Popen, url: str, log: Path) -> None:

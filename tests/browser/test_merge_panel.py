@@ -132,7 +132,7 @@ def test_a_long_export_shows_how_far_it_is(lab):
 Path("merged.safetensors").unlink(missing_ok=True)
 from workbench.engine import streaming
 at_once = streaming._bytes
-streaming._bytes = lambda tensor: time.sleep(0.04) or at_once(tensor)"""
+streaming._bytes = lambda tensor: time.sleep(0.01) or at_once(tensor)"""
     notebook = lab([SMALL, slow]).run_all()
     drawn(notebook)
     notebook.find("button", "Export").click()

@@ -41,6 +41,12 @@ def run(pair, renderer, steps=2, **changed):
     return fit(*pair, [HEART, MOON], **{"renderer": renderer, "objective": QUICK, "steps": steps, "every": 2, "progress": False, **changed})
 
 
+@pytest.fixture(scope="module")
+def fitted(pair, renderer):
+    """A fit of two steps."""
+    return run(pair, renderer)
+
+
 @pytest.fixture
 def small():
     draws = torch.Generator().manual_seed(0)
@@ -86,13 +92,12 @@ def test_the_loss_falls_and_both_parents_stay_as_they_are(pair, renderer):
     assert before == [path.read_bytes() for path in (FAMILY / "heart.safetensors", FAMILY / "moon.safetensors")]
 
 
-def test_what_was_fitted_merges_by_prompt_and_is_kept_by_a_recipe(pair, renderer, tmp_path):
-    found = run(pair, renderer)
+def test_what_was_fitted_merges_by_prompt_and_is_kept_by_a_recipe(fitted, tmp_path):
     key = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
-    one, other = found.merge(HEART), found.merge(MOON)
+    one, other = fitted.merge(HEART), fitted.merge(MOON)
     assert not torch.equal(one.read(key), other.read(key))
-    found.hypernetwork.save(tmp_path / "n.safetensors")
-    found.merge(HEART).recipe.save(tmp_path / "r.yaml")
+    fitted.hypernetwork.save(tmp_path / "n.safetensors")
+    fitted.merge(HEART).recipe.save(tmp_path / "r.yaml")
     assert "hypernetwork: {path: n.safetensors" in (tmp_path / "r.yaml").read_text()
     assert torch.equal(wb.Recipe.load(tmp_path / "r.yaml").build().read(key), one.read(key))
 
@@ -112,7 +117,7 @@ def test_a_fit_that_was_stopped_goes_on_as_if_it_had_not_been(pair, renderer, tm
     assert [np.array(picture).tolist() for _, picture in resumed.pictures] == [np.array(picture).tolist() for _, picture in whole.pictures]
 
 
-def test_an_interrupt_keeps_what_there_is(pair, renderer, monkeypatch, tmp_path):
+def test_an_interrupt_keeps_what_there_is(pair, renderer, fitted, monkeypatch, tmp_path):
     calls, step = count(), fitting._step
 
     def interrupted(*given):
@@ -124,17 +129,16 @@ def test_an_interrupt_keeps_what_there_is(pair, renderer, monkeypatch, tmp_path)
     found = run(pair, renderer, steps=8, state=tmp_path / "fit.pt")
     monkeypatch.undo()
     assert found.stopped == "interrupted; the network of step 2 was kept"
-    assert found.hypernetwork.identity == run(pair, renderer, steps=2).hypernetwork.identity
+    assert found.hypernetwork.identity == fitted.hypernetwork.identity
     assert run(pair, renderer, steps=4, state=tmp_path / "fit.pt").frame()["step"].tolist() == [2, 4]
 
 
-def test_a_loss_that_is_no_number_stops_and_the_last_good_network_is_kept(pair, renderer, monkeypatch):
+def test_a_loss_that_is_no_number_stops_and_the_last_good_network_is_kept(pair, renderer, fitted, monkeypatch):
     calls, step = count(), fitting._step
     monkeypatch.setattr(fitting, "_step", lambda *given: math.nan if next(calls) == 3 else step(*given))
     with pytest.warns(NonFiniteWarning, match="the loss was nan after step 2; the network of that step was kept; try a lower"):
         found = run(pair, renderer, steps=8)
-    monkeypatch.undo()
-    assert found.hypernetwork.identity == run(pair, renderer, steps=2).hypernetwork.identity
+    assert found.hypernetwork.identity == fitted.hypernetwork.identity
     assert "the loss was nan" in found.headline
 
 

@@ -43,7 +43,7 @@ def is_index(name: str) -> bool:
     return _INDEX.fullmatch(name) is not None
 
 
-def variants(name: str) -> set[str]:
+def variants(name: str) -> frozenset[str]:
     """The variants that a file's name speaks of, as diffusers writes them: `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`."""
     return _VARIANTS.intersection(re.split(r"[.-]", name))
 

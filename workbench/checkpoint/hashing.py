@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import platformdirs
 from tqdm.auto import tqdm
@@ -37,7 +38,7 @@ def _sha256(path: Path, stop: Event | None) -> str:
         return known
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
-    shown = {"unit": "B", "unit_scale": True, "delay": 2, "leave": False, "desc": f"sha256 of {path.name}"}
+    shown: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 2, "leave": False, "desc": f"sha256 of {path.name}"}
     bar = tqdm(total=path.stat().st_size, disable=stop is not None, **shown)
     with path.open("rb", buffering=0) as file, bar:
         while count := file.readinto(buffer):

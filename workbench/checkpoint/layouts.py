@@ -11,7 +11,7 @@ from workbench.checkpoint.structure import DENOISER, Structure, structure_of
 from workbench.checkpoint.view import Incomplete, View
 from workbench.errors import CheckpointError, InputError
 from workbench.families import GENERIC, Names
-from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Unchanged
+from workbench.families.correspondence import DIFFUSERS, ORIGINAL
 
 _SHOWN = 3  # tensors that a message names
 
@@ -67,10 +67,9 @@ def _why_not(checkpoint: Checkpoint, structure: Structure, target: Naming) -> st
         return f"{names} do not tell whether it is in {family.name}'s original layout or in diffusers'"
     rests = [rest for component, rest in structure.by_bare if component == DENOISER]
     variant = next(filter(None, map(Names(rests).find, family.unconvertible)), None)
-    if variant or isinstance(family.conversion, Unchanged):
-        reason = f"diffusers has no converter for a {family.name} with {variant!r}" if variant else family.conversion.reason  # type: ignore[union-attr]
+    if reason := f"diffusers has no converter for a {family.name} with {variant!r}" if variant else family.conversion.reason:
         return f"{reason}; it stays in {there!r}"
-    if family.conversion.costly and wanted == ORIGINAL and (unknown := structure.lookup.unknown()):  # type: ignore[attr-defined]
+    if wanted == ORIGINAL and (unknown := structure.lookup.unknown()):
         return f"{unknown[0]!r} is no name of {family.name} that can be converted"
     if "vae" in structure.components and not family.vae_converts:
         return f"the names of {family.name}'s VAE are not converted; leave it out with the rule {{component: vae, skip: true}}"

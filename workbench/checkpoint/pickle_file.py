@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class PickleFile(Checkpoint):
     """The tensors of a pickled state dict; entries that are no tensors (step counts, settings) are left out."""
 
+    path: Path
+
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
         self.name = name or path.stem

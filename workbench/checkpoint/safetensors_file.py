@@ -29,6 +29,8 @@ _UNCOUNTABLE = 1 << 63  # torch counts and seeks in 64 bits
 class SafetensorsFile(Checkpoint):
     """One safetensors file. The file stays open, so replacing it on disk does not change what is read here."""
 
+    path: Path
+
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
         self.name = name or path.stem
@@ -83,7 +85,7 @@ class SafetensorsFile(Checkpoint):
             return os.preadv(self._file.fileno(), [view], offset)
         with self._lock:  # Windows has no positional read
             self._file.seek(offset)
-            return self._file.readinto(view)  # type: ignore[attr-defined]
+            return self._file.readinto(view)
 
 
 def _open(path: Path) -> BinaryIO:

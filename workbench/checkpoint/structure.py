@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 from workbench import families
 from workbench.families import GENERIC, Block, Family, Location, Names
-from workbench.families.blocks import Blocks, numbered_stacks
+from workbench.families.blocks import Blocks, UnetBlocks, blocks_shown, numbered_stacks
 from workbench.families.clip_names import BESIDE, OPEN_CLIP, TEXT_MODEL
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Correspondence, Lookup
 from workbench.families.vae_names import VaeNames, modern, vae_names
@@ -75,7 +75,8 @@ class Structure:
     def denoiser(self) -> str:
         """What diffusers calls the component that removes the noise."""
         if self.family is GENERIC:
-            return "unet" if any(name.prefix == "unet." for name in self._names.values()) else "transformer"
+            unet = isinstance(self._blocks, UnetBlocks) or any(name.prefix == "unet." for name in self._names.values())
+            return "unet" if unet else "transformer"
         return self.family.denoiser
 
     def component(self, key: str) -> str:
@@ -148,7 +149,7 @@ class Structure:
     def _blocks(self) -> Blocks:
         if self._whole:
             return self._whole._blocks
-        return self.family.blocks or numbered_stacks(self._rests(DENOISER))
+        return self.family.blocks or blocks_shown(self._rests(DENOISER))
 
     def _rests(self, component: str) -> list[str]:
         return [name.rest for name in self._names.values() if name.component == component]

@@ -139,6 +139,12 @@ class Stacks:
         return (_original(name, lookup) if self._one_name else name).partition(".")[0]
 
 
+def blocks_shown(names: Iterable[str]) -> Blocks:
+    """The blocks of a denoiser that no family tells: those of a U-Net of Stable Diffusion, or those that its numbers show."""
+    names = list(names)
+    return UnetBlocks() if any(_LDM.match(name) or _DIFFUSERS.match(name) for name in names) else numbered_stacks(names)
+
+
 def numbered_stacks(names: Iterable[str]) -> Stacks:
     """The stacks of a denoiser that nobody has described, by the numbers in its names, in the order in which they appear.
 

@@ -6,9 +6,11 @@ import enum
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
-ORIGINAL, DIFFUSERS = "original", "diffusers"  # the layouts that a component has: LDM's, BFL's, OpenCLIP's, and diffusers'
+ComponentLayout = Literal["original", "diffusers"]  # that a component has: LDM's, BFL's, OpenCLIP's, or diffusers'
+ORIGINAL: Final = "original"
+DIFFUSERS: Final = "diffusers"
 
 
 class Form(enum.Enum):
@@ -58,12 +60,19 @@ class Correspondence:
 class Lookup(Protocol):
     """The correspondences of one model's tensors."""
 
+    def unknown(self) -> list[str]:
+        """The names that the way to the original layout does not know, and so cannot take along."""
+
     def find(self, name: str) -> Correspondence | None:
         """That of a tensor, by its name in either layout; None where both have the same name, or neither has it."""
 
 
 class Conversion(Protocol):
     """How the two layouts of a component are converted; asked with the names of a model, since some depend on its depth."""
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be converted; empty where it can."""
 
     @property
     def costly(self) -> bool:
@@ -78,13 +87,16 @@ class Unchanged:
     """Both layouts have the same names; or only one of them is known, and it has `reason` to say so."""
 
     reason: str = ""
-    costly: bool = False
+    costly: bool = False  # see `Conversion`
 
     def lookup(self, names: Iterable[str]) -> Unchanged:
         return self
 
     def find(self, name: str) -> None:
         return None
+
+    def unknown(self) -> list[str]:
+        return []
 
 
 class Table:
@@ -94,7 +106,7 @@ class Table:
     for `bias`; `4:name` has four shares of the rows, and `name[1]` is the second of the parts of `name`.
     """
 
-    costly = False
+    costly, reason = False, ""
 
     def __init__(self, templates: Mapping[str, str], forms: Mapping[str, Form] | None = None) -> None:
         self._known: dict[str, list[tuple[re.Pattern[str], Correspondence]]] = {}
@@ -109,6 +121,10 @@ class Table:
     def lookup(self, names: Iterable[str]) -> Table:
         """Itself: templates hold at every depth."""
         return self
+
+    def unknown(self) -> list[str]:
+        """See `Lookup.unknown`: what is in no template keeps its name."""
+        return []
 
     def find(self, name: str) -> Correspondence | None:
         """See `Lookup.find`."""

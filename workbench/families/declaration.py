@@ -9,7 +9,8 @@ from functools import cache
 from typing import Literal
 
 from workbench.families.blocks import Blocks
-from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Conversion, Unchanged
+from workbench.families.correspondence import DIFFUSERS, ORIGINAL, ComponentLayout, Conversion, Unchanged
+from workbench.families.unet_names import UnetConversion
 
 Evidence = str | tuple[str, ...]  # how a name begins, or several names that are there together; `#` is a number, `*` anything, `$` its end
 
@@ -22,7 +23,7 @@ class Encoder:
     """
 
     prefix: str
-    layout: Literal["original", "diffusers"] = DIFFUSERS
+    layout: ComponentLayout = DIFFUSERS
     clip: bool = False
 
 
@@ -41,7 +42,7 @@ class Kohya:
 
     version: str
     heads: Mapping[str, str]
-    layout: Literal["original", "diffusers"] = ORIGINAL
+    layout: ComponentLayout = ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ GENERIC = Family(
     "generic",
     original_name="LDM",
     text_encoders={"text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True)},
+    conversion=UnetConversion(),  # a part of a U-Net may be of several families
     dtype="",
 )
 

@@ -1,7 +1,8 @@
 """Stable Diffusion 1.x."""
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import DIFFUSERS, Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.correspondence import DIFFUSERS
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(

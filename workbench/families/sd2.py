@@ -3,7 +3,8 @@
 from collections.abc import Collection
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import DIFFUSERS, ORIGINAL, Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.correspondence import DIFFUSERS, ORIGINAL
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 _IMPLEMENTATION = "https://github.com/Stability-AI/stablediffusion"

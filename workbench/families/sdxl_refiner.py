@@ -1,7 +1,8 @@
 """The refiner of Stable Diffusion XL."""
 
 from workbench.families.blocks import UnetBlocks
-from workbench.families.declaration import ORIGINAL, Encoder, Family, Kohya, ModelSpec, Pictures
+from workbench.families.correspondence import ORIGINAL
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.unet_names import UnetConversion
 
 FAMILY = Family(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CheckpointError
 from workbench.families.correspondence import Correspondence, Form, Lookup, Slice
@@ -42,6 +42,7 @@ class Traced:
     rows: tuple[tuple[str, int], ...] = ()
     prefix: str = ""
     costly: bool = True
+    reason: str = ""
 
     def lookup(self, names: Iterable[str]) -> Lookup:
         """See `Conversion.lookup`; the converter is asked when the first correspondence is sought."""
@@ -70,7 +71,7 @@ class _Asked:
         return _traced(self._conversion, self._names)[0].get(name)
 
     def unknown(self) -> list[str]:
-        """The names that neither the converter nor the family knows."""
+        """See `Lookup.unknown`: the names that neither the converter nor the family knows."""
         return _traced(self._conversion, self._names)[1]
 
 
@@ -143,7 +144,8 @@ def _converted(model: str, labelled: Mapping[str, int], prefix: str) -> dict[str
     import torch
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
-    convert: Callable[..., dict[str, torch.Tensor]] = SINGLE_FILE_LOADABLE_CLASSES[model]["checkpoint_mapping_fn"]
+    known: Mapping[str, Any] = SINGLE_FILE_LOADABLE_CLASSES
+    convert: Callable[..., dict[str, torch.Tensor]] = known[model]["checkpoint_mapping_fn"]
     tensors = {}
     for number, (name, rows) in enumerate(labelled.items()):
         values = torch.arange(rows, dtype=torch.float64) + number * _STRIDE

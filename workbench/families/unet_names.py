@@ -69,6 +69,10 @@ class UnetNames:
             return Correspondence(name, (Slice(ours),))
         return None
 
+    def unknown(self) -> list[str]:
+        """See `Lookup.unknown`: what it does not count keeps its name."""
+        return []
+
     def ldm(self, name: str) -> str:
         """The LDM name of a diffusers name."""
         block = _BLOCK.fullmatch(name)
@@ -131,6 +135,7 @@ class UnetConversion:
 
     labels: str = "add_embedding"
     costly: bool = False
+    reason: str = ""
 
     def lookup(self, names: Iterable[str]) -> UnetNames:
         """See `Conversion.lookup`."""

@@ -62,7 +62,7 @@ def _by_name(given: Any) -> Any:
 
 
 @with_config(ConfigDict(extra="forbid"))
-class BlocksForm(TypedDict):
+class BlocksOption(TypedDict):
     """Values by block pattern, and by `default` for all other tensors."""
 
     blocks: Annotated[dict[str, JsonValue], BeforeValidator(_by_name)]
@@ -80,7 +80,7 @@ class RampEnds(TypedDict):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class RampForm(TypedDict):
+class RampOption(TypedDict):
     """Values from one block to another."""
 
     ramp: RampEnds
@@ -97,8 +97,8 @@ def _form(given: Any) -> str:
 
 Option = Annotated[
     Annotated[JsonValue, Tag("<value>")]
-    | Annotated[BlocksForm, Tag("<blocks>")]
-    | Annotated[RampForm, Tag("<ramp>")]
+    | Annotated[BlocksOption, Tag("<blocks>")]
+    | Annotated[RampOption, Tag("<ramp>")]
     | Annotated[Source, Tag("<source>")],
     Discriminator(_form),
 ]
