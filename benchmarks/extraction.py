@@ -17,7 +17,7 @@ import workbench as wb
 from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_noise
 from benchmarks.processes import run_python
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.lora.formats import lora_of
 
 _RANK = 64

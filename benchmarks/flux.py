@@ -21,7 +21,7 @@ from benchmarks.arguments import asked
 from benchmarks.merge import floor
 from benchmarks.models import flux_tensors, write_sharded
 from benchmarks.processes import run_python
-from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.views.in_memory import InMemory
 from workbench.tensors import TensorInfo
 
 _RECIPE = """workbench: 1

@@ -80,7 +80,7 @@ def ours(paths: list[Path], keys: list[str]) -> list[float]:
 
 
 def _only(model: wb.Checkpoint, keys: list[str]) -> wb.Checkpoint:
-    from workbench.checkpoint.in_memory import InMemory
+    from workbench.checkpoint.views.in_memory import InMemory
 
     return InMemory({key: model.read(key) for key in keys}, model.name)
 

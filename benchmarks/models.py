@@ -10,8 +10,8 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import workbench as wb
-from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.writing import replacing, safetensors_header, write_at
+from workbench.checkpoint.files.writing import replacing, safetensors_header, write_at
+from workbench.checkpoint.views.in_memory import InMemory
 from workbench.engine.folder_plan import FolderPlan
 from workbench.tensors import TensorInfo
 

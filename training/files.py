@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from training.parts import MAX_TOKENS, build_schedule
 from workbench.checkpoint import in_layout
-from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.views.in_memory import InMemory
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.checkpoint import hashing
+from workbench.checkpoint.files import hashing
 from workbench.errors import CheckpointError
 
 

@@ -12,7 +12,7 @@ import torch
 from held import Held
 
 import workbench as wb
-from workbench.checkpoint.layouts import like
+from workbench.checkpoint.views.layouts import like
 
 # as diffusers and transformers publish them, less what is default there
 SD15_UNET = {"cross_attention_dim": 768, "attention_head_dim": 8}

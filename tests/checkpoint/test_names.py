@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench.checkpoint.structure import Structure, is_marker, structure_of
+from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
 from workbench.families.unet_names import unet_names
 from workbench.families.vae_names import vae_names
 

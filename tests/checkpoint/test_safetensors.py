@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import workbench as wb
-from workbench.checkpoint import writing
+from workbench.checkpoint.files import writing
 from workbench.errors import CheckpointError, ExportError, MissingTensorError
 from workbench.tensors import DTYPE_CODES, TensorInfo, dtype_code
 

@@ -69,7 +69,7 @@ def test_every_part_of_a_tensor_with_a_scale_for_each_row_is_that_part_of_the_wh
 
 
 def test_only_the_part_that_is_asked_for_is_read(tmp_path, monkeypatch):
-    from workbench.checkpoint.safetensors_file import SafetensorsFile
+    from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 
     model = opened(tmp_path, {"x.weight": WEIGHT.to(E4M3), "x.weight_scale": ROWS})
     plain, read = SafetensorsFile.read, []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import workbench as wb
-from workbench.checkpoint.layouts import incomplete, like
+from workbench.checkpoint.views.layouts import incomplete, like
 from workbench.errors import CheckpointError, InputError
 from workbench.tensors import Calculation, Flat, Rows, Space, elements
 

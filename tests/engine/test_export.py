@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from small_models import MARKERS, SHAPES, TEXT, UNET, tensors
 
 import workbench as wb
-from workbench.checkpoint.safetensors_file import SafetensorsFile
+from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.engine import parts
 from workbench.merge import operator
 from workbench.tensors import Flat, Rows, Scope, Weight

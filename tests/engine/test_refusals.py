@@ -21,8 +21,8 @@ from slow_operator import SLOW
 from small_models import UNET, tensors
 
 import workbench as wb
-from workbench.checkpoint import hashing
-from workbench.checkpoint.safetensors_file import SafetensorsFile
+from workbench.checkpoint.files import hashing
+from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.engine import parts
 from workbench.errors import CheckpointError, ExportError, MergeError, NonFiniteError, NonFiniteWarning
 

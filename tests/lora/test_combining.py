@@ -10,9 +10,9 @@ import torch
 from held import Held
 
 import workbench as wb
-from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.layouts import like
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.in_memory import InMemory
+from workbench.checkpoint.views.layouts import like
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import InputError, MergeError, MergeWarning, OptionError
 from workbench.places import DATA
 

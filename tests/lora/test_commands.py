@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import workbench as wb
 from workbench import cli
-from workbench.checkpoint.layouts import like
+from workbench.checkpoint.views.layouts import like
 from workbench.places import DATA
 
 SHAPES = DATA / "shapes-sd"

@@ -11,7 +11,7 @@ from held import Held
 from safetensors.numpy import load_file
 
 import workbench as wb
-from workbench.checkpoint.layouts import like
+from workbench.checkpoint.views.layouts import like
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning, OptionError
 from workbench.lora.decomposition import SHORT, decompose, energy
 from workbench.lora.sizes import pair_overhead

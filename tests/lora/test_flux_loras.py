@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 import workbench as wb
 from workbench import lora
-from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.layouts import like
-from workbench.checkpoint.lora_names import pairs
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.names.lora_names import pairs
+from workbench.checkpoint.views.in_memory import InMemory
+from workbench.checkpoint.views.layouts import like
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import ExportError
 
 WIDTH, RANK = 6, 2

@@ -16,7 +16,7 @@ from test_vectors import VECTORS
 
 import workbench as wb
 from workbench import cli
-from workbench.checkpoint.in_memory import InMemory
+from workbench.checkpoint.views.in_memory import InMemory
 from workbench.errors import ExportError, InputError, MergeError, MergeWarning, NonFiniteError, OptionError, RecipeError, WorkbenchError
 from workbench.lora.hyper_layers import reduced
 from workbench.lora.hyper_solver import Solver, nearest
@@ -196,7 +196,7 @@ def test_a_layers_cores_hold_all_of_changes_of_low_rank(monkeypatch):
     base = torch.randn(200, 300, generator=generator)
     models = models_of(*({"x.weight": base + (left * torch.randn(6, generator=generator)) @ right} for _ in range(3)))
     turn = np.linalg.qr(np.array([[1.0, 1], [-1, 1], [0, -2]]))[0]
-    from workbench.checkpoint.matching import match
+    from workbench.checkpoint.views.matching import match
     from workbench.engine.reading import measured
 
     named = {model.name: model for model in models}

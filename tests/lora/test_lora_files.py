@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import workbench as wb
 from workbench import lora
-from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.layouts import like
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.in_memory import InMemory
+from workbench.checkpoint.views.layouts import like
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import CheckpointError, ExportError, MergeError
 from workbench.lora.formats import lora_of
 from workbench.places import DATA

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.checkpoint.layouts import like
+from workbench.checkpoint.views.layouts import like
 from workbench.errors import MergeError, OptionError
 from workbench.lora.nesting import cuts
 from workbench.panels.error_chart import error_chart

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import workbench as wb
-from workbench.checkpoint import hashing
+from workbench.checkpoint.files import hashing
 from workbench.errors import RecipeError
 from workbench.merge.rules import COMPONENTS
 from workbench.recipe.schema import RecipeData

@@ -10,7 +10,7 @@ from held import Held
 from safetensors.torch import save_file
 
 import workbench as wb
-from workbench.checkpoint import hashing
+from workbench.checkpoint.files import hashing
 from workbench.errors import OptionError, RecipeError, UnknownOperatorError
 from workbench.merge import operator
 from workbench.merge.decorator import registry

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.checkpoint.view import Composite, Piece
+from workbench.checkpoint.views.view import Composite, Piece
 from workbench.errors import RenderError
 from workbench.render.assembly import build_pipeline
 from workbench.render.keymap import Origin, origins

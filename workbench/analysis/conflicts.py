@@ -14,7 +14,7 @@ import numpy as np
 from workbench.analysis.advice import advice
 from workbench.analysis.metrics import over
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.placing import ALL, by_place
+from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.engine.inputs import Models, check, checkpoint, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import OptionError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.analysis import difference_page
 from workbench.analysis.headers import Said
-from workbench.checkpoint.placing import ALL
+from workbench.checkpoint.views.placing import ALL
 from workbench.figures.results import Result
 from workbench.tensors import TensorInfo
 from workbench.wording import listed, percent

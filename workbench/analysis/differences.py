@@ -9,8 +9,8 @@ from dataclasses import replace
 from workbench.analysis.difference_result import CHANGED, EQUAL, FIRST, SECOND, SHAPE, UNREAD, Change, ComparedTensor, Difference
 from workbench.analysis.headers import kinds, metadata, recipes
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import incomplete, like
-from workbench.checkpoint.matching import Matched, place, places
+from workbench.checkpoint.views.layouts import incomplete, like
+from workbench.checkpoint.views.matching import Matched, place, places
 from workbench.engine.inputs import checkpoint
 from workbench.engine.reading import Tensors, measured
 from workbench.merge.call import unique

@@ -14,9 +14,9 @@ from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
 from workbench.analysis.pictures import DrawnPictures, draw
 from workbench.analysis.warning_signs import Evidence, WarningSign, findings
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import Matched
-from workbench.checkpoint.placing import ALL, by_place
-from workbench.checkpoint.structure import is_marker
+from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.views.matching import Matched
+from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.engine.inputs import check
 from workbench.engine.reading import NonFinite, Tensors, measured
 from workbench.errors import InputError, MergeWarning, OptionError, warn

@@ -14,7 +14,7 @@ import numpy as np
 from workbench.analysis.least_squares import LeastSquaresFit, Remainder, Sums, alike, least_squares, rounding_left
 from workbench.analysis.metrics import Gram, tensor_sums
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.placing import ALL, by_place
+from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.engine.inputs import Models, check, matched, named
 from workbench.engine.inputs import checkpoint as judged
 from workbench.engine.reading import Tensors, measured

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.analysis.metrics import COPIES, METRICS, Sums, tensor_sums
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.placing import ALL, by_place
+from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.engine.inputs import Models, check, checkpoint, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError

@@ -10,8 +10,8 @@ import numpy as np
 
 from workbench.analysis.ranks import effective_rank, singular
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import places
-from workbench.checkpoint.placing import ALL
+from workbench.checkpoint.views.matching import places
+from workbench.checkpoint.views.placing import ALL
 from workbench.engine.inputs import Models, check, checkpoint, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError

@@ -10,7 +10,7 @@ import numpy as np
 from workbench.analysis.bands import BETWEEN, MOVED, SUMS, Transform
 from workbench.analysis.spectrum_result import Spectrum
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import Matched, places
+from workbench.checkpoint.views.matching import Matched, places
 from workbench.engine.inputs import Models, check, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, OptionError

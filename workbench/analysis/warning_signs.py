@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from workbench.analysis.movement import Movement
-from workbench.checkpoint.placing import ALL
+from workbench.checkpoint.views.placing import ALL
 from workbench.merge import Merge
 from workbench.wording import few, listed
 

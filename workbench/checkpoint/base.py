@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
-from workbench.checkpoint.structure import Structure, is_marker, structure_of
+from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
 from workbench.errors import MissingTensorError, OptionError
 from workbench.tensors import PIECE, Calculation, Flat, Part, Precision, SavedDtype, Scope, Space, TensorInfo, elements, part_shape, rounded
 
 if TYPE_CHECKING:
     import torch
 
-    from workbench.checkpoint.naming import Layout
+    from workbench.checkpoint.names.naming import Layout
 
 
 def hashed(*parts: object) -> str:

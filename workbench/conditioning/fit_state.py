@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files.writing import replacing
 from workbench.conditioning.hypernetworks import Hypernetwork
 from workbench.errors import HypernetworkError
 

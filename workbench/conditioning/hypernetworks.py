@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files.writing import replacing
 from workbench.errors import CheckpointError, HypernetworkError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.json_object import read_object
-from workbench.checkpoint.layouts import in_layout
-from workbench.checkpoint.view import View
+from workbench.checkpoint.files.json_object import read_object
+from workbench.checkpoint.views.layouts import in_layout
+from workbench.checkpoint.views.view import View
 from workbench.errors import TextEncoderError
 from workbench.places import FAMILY
 from workbench.tensors import Space

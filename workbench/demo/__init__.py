@@ -12,7 +12,7 @@ from pathlib import Path
 from workbench import operators
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files.writing import replacing
 from workbench.demo import exam, report
 from workbench.demo.exam import STEPS
 from workbench.engine import export

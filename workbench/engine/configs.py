@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoint.folders import CONFIG
-from workbench.checkpoint.json_object import read_object
+from workbench.checkpoint.files.folders import CONFIG
+from workbench.checkpoint.files.json_object import read_object
 from workbench.tensors import TensorInfo
 
 Infos = Mapping[str, TensorInfo]  # by the names that diffusers has, without prefix

@@ -15,10 +15,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, final
 
-from workbench.checkpoint import Checkpoint, hashing
+from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.folders import METADATA, PIPELINE
-from workbench.checkpoint.writing import replacing, replacing_folder
+from workbench.checkpoint.files import hashing
+from workbench.checkpoint.files.folders import METADATA, PIPELINE
+from workbench.checkpoint.files.writing import replacing, replacing_folder
 from workbench.engine.checks import check_arguments, check_checkpoint, check_device, check_disk, check_sources, check_target
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.writing import safetensors_header, write_at
+from workbench.checkpoint.files.writing import safetensors_header, write_at
 from workbench.engine.parts import jobs
 from workbench.engine.streaming import Findings, stream
 from workbench.tensors import Calculation, TensorInfo

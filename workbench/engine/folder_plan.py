@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.folders import CONFIG, INDEX, PIPELINE, is_small, usual_among, weights_among
-from workbench.checkpoint.joined import weight_files
-from workbench.checkpoint.json_object import read_object
+from workbench.checkpoint.files.folders import CONFIG, INDEX, PIPELINE, is_small, usual_among, weights_among
+from workbench.checkpoint.files.joined import weight_files
+from workbench.checkpoint.files.json_object import read_object
 from workbench.engine.configs import config_beside, flux_config
 from workbench.engine.files import File
 from workbench.errors import ExportError

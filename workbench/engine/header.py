@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from workbench.checkpoint import Checkpoint, hashing
+from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.files import hashing
 from workbench.errors import RecipeError
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import Matched, match
+from workbench.checkpoint.views.matching import Matched, match
 from workbench.errors import InputError, MergeWarning, warn
 from workbench.merge.call import unique
 from workbench.recipe import preflight

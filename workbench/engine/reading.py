@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import alike
-from workbench.checkpoint.matching import Matched
+from workbench.checkpoint.views.layouts import alike
+from workbench.checkpoint.views.matching import Matched
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteWarning, warn
 from workbench.tensors import PIECE, Flat, Scope

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import like
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.layouts import like
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
 from workbench.families import GENERIC

@@ -13,7 +13,7 @@ from workbench.lora.hyper_command import hyper
 from workbench.tensors import SavedDtype
 
 if TYPE_CHECKING:
-    from workbench.checkpoint.low_rank import LowRank
+    from workbench.checkpoint.views.low_rank import LowRank
 
 app = typer.Typer(help="Take LoRAs out of models, put them together, and make them smaller.", no_args_is_help=True)
 app.command()(hyper)
@@ -91,7 +91,7 @@ def resize(
 def _opened(path: Path) -> LowRank:
     """The LoRA in a file. Raises InputError for a file that is none."""
     import workbench as wb
-    from workbench.checkpoint.low_rank import LowRank
+    from workbench.checkpoint.views.low_rank import LowRank
 
     found = wb.open(path)
     if not isinstance(found, LowRank):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import alike
-from workbench.checkpoint.matching import LeftOut, match
+from workbench.checkpoint.views.layouts import alike
+from workbench.checkpoint.views.matching import LeftOut, match
 from workbench.engine.inputs import named
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning, warn

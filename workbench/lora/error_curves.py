@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.placing import ALL, by_place
+from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.errors import OptionError
 from workbench.figures.results import Result
 from workbench.lora.decomposition import spectrum

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import MergeWarning, warn
 from workbench.lora.choosing import LoraLimit
 from workbench.lora.decomposition import decompose

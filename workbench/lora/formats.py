@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.layouts import in_layout
-from workbench.checkpoint.low_rank import Factors, LowRank
-from workbench.checkpoint.structure import DENOISER
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files.writing import replacing
+from workbench.checkpoint.names.structure import DENOISER
+from workbench.checkpoint.views.in_memory import InMemory
+from workbench.checkpoint.views.layouts import in_layout
+from workbench.checkpoint.views.low_rank import Factors, LowRank
 from workbench.errors import ExportError
 from workbench.families import GENERIC, Kohya
 from workbench.families.correspondence import ORIGINAL

@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.matching import place
+from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.matching import place
 from workbench.errors import OptionError
 from workbench.lora.choosing import Chosen, LoraLimit
 from workbench.lora.decomposition import Decomposed

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import Matched
+from workbench.checkpoint.views.matching import Matched
 from workbench.engine.inputs import Models, matched, named
 from workbench.engine.reading import Tensors, measured
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteError, OptionError, warn

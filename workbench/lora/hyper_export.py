@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.writing import replacing_folder
+from workbench.checkpoint.files.writing import replacing_folder
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.engine import export as export_model
 from workbench.errors import ExportError
 from workbench.lora.formats import export as export_lora

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.engine.inputs import checkpoint as judged
 from workbench.engine.inputs import matched
 from workbench.engine.reading import Tensors, measured

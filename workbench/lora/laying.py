@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.in_memory import InMemory
-from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.view import Composite, View
+from workbench.checkpoint.views.in_memory import InMemory
+from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.view import Composite, View
 
 if TYPE_CHECKING:
     import torch

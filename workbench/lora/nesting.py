@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.lora.formats import lora_of
 
 

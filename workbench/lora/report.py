@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.placing import ALL, by_place
+from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.figures.results import Result
 
 if TYPE_CHECKING:

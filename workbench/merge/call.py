@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import like
+from workbench.checkpoint.views.layouts import like
 from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Input
 from workbench.tensors import Space

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import incomplete
-from workbench.checkpoint.structure import Structure, is_marker
+from workbench.checkpoint.names.structure import Structure, is_marker
+from workbench.checkpoint.views.layouts import incomplete
 from workbench.families import Block, Location
 from workbench.merge.call import Call
 from workbench.merge.declaration import UNION, Missing

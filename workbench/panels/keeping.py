@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.hub import located
-from workbench.checkpoint.naming import Layout
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files.hub import located
+from workbench.checkpoint.files.writing import replacing
+from workbench.checkpoint.views.layouts import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
 from workbench.panels.state import PanelState, Wanted

@@ -8,7 +8,7 @@ from typing import Any, final, get_args
 
 import ipywidgets as widgets
 
-from workbench.checkpoint.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import WorkbenchError
 from workbench.lora.formats import Format, export
 from workbench.panels.controls import heading

@@ -9,7 +9,7 @@ from typing import final
 
 import ipywidgets as widgets
 
-from workbench.checkpoint.folders import INDICES
+from workbench.checkpoint.files.folders import INDICES
 from workbench.errors import InputError
 from workbench.panels.fields import full
 from workbench.panels.shelf import checkpoint_files, subfolders

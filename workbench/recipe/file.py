@@ -15,10 +15,11 @@ import yaml
 from pydantic import ValidationError
 
 from workbench import operators
-from workbench.checkpoint import Checkpoint, hashing, in_layout
+from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.hub import is_address, located
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files import hashing
+from workbench.checkpoint.files.hub import is_address, located
+from workbench.checkpoint.files.writing import replacing
 from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge
 from workbench.merge.call import unique

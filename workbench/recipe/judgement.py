@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import incomplete
+from workbench.checkpoint.views.layouts import incomplete
 from workbench.errors import MergeError, OptionError
 from workbench.families import GENERIC
 from workbench.merge import Merge, rules

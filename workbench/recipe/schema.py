@@ -22,7 +22,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes Python's own only from 3.12
 
-from workbench.checkpoint.naming import Layout
+from workbench.checkpoint.views.layouts import Layout
 from workbench.merge import sources
 from workbench.merge.rules import Rule
 from workbench.tensors import Precision, SavedDtype
@@ -69,7 +69,7 @@ class BlocksOption(TypedDict):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class RampEnds(TypedDict):
+class Ends(TypedDict):
     """The values a ramp begins and ends with, in which blocks, and the one for tensors in no block."""
 
     start: JsonValue
@@ -83,7 +83,7 @@ class RampEnds(TypedDict):
 class RampOption(TypedDict):
     """Values from one block to another."""
 
-    ramp: RampEnds
+    ramp: Ends
 
 
 Source = dict[str, JsonValue]  # where the numbers of a vector come from: the arguments of one of `merge.sources`

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files.writing import replacing
 from workbench.errors import RecipeError, RenderError
 from workbench.render.assembly import default_configs
 from workbench.render.axes import Axes, Facet, arrange, label

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.conversion import converted
-from workbench.checkpoint.naming import component_in_diffusers
-from workbench.checkpoint.structure import is_marker
-from workbench.checkpoint.view import Composite, View, keys_of
+from workbench.checkpoint.names.naming import component_in_diffusers
+from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.views.conversion import converted
+from workbench.checkpoint.views.view import Composite, View, keys_of
 from workbench.errors import RenderError
 
 if TYPE_CHECKING:

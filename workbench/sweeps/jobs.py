@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from workbench.checkpoint import Checkpoint, hashing
+from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.hub import located
+from workbench.checkpoint.files import hashing
+from workbench.checkpoint.files.hub import located
 from workbench.errors import SweepError
 from workbench.recipe import Recipe, preflight
 from workbench.render.request import Request

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from filelock import FileLock, Timeout
 
-from workbench.checkpoint.writing import replacing
+from workbench.checkpoint.files.writing import replacing
 from workbench.errors import SweepError
 
 if TYPE_CHECKING:

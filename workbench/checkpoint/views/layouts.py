@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.conversion import converted
-from workbench.checkpoint.naming import After, Layout, Naming, naming
-from workbench.checkpoint.structure import DENOISER, Structure, structure_of
-from workbench.checkpoint.view import Incomplete, View
+from workbench.checkpoint.names.naming import After, Layout, Naming, naming
+from workbench.checkpoint.names.structure import DENOISER, Structure, structure_of
+from workbench.checkpoint.views.conversion import converted
+from workbench.checkpoint.views.view import Incomplete, View
 from workbench.errors import CheckpointError, InputError
 from workbench.families import GENERIC, Names
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL

@@ -6,9 +6,9 @@ import math
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.naming import Naming
-from workbench.checkpoint.structure import Structure
-from workbench.checkpoint.view import Composite, Incomplete, Piece
+from workbench.checkpoint.names.naming import Naming
+from workbench.checkpoint.names.structure import Structure
+from workbench.checkpoint.views.view import Composite, Incomplete, Piece
 from workbench.families.correspondence import ORIGINAL, Correspondence, Form
 from workbench.tensors import Space, TensorInfo
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.identity import identity, lies_at
+from workbench.checkpoint.files.identity import identity, lies_at
 from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, cut, dtype_code
 from workbench.wording import few

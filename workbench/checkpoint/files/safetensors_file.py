@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.identity import identity, lies_at
-from workbench.checkpoint.json_object import parse_object
+from workbench.checkpoint.files.identity import identity, lies_at
+from workbench.checkpoint.files.json_object import parse_object
 from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, elements, part_shape
 

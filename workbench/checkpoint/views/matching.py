@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.layouts import alike, incomplete
-from workbench.checkpoint.structure import is_marker
+from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.views.layouts import alike, incomplete
 from workbench.errors import MergeError
 
 _SHOWN = 3  # tensors that a message names

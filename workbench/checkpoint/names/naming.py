@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from workbench.checkpoint.structure import DENOISER, Structure, prefixed
+from workbench.checkpoint.names.structure import DENOISER, Structure, prefixed
 from workbench.families.clip_names import TEXT_MODEL
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from workbench import families
 from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.checkpoint.lora_names import pairs
-from workbench.checkpoint.structure import Structure, structure_of
+from workbench.checkpoint.names.lora_names import pairs
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.errors import CheckpointError
 from workbench.tensors import Part, Rows, Scope, Space, TensorInfo, elements
 from workbench.wording import listed

@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.folders import is_index, variants, weights_among
-from workbench.checkpoint.json_object import read_object
-from workbench.checkpoint.pickle_file import PickleFile
-from workbench.checkpoint.safetensors_file import SafetensorsFile
+from workbench.checkpoint.files.folders import is_index, variants, weights_among
+from workbench.checkpoint.files.json_object import read_object
+from workbench.checkpoint.files.pickle_file import PickleFile
+from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.errors import CheckpointError
 from workbench.tensors import Part, TensorInfo
 

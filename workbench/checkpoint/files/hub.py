@@ -10,9 +10,9 @@ from glob import escape
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from workbench.checkpoint.folders import CONFIG, INDICES, PIPELINE, is_index, is_small, no_weights, weights_among
-from workbench.checkpoint.joined import weight_map_of
-from workbench.checkpoint.json_object import read_object
+from workbench.checkpoint.files.folders import CONFIG, INDICES, PIPELINE, is_index, is_small, no_weights, weights_among
+from workbench.checkpoint.files.joined import weight_map_of
+from workbench.checkpoint.files.json_object import read_object
 from workbench.errors import CheckpointError
 from workbench.wording import few
 

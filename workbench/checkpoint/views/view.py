@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint, hashed, retyped
-from workbench.checkpoint.structure import Structure, structure_of
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.tensors import Calculation, Flat, Part, SavedDtype, TensorInfo, cut, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
 
     import workbench
-    from workbench.checkpoint.naming import Layout
+    from workbench.checkpoint.names.naming import Layout
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.checkpoint.quantised import scales
+from workbench.checkpoint.views.quantised import scales
 from workbench.tensors import Flat, Part, TensorInfo, elements, rounded
 
 if TYPE_CHECKING:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from workbench.checkpoint import hub
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.folders import PIPELINE, is_index, metadata_in, no_weights, weights_among
-from workbench.checkpoint.joined import Joined, inside, open_sharded
-from workbench.checkpoint.json_object import read_object
-from workbench.checkpoint.lora_names import is_lora
-from workbench.checkpoint.low_rank import LowRank
-from workbench.checkpoint.pickle_file import PickleFile
-from workbench.checkpoint.quantised import refuse_gguf
-from workbench.checkpoint.safetensors_file import SafetensorsFile
-from workbench.checkpoint.scaled import dequantised
+from workbench.checkpoint.files import hub
+from workbench.checkpoint.files.folders import PIPELINE, is_index, metadata_in, no_weights, weights_among
+from workbench.checkpoint.files.joined import Joined, inside, open_sharded
+from workbench.checkpoint.files.json_object import read_object
+from workbench.checkpoint.files.pickle_file import PickleFile
+from workbench.checkpoint.files.safetensors_file import SafetensorsFile
+from workbench.checkpoint.names.lora_names import is_lora
+from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.quantised import refuse_gguf
+from workbench.checkpoint.views.scaled import dequantised
 from workbench.errors import CheckpointError
 
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")

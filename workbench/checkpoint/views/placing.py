@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.matching import places
+from workbench.checkpoint.views.matching import places
 
 Found = TypeVar("Found")
 
