@@ -24,7 +24,7 @@ from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge
 from workbench.merge.call import unique
 from workbench.merge.declaration import near
-from workbench.recipe.schema import Input, ModelFile, Node, Output, RampEnds, RecipeData
+from workbench.recipe.schema import Ends, Input, ModelFile, Node, Output, RecipeData
 
 HEADER = "sd_merge_recipe"  # where AUTOMATIC1111 keeps its own, told apart by `type`
 TYPE = "workbench"
@@ -215,7 +215,7 @@ def _validated(path: Path, found: Any) -> RecipeData:
 def _complaint(error: Mapping[str, Any]) -> str:
     """One error of pydantic: where, what, and which field may have been meant."""
     place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<")) or "recipe"
-    fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *RampEnds.__annotations__]
+    fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *Ends.__annotations__]
     guess = difflib.get_close_matches(str(error["loc"][-1]), fields, 1) if error["type"] == "extra_forbidden" else ()
     return f"{place}: {error['msg'].removeprefix('Value error, ')}" + (f"; did you mean {guess[0]!r}?" if guess else "")
 
