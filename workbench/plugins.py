@@ -12,10 +12,30 @@ from workbench.errors import PluginWarning, WorkbenchError, warn
 
 T = TypeVar("T")
 
+_loading = threading.RLock()
+_loaded: set[str] = set()
+
 
 def place_of(function: Callable[..., object]) -> str:
     """The module that defines a function; of code that has none, as in an interactive session, `__main__`."""
     return function.__module__ or "__main__"
+
+
+def load_entry_points(group: str) -> None:
+    """Load what installed packages have in a group of entry points, once; one that cannot be loaded is a PluginWarning."""
+    with _loading:
+        if group in _loaded:
+            return
+        _loaded.add(group)  # before they are loaded, for they may look something up themselves
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group=group):
+            try:
+                point.load()
+            except Exception as error:  # a package that is broken must not break what has nothing to do with it
+                package = point.dist.name if point.dist else "a package"
+                told = f"{package}: its entry point {point.name!r} in {group} ({point.value}) cannot be loaded"
+                warn(f"{told}: {type(error).__name__}: {error}; mend or uninstall it", PluginWarning)
 
 
 @final
@@ -29,7 +49,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, what: str, *, home: str, group: str) -> None:
         self._what, self._home, self._group = what, home, group
         self._things: dict[tuple[str, str], T] = {}  # by name and module
-        self._lock, self._loaded, self._home_is_imported = threading.RLock(), False, False
+        self._home_is_imported = False
 
     def add(self, name: str, module: str, thing: T) -> None:
         """Add what `module` defines, in place of what it defined by that name before. Raises WorkbenchError for a name of our own."""
@@ -72,10 +92,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _discover(self) -> None:
         self._import_home()
-        with self._lock:
-            if not self._loaded:
-                self._loaded = True  # before they are loaded, for they may look something up themselves
-                self._load_entry_points()
+        load_entry_points(self._group)
 
     def _import_home(self) -> None:
         """Import every module there is, once; those that are being imported just now add what they define when they get there."""
@@ -85,14 +102,3 @@ class Registry(Mapping[str, T], Generic[T]):
         for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
             importlib.import_module(f"{self._home}.{module.name}")
         self._home_is_imported = True
-
-    def _load_entry_points(self) -> None:
-        from importlib.metadata import entry_points
-
-        for point in entry_points(group=self._group):
-            try:
-                point.load()
-            except Exception as error:  # a package that is broken must not break what has nothing to do with it
-                package = point.dist.name if point.dist else "a package"
-                told = f"{package}: its entry point {point.name!r} in {self._group} ({point.value}) cannot be loaded"
-                warn(f"{told}: {type(error).__name__}: {error}; mend or uninstall it", PluginWarning)

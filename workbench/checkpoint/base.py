@@ -1,4 +1,4 @@
-"""`Checkpoint`: a read-only, lazy mapping from tensor name to tensor. Files and merges are both one; no file is read here."""
+"""`Checkpoint`: a read-only, lazy mapping from tensor name to tensor; `Rounded`, one in another dtype. No file is read here."""
 
 from __future__ import annotations
 

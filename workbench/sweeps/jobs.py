@@ -82,7 +82,7 @@ class Planner:
             self._hashes[path] = hashing.sha256(path)
         return self._hashes[path]
 
-    def _key(self, target: Recipe | Path, models: Sequence[Sequence[str]], lent: Sequence[str], codes: Sequence[str]) -> str:
+    def _key(self, target: Recipe | Path, models: Sequence[Sequence[str]], lent: Sequence[str], codes: Sequence[str] = ()) -> str:
         """Recipe, inputs, the code of operators from elsewhere, and everything asked of the renderer; not where files lie."""
         recipe = target.to_dict() | {"models": list(target.data.models)} if isinstance(target, Recipe) else None
         asked = [asdict(request) for request in self._requests]
