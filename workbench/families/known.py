@@ -31,8 +31,14 @@ def tell(names: Iterable[str]) -> tuple[Family, dict[str, str]]:
     Also the name that tells each, where they are several: then the family is `GENERIC`.
     """
     asked = Names(names)
-    found = [(family, name) for family in registry().values() if (name := family.told(asked))]
+    # what other packages bring is looked for when nothing that is known tells
+    found = _telling(_known.so_far(), asked) or _telling(registry().values(), asked)
     return found[0][0] if len(found) == 1 else GENERIC, {family.name: name for family, name in found} if len(found) > 1 else {}
+
+
+def _telling(families: Iterable[Family], names: Names) -> list[tuple[Family, str]]:
+    """The families that are told, each with the name that tells it."""
+    return [(family, name) for family in families if (name := family.told(names))]
 
 
 def named_in(metadata: Mapping[str, str]) -> Family | None:
