@@ -17,6 +17,7 @@ from_prompt, Hypernetwork = wb.conditioning.from_prompt, wb.conditioning.Hyperne
 FAMILY = DATA / "shapes-sd"
 PROMPT = "a red heart on a white background"
 KEY = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+OUTSIDE = "model.diffusion_model.out.2.weight"
 EARLY = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
 
 
@@ -59,7 +60,7 @@ def test_a_network_with_blocks_gives_every_block_its_own_vector(encoder, pair, t
     merge = fft_blend(*pair, coefficients=told, smooth=True)
     assert merge.bound["coefficients"](merge.entry(KEY).location) == numbers["MID"]
     assert merge.bound["coefficients"](merge.entry(EARLY).location) == numbers["IN01"]
-    assert merge.bound["coefficients"](None) == numbers["default"]
+    assert merge.bound["coefficients"](merge.entry(OUTSIDE).location) == numbers["default"]
 
 
 def test_what_lies_in_no_file_as_it_is_becomes_numbers(encoder, tmp_path):
