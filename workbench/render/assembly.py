@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
 from workbench.places import FAMILY, FLUX_PAIR, in_clone
-from workbench.render.kinds import KINDS, Kind, has_guidance
+from workbench.render.kinds import KINDS, Flux, Kind, StableDiffusion, has_guidance
 from workbench.render.request import Defaults
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:
 
 
 # The pipelines of the models that come with the project
-_STABLE_DIFFUSION = "StableDiffusionPipeline"
-_FAMILIES = {_STABLE_DIFFUSION: FAMILY, "FluxPipeline": FLUX_PAIR / "krea"}
+_FAMILIES = {StableDiffusion.pipeline: FAMILY, Flux.pipeline: FLUX_PAIR / "krea"}
 
 
 def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
@@ -85,7 +84,7 @@ def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
     Raises NotInCloneError when there is neither.
     """
     folders = [folder for checkpoint in checkpoints for path in checkpoint.sources() for folder in path.parents[:2]]
-    family = _FAMILIES[_pipeline_of(checkpoints[0]) if checkpoints else _STABLE_DIFFUSION]
+    family = _FAMILIES[_pipeline_of(checkpoints[0]) if checkpoints else StableDiffusion.pipeline]
     beside = next((folder for folder in folders if (folder / "model_index.json").is_file()), None)
     return beside or in_clone(
         family, "as no model_index.json lies beside the checkpoints, pass renderer=workbench.Renderer(folder) with a diffusers pipeline's"
@@ -102,13 +101,14 @@ def default_configs(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Path]:
 
 def default_settings(checkpoints: Sequence[Checkpoint] = ()) -> Defaults:
     """The settings to draw checkpoints with side by side: those of the first one's kind, for a guidance embedder if any has one."""
-    kind = KINDS[_pipeline_of(checkpoints[0]) if checkpoints else _STABLE_DIFFUSION]
+    kind = KINDS[_pipeline_of(checkpoints[0]) if checkpoints else StableDiffusion.pipeline]
     return kind.defaults(any(map(has_guidance, checkpoints)))
 
 
 def _pipeline_of(checkpoint: Checkpoint) -> str:
     """The class of pipeline that draws a checkpoint; what names do not tell is taken for Stable Diffusion."""
-    return next((name for name, kind in KINDS.items() if checkpoint.architecture in kind.architectures), _STABLE_DIFFUSION)
+    pipeline = checkpoint.structure.family.pipeline
+    return pipeline if pipeline in KINDS else StableDiffusion.pipeline
 
 
 def has_weights(folder: Path) -> bool:

@@ -56,11 +56,11 @@ class Fitting:
         return self._plans[part, names]
 
     def _check_architecture(self, checkpoint: Checkpoint) -> None:
-        drawn = self._kind.architectures
-        if checkpoint.structure.family is GENERIC or checkpoint.architecture in drawn:
+        family = checkpoint.structure.family
+        if family is GENERIC or family.pipeline == self._kind.pipeline:
             return
         raise RenderError(
-            f"{checkpoint.name!r} is {checkpoint.architecture}; this renderer's pipeline draws {' or '.join(drawn)}: "
+            f"{checkpoint.name!r} is {checkpoint.architecture}; this renderer's pipeline draws {' or '.join(self._kind.architectures)}: "
             "make a Renderer from a config folder of that architecture"
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
+from workbench.families import registry
 from workbench.render.request import Defaults, Request
 from workbench.render.samplers import DEFAULT_SAMPLER, FLOW_SAMPLERS, SAMPLERS, Samplers, check_sampler
 
@@ -21,13 +22,18 @@ _GUIDANCE = ("guidance_in.", "time_text_embed.guidance_embedder.")  # of a denoi
 class Kind(abc.ABC):
     """One class of pipeline; `weighted` are the components that have weights, the `denoiser` first."""
 
-    architectures: ClassVar[tuple[str, ...]]  # told as `Checkpoint.architecture` tells them
+    pipeline: ClassVar[str]  # the class that `model_index.json` names, and families
     weighted: ClassVar[tuple[str, ...]]
     unweighted: ClassVar[tuple[str, ...]]
     without: ClassVar[Mapping[str, Any]]  # what its pipelines are built without
     reader: ClassVar[str]  # the tokenizer that says how long a prompt may be
     samplers: ClassVar[Samplers]
     half: ClassVar[str]  # the dtype to calculate in on a GPU
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The families that it draws."""
+        return tuple(name for name, family in registry().items() if family.pipeline == self.pipeline)
 
     @property
     def denoiser(self) -> str:
@@ -56,7 +62,7 @@ class Kind(abc.ABC):
 
 
 class StableDiffusion(Kind):
-    architectures = ("SD 1.x", "SD 2.x")
+    pipeline = "StableDiffusionPipeline"
     weighted = ("unet", "vae", "text_encoder")
     unweighted = ("tokenizer", "scheduler")
     without: ClassVar = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -85,7 +91,7 @@ class StableDiffusion(Kind):
 class Flux(Kind):
     """Guidance is told to the model's guidance embedder; a model without one (schnell) is drawn the same at every scale."""
 
-    architectures = ("Flux",)
+    pipeline = "FluxPipeline"
     weighted = ("transformer", "vae", "text_encoder", "text_encoder_2")
     unweighted = ("tokenizer", "tokenizer_2", "scheduler")
     without: ClassVar = {"image_encoder": None, "feature_extractor": None}
@@ -117,8 +123,7 @@ class Flux(Kind):
             raise RenderError(f"negative: a Flux model is guided without a negative prompt; leave {request.negative!r} out")
 
 
-# Every pipeline that is held here, by the class that `model_index.json` names
-KINDS: dict[str, Kind] = {"StableDiffusionPipeline": StableDiffusion(), "FluxPipeline": Flux()}
+KINDS: dict[str, Kind] = {kind.pipeline: kind for kind in (StableDiffusion(), Flux())}  # every pipeline that is held here
 
 
 def has_guidance(checkpoint: Checkpoint) -> bool:

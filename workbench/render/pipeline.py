@@ -217,7 +217,7 @@ class Renderer:
     def denoiser(self) -> Denoiser:
         """Single steps of denoising, as training a merge needs them. Raises RenderError for a pipeline without a U-Net."""
         if self.kind.denoiser != "unet":
-            raise RenderError(f"merges are trained through a U-Net, and {self.config} describes a pipeline of {self.kind.architectures[0]}")
+            raise RenderError(f"merges are trained through a U-Net, and {self.config} is of a {self.kind.pipeline}")
         return Denoiser(self._pipeline, self._fitting, self._latents, torch.empty(0, device=self.device, dtype=self.dtype))
 
     def _latents(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float) -> torch.Tensor:
