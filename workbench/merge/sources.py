@@ -124,13 +124,14 @@ def seed(seed: int) -> Numbers:
 
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise OptionError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
-    return np.random.Generator(np.random.Philox(key=seed)).uniform(-1, 1, _LENGTH).tolist()
+    numbers: list[float] = np.random.Generator(np.random.Philox(key=seed)).uniform(-1, 1, _LENGTH).tolist()
+    return numbers
 
 
 @source
 def curve(curve: Sequence[Sequence[float]]) -> Numbers:
     """Points (frequency, value), linear between: frequency 0 is the mean, 1 the highest there is."""
-    points = [tuple(point) if isinstance(point, Sequence) and not isinstance(point, str) else point for point in _listed(curve)]
+    points: list[Any] = [tuple(point) if isinstance(point, Sequence) and not isinstance(point, str) else point for point in _listed(curve)]
     if not points or not all(isinstance(point, tuple) and len(point) == 2 and all(map(_is_number, point)) for point in points):
         raise OptionError(f"curve must be a list of points [frequency, value], got {curve!r}")
     frequencies = [frequency for frequency, _ in points]
