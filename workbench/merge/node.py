@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 PRECISIONS = get_args(Precision)
-DTYPES = (None, *get_args(SavedDtype))
+DTYPES: tuple[SavedDtype | None, ...] = (None, *get_args(SavedDtype))
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def seed(seed: int) -> Numbers:
 @source
 def curve(curve: Sequence[Sequence[float]]) -> Numbers:
     """Points (frequency, value), linear between: frequency 0 is the mean, 1 the highest there is."""
-    points: list[Any] = [tuple(point) if isinstance(point, Sequence) and not isinstance(point, str) else point for point in _listed(curve)]
+    points = [tuple(point) if isinstance(point, Sequence) and not isinstance(point, str) else point for point in _listed(curve)]
     if not points or not all(isinstance(point, tuple) and len(point) == 2 and all(map(_is_number, point)) for point in points):
         raise OptionError(f"curve must be a list of points [frequency, value], got {curve!r}")
     frequencies = [frequency for frequency, _ in points]
