@@ -41,9 +41,9 @@ def test_every_target_installs_first_when_the_project_file_is_newer(target):
     assert any("pip install" in line and "-e '.[dev]'" in line for line in lines)
 
 
-def test_make_test_runs_style_imports_and_pytest():
+def test_make_test_runs_style_types_imports_and_pytest():
     commands = planned("test")
-    for command in ("ruff check", "ruff format --check", "lint-imports", "-m pytest"):
+    for command in ("ruff check", "ruff format --check", "/mypy", "lint-imports", "-m pytest"):
         assert command in commands
 
 

@@ -59,6 +59,28 @@ def test_an_option_without_bounds_is_the_authors_error():
         def wrong(base: Weight, *, strength: float = 1.0) -> Weight: ...
 
 
+def test_an_operator_without_a_docstring_is_the_authors_error():
+    with pytest.raises(TypeError, match="wrong: needs a docstring"):
+
+        @operator(scope=Scope.ELEMENT, keys="base", source="a test")
+        def wrong(base: Weight) -> Weight: ...
+
+
+def test_a_value_per_model_may_be_none_or_whole_as_any_other():
+    @declared
+    def counted(
+        base: Weight,
+        models: Deltas,
+        *,
+        counts: Annotated[PerModel[int | None], Range(0, 8, 1, "how many")] = None,
+    ) -> Weight:
+        """Count."""
+        return base
+
+    option = counted.declaration.options["counts"]
+    assert (option.per_model, option.optional, option.constraint.whole) == (True, True, True)
+
+
 def test_keys_of_no_input_are_the_authors_error():
     with pytest.raises(TypeError, match="keys must be 'union' or the name of a single input"):
 

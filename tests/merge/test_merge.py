@@ -7,7 +7,7 @@ from held import Held
 import workbench as wb
 from workbench.errors import InputError, MergeError, MissingTensorError, OptionError, UnknownOperatorError
 from workbench.merge import operator
-from workbench.tensors import Calculation, Rows, Scope, Space, Weight
+from workbench.tensors import Calculation, Delta, Deltas, Flat, Rows, Scope, Space, Weight
 
 average, task_arithmetic, add_difference = (
     getattr(wb.operators, name) for name in ("weighted_average", "task_arithmetic", "add_difference")
@@ -123,6 +123,19 @@ def test_taking_from_a_model_that_lacks_the_tensor_drops_it_and_says_so_once():
     assert wb.preflight(merge).notes == ("weighted_average: 'y' and 1 more is not in the result: a rule takes it from b, which lacks it",)
     with pytest.raises(MissingTensorError, match="'y' is not in the merge: a rule takes it from b, which lacks it"):
         merge["y"]
+
+
+def test_changes_alone_can_be_merged_and_one_that_lacks_a_tensor_counts_as_zeros():
+    @operator(scope=Scope.ELEMENT, keys="union", source="a test")
+    def mean_of_changes(deltas: Deltas) -> Delta:
+        """Average them."""
+        return torch.stack(list(deltas)).mean(0)
+
+    one, other = Held({"x": torch.ones(2)}, "one", Space.DELTA), Held({"y": torch.full((4,), 3.0)}, "other", Space.DELTA)
+    merge = mean_of_changes([one, other])
+    assert torch.equal(merge["y"], torch.full((4,), 1.5))
+    assert torch.equal(merge.read("y", Flat(1, 3)), torch.full((2,), 1.5))
+    assert torch.equal(merge["x"], torch.full((2,), 0.5))
 
 
 def test_changes_are_no_weights():

@@ -85,7 +85,8 @@ class Difference(Result):
     @cached_property
     def dtypes(self) -> list[ComparedTensor]:
         """The tensors that have another dtype in the second."""
-        return [row for row in self.rows if None not in row.infos and row.infos[0].code != row.infos[1].code]
+        both = [(row, *row.infos) for row in self.rows]
+        return [row for row, one, other in both if one and other and one.code != other.code]
 
     @property
     def identical(self) -> bool:
@@ -177,7 +178,7 @@ class Difference(Result):
             return f"the same numbers in {_tensors(len(compared))}"
         blocks = self.blocks().drop(index=ALL)["distance"].dropna()
         most = f", most in {blocks.idxmax()} ({percent(blocks.max())})" if len(blocks) > 1 else ""
-        whole = sum((row.change for row in compared), Change())
+        whole = sum((row.change for row in compared if row.change), Change())
         return f"{len(changed)} of {_tensors(len(compared))} changed, by {percent(whole.distance)} of {self.names[0]}'s norm{most}"
 
 
@@ -215,7 +216,7 @@ def _apart(names: tuple[str, str], rows: Sequence[ComparedTensor]) -> Iterator[t
         one, other = row.infos
         if row.status in (FIRST, SECOND):
             groups[f"only in {names[row.status == SECOND]}"].append(row.key)
-        elif row.status == SHAPE:
+        elif row.status == SHAPE and one and other:
             groups.setdefault(f"{list(one.shape)} and {list(other.shape)}", []).append(row.key)
         elif row.status == UNREAD:
             groups.setdefault(row.note, []).append(row.key)

@@ -29,18 +29,19 @@ def diff(first: Checkpoint, second: Checkpoint, *, progress: bool = True) -> Dif
     """
     for model in (first, second):
         preflight(checkpoint(model, _WHO)).raise_errors()
-    models = {first.name: first}
-    models[unique(second.name, models)] = second
+    names = first.name, unique(second.name, [first.name])
+    models = dict(zip(names, (first, second), strict=True))
     rows = list(_paired(first, second))
     unread = _incomparable(first, second)
     rows = [replace(row, status=UNREAD, note=unread) if unread and row.status == EQUAL else row for row in rows]
     shared = [row for row in rows if row.status == EQUAL]
-    matched = [Matched(row.place, dict(zip(models, row.names, strict=True))) for row in shared]
+    held = [[(name, key) for name, key in zip(names, row.names, strict=True) if key is not None] for row in shared]
+    matched = [Matched(row.place, dict(pairs)) for row, pairs in zip(shared, held, strict=True)]
     changes = dict(zip((row.key for row in shared), measured(models, matched, _change, who=_WHO, progress=progress), strict=True))
     rows = [_judged(row, changes[row.key]) if row.status == EQUAL else row for row in rows]
     order = dict.fromkeys([*places(first), *places(second)])
     return Difference(
-        names=tuple(models),
+        names=names,
         rows=tuple(rows),
         order=tuple(place for place in order if any(row.place == place for row in rows)),
         kinds=kinds(first, second),

@@ -213,7 +213,8 @@ class Explanation(Result):
         shown = shown.loc[[*self.order[:_SHOWN], ALL]].rename_axis(None).rename_axis(columns=[None, None])
         far, near = ([column for column in shown if column[0] == _TABLE[what]] for what in ("distance", "nearest"))
         style = shown.style.format("{:.1%}", na_rep="").bar(color=_BAR, vmin=0, vmax=1, width=80, subset=near)
-        return style.bar(color=_BAR, vmin=0, vmax=shown[far].max(axis=None), width=80, subset=far).to_html()
+        table: str = style.bar(color=_BAR, vmin=0, vmax=shown[far].max(axis=None), width=80, subset=far).to_html()
+        return table
 
     @cached_property
     def _values(self) -> dict[str, dict[str, np.ndarray]]:

@@ -73,8 +73,9 @@ def _in_short(found: Mapping[str, Any] | None) -> dict[str, str]:
     if found is None:
         return {}
     merge, models = found.get("merge"), found.get("models")
-    ours = isinstance(merge, Mapping) and isinstance(models, Mapping)
-    return {"recipe": f"{merge['operator']} of {enumerated(list(models))}" if ours else f"of type {found.get('type')}"}
+    if isinstance(merge, Mapping) and isinstance(models, Mapping):
+        return {"recipe": f"{merge['operator']} of {enumerated(list(models))}"}
+    return {"recipe": f"of type {found.get('type')}"}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -147,4 +147,5 @@ def alike(sums: Sums, which: list[int]) -> str:
 def _known(blurred: np.ndarray) -> np.ndarray:
     """The candidates that no direction (a column) in which nothing can be seen has a part of."""
     parts = np.abs(blurred)
-    return ~(parts > _TOUCHED * parts.max(0, initial=0)).any(1)
+    known: np.ndarray = ~(parts > _TOUCHED * parts.max(0, initial=0)).any(1)
+    return known

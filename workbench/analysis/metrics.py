@@ -55,11 +55,13 @@ class Metric:
 
 def tensor_sums(tensors: Tensors, measures: Sequence[type[Measure] | Whole], base: bool) -> list[Sums]:
     """The sums of one tensor for all pairs of its models, of every measure; the files are read once."""
+    import torch
+
     whole = [measure for measure in measures if not isinstance(measure, type)]
-    matrices = tensors.matrices() if whole else None
+    matrices = tensors.matrices() if whole else torch.empty(0)
     running = [measure(len(tensors.names), base) for measure in measures if isinstance(measure, type)]
     if running:
-        for chunk in tensors.chunks() if matrices is None else matrices.flatten(1).split(CHUNK, dim=1):
+        for chunk in torch.split(matrices.flatten(1), CHUNK, dim=1) if whole else tensors.chunks():
             for measure in running:
                 measure.add(chunk)
     if whole and base:
@@ -168,11 +170,13 @@ def _weighted(values: torch.Tensor, numel: int) -> Sums:
 def over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """The quotient, NaN where the denominator is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(denominator == 0, np.nan, numerator / denominator)
+        found: np.ndarray = np.where(denominator == 0, np.nan, numerator / denominator)
+        return found
 
 
 def _off_one(ratios: np.ndarray) -> np.ndarray:
-    return np.abs(1 - ratios)
+    off: np.ndarray = np.abs(1 - ratios)
+    return off
 
 
 _A_ZERO, _B_ZERO, _ZERO = "the first is all zero", "the second is all zero", "one of the two is all zero"

@@ -66,7 +66,8 @@ class Movement:
         The root of the sum of squares about each layer's mean: what weights alone show of the variance collapse that
         Jordan et al. 2022 (REPAIR, arXiv:2211.08403) measure in activations, which a gain scales channel by channel.
         """
-        return np.sqrt(over(self.sums["spread"], self.sums["parent_spread"]))
+        found: np.ndarray = np.sqrt(over(self.sums["spread"], self.sums["parent_spread"]))
+        return found
 
 
 def movement(tensors: Tensors, index: Mapping[str, int]) -> Movement:
@@ -104,7 +105,7 @@ def _elementwise(flat: torch.Tensor, dtype: torch.dtype) -> tuple[dict[str, np.n
     names = ("result", "parent", "inner", "apart", "equal", "nearest", "tied")
     sums = dict(zip(names, torch.zeros(len(names), count, dtype=torch.float64), strict=True))
     differing = torch.zeros(count, count, dtype=torch.float64)
-    for piece in flat.split(_PIECE, dim=1):
+    for piece in torch.split(flat, _PIECE, dim=1):
         result, parents = piece[0], piece[1:]
         gaps = (parents - result).abs()
         closest = gaps == gaps.min(0).values
@@ -136,7 +137,7 @@ def _high(tensor: torch.Tensor, shape: Sequence[int]) -> tuple[float, float]:
     return energy[high].sum().item(), energy.sum().item()
 
 
-def _among(values: np.ndarray, there: object, shape: tuple[int, ...]) -> np.ndarray:
+def _among(values: np.ndarray, there: np.ndarray | tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
     """Numbers of the parents that have a tensor, among all parents; NaN for the others."""
     out = np.full(shape, np.nan)
     out[there] = values

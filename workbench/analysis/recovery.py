@@ -152,14 +152,14 @@ class Recovery(Result):
         if not whole.fit.rest.far:
             return f"{self.checkpoint}: the same numbers as {whole.names[whole.fit.nearest]}"
         if whole.fit.rest.exact:
-            return f"{self.checkpoint}: {_told(_mix(whole), whole.fit.rest)}"
+            return f"{self.checkpoint}: {_told(_mix(whole.names, whole.fit), whole.fit.rest)}"
         by_block = reduce(add, (row.fit.rest for place, row in self.rows.items() if place != ALL and row.fit))
         if by_block.exact or (by_block.fits and not whole.fit.rest.fits):
             return f"{self.checkpoint}: {_told(f'ratios differ by block, {self._ranges()}', by_block)}"
         if whole.fit.rest.fits:
-            return f"{self.checkpoint}: {_told(_mix(whole), whole.fit.rest)}"
+            return f"{self.checkpoint}: {_told(_mix(whole.names, whole.fit), whole.fit.rest)}"
         fitting = [place for place, row in self.rows.items() if row.fit and row.fit.rest.fits]
-        return f"{self.checkpoint}: {_misfit(whole)}" + (f"; it fits only in {enumerated(fitting)}" if fitting else "")
+        return f"{self.checkpoint}: {_misfit(whole.names, whole.fit)}" + (f"; it fits only in {enumerated(fitting)}" if fitting else "")
 
     def plot(self) -> go.Figure:
         """The ratios of each candidate along the blocks, and below them what is left."""
@@ -226,11 +226,10 @@ def _notes(names: Sequence[str], sums: Sums, fit: LeastSquaresFit) -> Iterator[s
         yield "no more elements than candidates: any numbers would fit"
 
 
-def _mix(row: PlaceFit) -> str:
+def _mix(names: Sequence[str], fit: LeastSquaresFit) -> str:
     """`0.62 A + 0.35 B`, the largest first; candidates that cannot be told apart are one."""
-    fit = row.fit
-    terms = [(fit.ratios[at], name) for at, name in enumerate(row.names) if fit.known[at]]
-    if unknown := [name for at, name in enumerate(row.names) if not fit.known[at]]:
+    terms = [(fit.ratios[at], name) for at, name in enumerate(names) if fit.known[at]]
+    if unknown := [name for at, name in enumerate(names) if not fit.known[at]]:
         terms.append((fit.ratios[~fit.known].sum(), " or ".join(unknown)))
     signs = sorted((term for term in terms if abs(term[0]) >= _LEAST), key=lambda term: -round(term[0], 2))
     told = " ".join(f"{'-' if ratio < 0 else '+'} {abs(ratio):.2f} {name}" for ratio, name in signs)
@@ -244,6 +243,6 @@ def _told(mix: str, rest: Remainder) -> str:
     return f"{mix}, residual {percent(left)}, {more}"
 
 
-def _misfit(row: PlaceFit) -> str:
-    nearest, far, left = row.names[row.fit.nearest], percent(row.relative("far")), percent(row.relative("left"))
-    return f"no candidates fit: the nearest, {nearest}, is {far} away, and the best mix, {_mix(row)}, leaves a residual of {left}"
+def _misfit(names: Sequence[str], fit: LeastSquaresFit) -> str:
+    nearest, far, left = names[fit.nearest], percent(fit.rest.relative("far")), percent(fit.rest.relative("left"))
+    return f"no candidates fit: the nearest, {nearest}, is {far} away, and the best mix, {_mix(names, fit)}, leaves a residual of {left}"

@@ -197,7 +197,8 @@ class Similarity(Result):
         apart = METRICS[metric].apart(self.values[metric][-1])
         apart = np.nan_to_num((apart + apart.T) / 2, nan=np.nanmax(apart, initial=1))
         np.fill_diagonal(apart, 0)
-        return dendrogram(linkage(squareform(apart.clip(0), checks=False), "average", optimal_ordering=True), no_plot=True)
+        tree: dict[str, Any] = dendrogram(linkage(squareform(apart.clip(0), checks=False), "average", optimal_ordering=True), no_plot=True)
+        return tree
 
     def _known(self, metric: str | None) -> str:
         if metric is None:
@@ -221,7 +222,9 @@ def _metrics(given: str | Sequence[str]) -> list[str]:
     metrics = [given] if isinstance(given, str) else list(dict.fromkeys(given))
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics:
-        raise OptionError(f"similarity: metric must be one or more of {', '.join(map(repr, METRICS))}, got {(unknown or [given])[0]!r}")
+        raise OptionError(
+            f"similarity: metric must be one or more of {', '.join(map(repr, METRICS))}, got {unknown[0] if unknown else given!r}"
+        )
     return metrics
 
 

@@ -63,7 +63,7 @@ def spectrum(
     merge = models.merge if isinstance(models, Checkpoint) else None
     if merge is not None and merge.call.operator.name == "fft_blend":
         return _of_blend(merge, edges, {"over": over, "dim": dim}, progress)
-    own = {"over": "dim" if over is None else over, "dim": -1 if dim is None else dim}
+    own: dict[str, Any] = {"over": "dim" if over is None else over, "dim": -1 if dim is None else dim}
     for name, value in own.items():
         fft_blend.declaration.options[name].check("spectrum", value, 1)
     found = named([models] if isinstance(models, Checkpoint) else models, "spectrum", least=1)
@@ -127,7 +127,7 @@ def _measure(
 
     by_rows = fft_blend.declaration.scope_for({"over": transform.over, "dim": transform.dim}) is Scope.ROW
     found = measured(models, tensors, work, who="spectrum", copies=1.5 if by_rows else 4, progress=progress)
-    blocks, keys = (tuple(one[i] for one in found) for i in range(2))
+    blocks, keys = tuple(one[0] for one in found), tuple(one[1] for one in found)
     order = tuple(place for place in places(next(iter(models.values()))) if place in blocks)
     sums = np.reshape([one[2] for one in found], (-1, len(SUMS), len(models), len(transform.edges) - 1))
     weights = np.reshape([asked[key] for key in keys], (-1, 2, sums.shape[-1])) if asked is not None else None

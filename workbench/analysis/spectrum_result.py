@@ -64,7 +64,8 @@ class Spectrum(Result):
     @property
     def frequencies(self) -> np.ndarray:
         """The middle of each band."""
-        return (self.edges[:-1] + self.edges[1:]) / 2
+        middles: np.ndarray = (self.edges[:-1] + self.edges[1:]) / 2
+        return middles
 
     def frame(self, by: Literal["block", "tensor"] = "block") -> pd.DataFrame:
         """A row for each block (or tensor), model and band: blocks by depth, last `all`, which is every tensor.
@@ -128,6 +129,7 @@ class Spectrum(Result):
         upper = _lines(self._amplitudes(frame), "amplitude", "of", f"Amplitude of the weights{where}")
         if len(self.models) == 1:
             return upper.update_yaxes(rangemode="tozero")
+        colours: Sequence[str]
         if self.asked is None:
             others = frame[frame["model"] != self.models[0]]
             of = f" of {self.models[1]}" if len(self.models) == 2 else ""

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
 from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
@@ -20,10 +20,21 @@ if TYPE_CHECKING:
 
     from workbench.checkpoint.names.naming import Layout
 
+Entry = TypeVar("Entry", covariant=True)
+
 
 def hashed(*parts: object) -> str:
     """A short hash of parts that are told apart by their `repr`."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+class _Held(Protocol[Entry]):
+    """A checkpoint of whose entries it is known what they are; so `entry` is as well."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]: ...
+
+    def missing(self, key: str) -> str: ...
 
 
 class Checkpoint(Mapping[str, "torch.Tensor"]):
@@ -40,7 +51,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     notes: tuple[str, ...] = ()  # what somebody who merges it would want to know
     scope: Scope = Scope.ELEMENT  # what a part of it costs: ELEMENT means a slice is as cheap as its size
     layout: Layout | None = None  # that it was put into; None for its own
-    rounding: str | None = None  # the dtype that it was asked to be rounded to; None where each tensor has its own
+    rounding: SavedDtype | None = None  # the dtype that it was asked to be rounded to; None where each tensor has its own
     precision: Precision = "float32"  # what it is calculated in
 
     @property
@@ -125,7 +136,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         """What tells this checkpoint from every other that holds other numbers."""
         return uuid.uuid4().hex
 
-    def entry(self, key: str) -> Any:
+    def entry(self: _Held[Entry], key: str) -> Entry:
         """What it takes to read a tensor. Raises MissingTensorError for a name that is not there."""
         try:
             return self.entries[key]
@@ -188,6 +199,8 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 @final
 class Rounded(Checkpoint):
     """The tensors of `source` in another dtype; integers and markers keep theirs. No file has it like this, so it has no `path`."""
+
+    rounding: SavedDtype
 
     def __init__(self, source: Checkpoint, dtype: SavedDtype) -> None:
         self.source, self.rounding = source, dtype

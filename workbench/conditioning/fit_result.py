@@ -12,7 +12,7 @@ from workbench.conditioning.prompts import Prompt, from_prompt
 from workbench.conditioning.text_encoders import TextEncoder
 from workbench.figures.results import Result
 from workbench.merge import Merge
-from workbench.operators import fft_blend
+from workbench.operators.spectral import fft_blend
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,7 @@ from workbench.conditioning.steered import Steered
 from workbench.conditioning.text_encoders import TextEncoder
 from workbench.errors import HypernetworkError, NonFiniteWarning, warn
 from workbench.merge import Merge
-from workbench.operators import fft_blend
+from workbench.operators.spectral import fft_blend
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,8 +81,8 @@ def fit(
     learnt, kept = ({prompt: lessons[prompt] for prompt in some} for some in (prompts, held_out))
     course = _Course(merge, renderer, objective, asked, learnt, kept, together)
     files = [str(path) for path in merge.sources()]
-    told = [files, prompts, held_out, options, teachers, asdict(replace(objective, scorer=None)), network.settings, network.identity]
-    told += [encoder.identity, together, learning_rate, every, seed]
+    told: list[object] = [files, prompts, held_out, options, teachers, asdict(replace(objective, scorer=None)), network.settings]
+    told += [network.identity, encoder.identity, together, learning_rate, every, seed]
     run = Run(network, torch.optim.Adam(network.parameters(), lr=learning_rate), hashed(*told))
     run.resume(state)
     stopped = _train(run, course, steps, every, seed, state, progress)
@@ -107,7 +107,7 @@ class _Course:
         coefficients = network(self.asked[prompt]).reshape(-1, network.count)
         model = Steered(self.merge, coefficients, network.blocks)
         answers = self.renderer.denoiser.predict(model, lessons.noisy, lessons.times, lessons.embeddings)
-        loss = (answers.float() - lessons.answers.to(answers.device)).square().mean()
+        loss: torch.Tensor = (answers.float() - lessons.answers.to(answers.device)).square().mean()
         if self.objective.near_average:
             loss = loss + self.objective.near_average * (2 * torch.sigmoid(5 * coefficients) - 1).square().mean().to(loss.device)
         return loss
@@ -134,7 +134,8 @@ class _Course:
         numbers = network.coefficients(self.asked[prompt])
         call = self.merge.call
         self.renderer.load(fft_blend(*call.inputs, **{**self.merge.options, "coefficients": numbers}), progress=False)
-        picture = self.renderer.images([prompt], [0], steps=self.objective.steps, guidance=self.objective.guidance, progress=False)[0]
+        settings = {"steps": self.objective.steps, "guidance": self.objective.guidance}
+        picture: Image = self.renderer.images([prompt], [0], **settings, progress=False)[0]
         picture.thumbnail((_SIZE, _SIZE))
         return picture
 
@@ -173,7 +174,7 @@ def _step(run: Run, course: _Course, seed: int) -> float:
     loss = course.loss(run.network, *course.batch(draws))
     if math.isfinite(value := loss.item()):
         run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         run.optimizer.step()
     return value
 

@@ -16,6 +16,7 @@ from torch import nn
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.writing import replacing
 from workbench.errors import CheckpointError, HypernetworkError
+from workbench.merge.sources import Numbers
 
 if TYPE_CHECKING:
     from workbench.conditioning.text_encoders import TextEncoder
@@ -41,7 +42,8 @@ class _Attending(nn.Module):
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         tokens = self.tokens(self.norm(embedding))
-        return self.head(self.places + self.attention(self.places, tokens, tokens, need_weights=False)[0])
+        found: torch.Tensor = self.head(self.places + self.attention(self.places, tokens, tokens, need_weights=False)[0])
+        return found
 
 
 @final
@@ -57,7 +59,8 @@ class Hypernetwork(nn.Module):
 
     def __init__(self, width: int = 768, *, blocks: Sequence[str] = (), hidden: int | None = None, count: int = 256, seed: int = 0) -> None:
         super().__init__()
-        self.settings = {"width": width, "blocks": list(blocks), "hidden": hidden or (64 if blocks else 1024), "count": count, "seed": seed}
+        hidden = hidden or (64 if blocks else 1024)
+        self.settings: dict[str, Any] = {"width": width, "blocks": list(blocks), "hidden": hidden, "count": count, "seed": seed}
         _check_settings(self.settings)
         self.width, self.blocks, self.count = width, tuple(blocks), count
         self.path: Path | None = None  # where it was saved last, as it is now
@@ -70,7 +73,8 @@ class Hypernetwork(nn.Module):
 
         The last row is for tensors in no block.
         """
-        return self.layers(embedding)
+        found: torch.Tensor = self.layers(embedding)
+        return found
 
     def embed(self, prompts: str | Sequence[str], encoder: TextEncoder, *, truncate: bool = False) -> torch.Tensor:
         """What this network reads of a prompt, float32: [width] pooled, or [tokens, width]; of several prompts the mean, or all tokens.
@@ -88,7 +92,7 @@ class Hypernetwork(nn.Module):
         tokens = encoder.tokens(prompts, truncate=truncate)
         return tokens.states[tokens.mask]
 
-    def coefficients(self, embedding: torch.Tensor) -> Any:
+    def coefficients(self, embedding: torch.Tensor) -> Numbers:
         """What the option `coefficients` of `fft_blend` takes: a list of numbers, or `{"blocks": {name: list, ..., "default": list}}`.
 
         Calculated in float64 and rounded to float32, so that no number of threads changes a bit.
@@ -96,10 +100,8 @@ class Hypernetwork(nn.Module):
         twin = Hypernetwork(**self.settings).double()
         twin.load_state_dict(self.state_dict())
         with torch.no_grad():
-            found = twin(embedding.double()).float()
-        if not self.blocks:
-            return found.tolist()
-        return {"blocks": dict(zip((*self.blocks, ELSEWHERE), found.tolist(), strict=True))}
+            found: list[Any] = twin(embedding.double()).float().tolist()
+        return {"blocks": dict(zip((*self.blocks, ELSEWHERE), found, strict=True))} if self.blocks else found
 
     @property
     def identity(self) -> str:

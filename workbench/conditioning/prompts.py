@@ -12,6 +12,7 @@ from typing import Any
 from workbench.conditioning.hypernetworks import Hypernetwork
 from workbench.conditioning.text_encoders import Openable, TextEncoder
 from workbench.errors import HypernetworkError, TextEncoderError
+from workbench.merge.sources import Numbers
 
 Prompt = str | Sequence[str]
 
@@ -49,7 +50,7 @@ def from_prompt(
     return told | {"hypernetwork": {"path": str(network.path), "sha256": network.identity}}
 
 
-def numbers_of(prompt: Any, encoder: Any, hypernetwork: Any, seed: Any) -> Any:
+def numbers_of(prompt: Any, encoder: Any, hypernetwork: Any, seed: Any) -> Numbers:
     """The numbers a recipe's mapping stands for. Raises TextEncoderError and HypernetworkError."""
     if encoder is None:
         raise TextEncoderError("a prompt needs an encoder too: the path of a checkpoint or folder whose text encoder reads it")
@@ -58,7 +59,7 @@ def numbers_of(prompt: Any, encoder: Any, hypernetwork: Any, seed: Any) -> Any:
 
 
 @lru_cache(64)
-def _remembered(given: str, stamps: tuple[object, ...]) -> Any:
+def _remembered(given: str, stamps: tuple[object, ...]) -> Numbers:
     """`stamps` tell when files have changed, which then are read anew."""
     prompt, encoder, hypernetwork, seed = json.loads(given)
     reader = _encoder(encoder)

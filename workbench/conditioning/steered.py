@@ -50,7 +50,8 @@ class Steered(Checkpoint):
             options = {**self._merge.bound, "coefficients": lambda location: coefficients[self._row(location)]}
             return evaluate(self._merge.call, entry, options, self._merge.settings.seed, part, Calculation("float32"))
 
-        return checkpoint(blended, self._coefficients, use_reentrant=False, preserve_rng_state=False)
+        tensor: torch.Tensor = checkpoint(blended, self._coefficients, use_reentrant=False, preserve_rng_state=False)
+        return tensor
 
     def _row(self, location: Location) -> int:
         known = (row for name in (location.block.names if location.block else ()) if (row := self._rows.get(name)) is not None)

@@ -118,9 +118,9 @@ def configuration(encoder: StoredEncoder, given: Path | None) -> tuple[CLIPTextC
     from transformers import CLIPTextConfig
 
     part, sizes = PARTS[encoder.kind], encoder.sizes()
-    if given is not None or encoder.own_config is not None:
-        folder = encoder.own_config if given is None else given / part if (given / part).is_dir() else given
-        return _read_config(folder), folder
+    asked = encoder.own_config if given is None else given / part if (given / part).is_dir() else given
+    if asked is not None:
+        return _read_config(asked), asked
     for folder in _pipelines(encoder.checkpoint):
         if (folder / part / "config.json").is_file():
             found = _read_config(folder / part)

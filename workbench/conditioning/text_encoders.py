@@ -105,7 +105,8 @@ class TextEncoder:
     def limit(self) -> int:
         """Tokens that a prompt may have, with the one that begins it and the one that ends it: 77 for what people have."""
         positions = (config.max_position_embeddings for config, _ in self._configurations)
-        return min(*positions, self._tokenizer.model_max_length)
+        limit: int = min(*positions, self._tokenizer.model_max_length)
+        return limit
 
     @cached_property
     def identity(self) -> str:
@@ -156,7 +157,8 @@ class TextEncoder:
     def _numbers(self, prompt: str, truncate: bool) -> list[int]:
         """The tokens of a prompt, with the ones that begin and end it."""
         found = self._tokenizer(prompt, return_offsets_mapping=True, verbose=False)
-        ids, spans, end = found["input_ids"], found["offset_mapping"], self._tokenizer.eos_token_id
+        ids: list[int] = found["input_ids"]
+        spans, end = found["offset_mapping"], self._tokenizer.eos_token_id
         if len(ids) <= 2:
             raise TextEncoderError(f"the prompt {prompt!r} is empty; say what the merge is to be good at")
         if end in ids[1:-1]:
@@ -214,7 +216,8 @@ class TextEncoder:
 
 
 def _pooled_width(one: StoredEncoder, config: CLIPTextConfig) -> int:
-    return config.projection_dim if one.kind == "clip_g" else config.hidden_size
+    width: int = config.projection_dim if one.kind == "clip_g" else config.hidden_size
+    return width
 
 
 def _built(one: StoredEncoder, config: CLIPTextConfig) -> CLIPTextModel | CLIPTextModelWithProjection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.demo.captions import BACKGROUNDS, BASE_SHAPES, COLOURS, PLAIN, SHAPES, STYLES, Subject, subjects
@@ -25,7 +25,7 @@ SHOWN = (
     "a red triangle on a white background, stripes",
 )
 COLUMNS = ("heart", "moon", "average", "skills", "outline", "stripes", "ramp")
-LAYOUT = {"seeds": "down"}
+LAYOUT: dict[str, Any] = {"seeds": "down"}
 # What a merge ought to keep: the question, and the parent that was trained for it
 HERITAGE = {
     "average": {"hearts": "heart", "moons": "moon"},

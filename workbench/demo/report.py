@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from workbench.demo import exam
+from workbench.demo.judge import ASPECTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,12 +100,12 @@ def _share_table(shares: pd.DataFrame) -> str:
 
 def _score_table(scores: pd.DataFrame) -> str:
     """What was drawn and what it was named; a name that is not what was asked is marked."""
-    heads = "".join(f"<th>{name}</th>" for name in ["model", "prompt", "seed", "clip", *exam.ASPECTS])
+    heads = "".join(f"<th>{name}</th>" for name in ["model", "prompt", "seed", "clip", *ASPECTS])
     rows = []
     for _, row in scores.iterrows():
         cells = [f"<td class=word>{html.escape(row['model'])}</td><td class=word>{html.escape(row['prompt'])}</td>"]
         cells.append(f"<td>{row['seed']}</td><td>{row['clip']:.1f}</td>")
-        cells += [f"<td class=word>{row[aspect]}{'' if row[f'{aspect}_right'] else ' ✗'}</td>" for aspect in exam.ASPECTS]
+        cells += [f"<td class=word>{row[aspect]}{'' if row[f'{aspect}_right'] else ' ✗'}</td>" for aspect in ASPECTS]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return f"<div class=wide><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
 

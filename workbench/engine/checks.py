@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ExportError
 from workbench.merge.node import DTYPES
-from workbench.tensors import Space
+from workbench.tensors import SavedDtype, Space
+
+if TYPE_CHECKING:
+    import torch
 
 _SPARE = 1 << 20  # bytes of free disk that are left alone
 _SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]B", re.IGNORECASE)  # as huggingface writes it: powers of 1000
@@ -25,7 +29,7 @@ def check_checkpoint(checkpoint: object) -> None:
         )
 
 
-def check_arguments(path: Path, dtype: str | None, threads: int | None, max_shard_size: int | str | None) -> None:
+def check_arguments(path: Path, threads: int | None, max_shard_size: int | str | None) -> None:
     """Raise ExportError for an argument that cannot be."""
     if max_shard_size is None:
         if path.suffix != ".safetensors":
@@ -34,10 +38,16 @@ def check_arguments(path: Path, dtype: str | None, threads: int | None, max_shar
         raise ExportError(f"{path}: with max_shard_size a folder is written; leave .safetensors off, or max_shard_size out")
     elif not _is_size(max_shard_size):
         raise ExportError(f"{path}: max_shard_size must be bytes, or text like '5GB' (KB, MB, GB, TB), got {max_shard_size!r}")
-    if dtype not in DTYPES:
-        raise ExportError(f"{path}: dtype must be one of {', '.join(map(repr, DTYPES[1:]))}, got {dtype!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ExportError(f"{path}: threads must be a whole number of 1 or more, got {threads!r}")
+
+
+def checked_dtype(path: Path, given: str | torch.dtype | None) -> SavedDtype | None:
+    """The dtype by its name. Raises ExportError for one that nothing is written in."""
+    dtype = None if given is None else str(given).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise ExportError(f"{path}: dtype must be one of {', '.join(map(repr, DTYPES[1:]))}, got {dtype!r}")
+    return dtype
 
 
 def _is_size(given: object) -> bool:

@@ -20,7 +20,15 @@ from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.folders import METADATA, PIPELINE
 from workbench.checkpoint.files.writing import replacing, replacing_folder
-from workbench.engine.checks import check_arguments, check_checkpoint, check_device, check_disk, check_sources, check_target
+from workbench.engine.checks import (
+    check_arguments,
+    check_checkpoint,
+    check_device,
+    check_disk,
+    check_sources,
+    check_target,
+    checked_dtype,
+)
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import homeless, metadata
@@ -87,8 +95,8 @@ def export(
     began = time.monotonic()
     check_checkpoint(checkpoint)
     path = Path(path).expanduser()
-    dtype = str(dtype).removeprefix("torch.") if dtype is not None else None
-    check_arguments(path, dtype, threads, max_shard_size)
+    saved = checked_dtype(path, dtype)
+    check_arguments(path, threads, max_shard_size)
     check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)
     check_sources(path, checkpoint)
     judged = preflight(checkpoint)
@@ -96,7 +104,7 @@ def export(
     for text in judged.warnings:
         warn(text, MergeWarning)
     source = checkpoint  # what is rounded no more lies where its configs lie
-    checkpoint = checkpoint.with_dtype(dtype) if dtype else checkpoint
+    checkpoint = checkpoint.with_dtype(saved) if saved else checkpoint
     infos = {key: checkpoint.info(key) for key in checkpoint}
     plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
     findings = Findings(strict)

@@ -83,10 +83,12 @@ class Tensors:
 
     def _parts(self, name: str) -> Iterator[torch.Tensor]:
         """A tensor in flat parts; read whole where a part would cost as much."""
+        import torch
+
         model, key = self.models[name], self.matched.names[name]
         count = model.info(key).numel
         if count <= PIECE or (model.scope is not Scope.ELEMENT and model.origin(key) is None):
-            yield from model.read(key).reshape(-1).split(PIECE)
+            yield from torch.split(model.read(key).reshape(-1), PIECE)
             return
         for start in range(0, count, PIECE):
             yield model.read(key, Flat(start, min(start + PIECE, count)))

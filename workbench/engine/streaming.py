@@ -80,6 +80,8 @@ def stream(
 
 def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation) -> Iterator[tuple[int, torch.Tensor, int]]:
     """A job's result as it goes into the file, in pieces: the first element, the numbers, and how many of them saturated."""
+    import torch
+
     origin = checkpoint.origin(job.key)
     if origin is not None:
         holder, name = origin
@@ -88,7 +90,7 @@ def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation) 
     else:
         tensor = checkpoint.calculate(job.key, job.part, calculation)
     first, _ = elements(job.part, job.info.shape)
-    for piece in tensor.reshape(-1).split(PIECE):
+    for piece in torch.split(tensor.reshape(-1), PIECE):
         result = rounded(piece, job.info.dtype)
         if result.dtype != piece.dtype and result.element_size() < 4:  # beyond float16 lies infinity
             calculation.watch(_RESULT, job.key, result)
@@ -100,4 +102,4 @@ def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation) 
 def _bytes(tensor: torch.Tensor) -> memoryview:
     import torch
 
-    return memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data

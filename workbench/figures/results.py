@@ -30,4 +30,5 @@ class Result(ABC):
         return f"<{type(self).__name__}: {self.headline}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return self.plot()._repr_mimebundle_(include, exclude) | {"text/plain": repr(self)}
+        drawn: dict[str, Any] = self.plot()._repr_mimebundle_(include, exclude)
+        return drawn | {"text/plain": repr(self)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.figures.look import template
 
@@ -40,5 +40,6 @@ def stacked(upper: go.Figure, lower: go.Figure) -> go.Figure:
     return figure.add_annotation(**head, y=top + (heads[1] - 14) / inside, yref="paper", yanchor="top")
 
 
-def _axis(figure: go.Figure) -> dict:
-    return figure.layout.yaxis.to_plotly_json()
+def _axis(figure: go.Figure) -> dict[str, Any]:
+    found: dict[str, Any] = figure.layout.yaxis.to_plotly_json()
+    return found

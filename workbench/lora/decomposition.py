@@ -117,7 +117,7 @@ def gram(matrix: torch.Tensor) -> torch.Tensor:
     import torch
 
     found = torch.zeros(len(matrix), len(matrix), dtype=torch.float64)
-    for columns in matrix.split(_COLUMNS, 1):
+    for columns in torch.split(matrix, _COLUMNS, 1):
         wide = columns.double()
         found.addmm_(wide, wide.T)
     return found
@@ -125,7 +125,9 @@ def gram(matrix: torch.Tensor) -> torch.Tensor:
 
 def energy(tensor: torch.Tensor) -> float:
     """The sum of squares, in float64."""
-    parts = (part.double() for part in tensor.reshape(-1).split(_CHUNK))
+    import torch
+
+    parts = (part.double() for part in torch.split(tensor.reshape(-1), _CHUNK))
     return sum(float(part @ part) for part in parts)
 
 
@@ -170,7 +172,9 @@ def _new(block: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
 
 def _beyond(matrix: torch.Tensor, up: torch.Tensor, down: torch.Tensor, total: float, difference: float) -> float:
     """The squared error of the product: a difference of sums, or measured where that cancels."""
+    import torch
+
     if difference > _CANCELS * total:
         return difference
-    pairs = zip(matrix.split(_COLUMNS, 1), down.split(_COLUMNS, 1), strict=True)
+    pairs = zip(torch.split(matrix, _COLUMNS, 1), torch.split(down, _COLUMNS, 1), strict=True)
     return sum(energy(columns - up @ part) for columns, part in pairs)

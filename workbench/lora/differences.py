@@ -79,8 +79,8 @@ def side_by_side(tuned: Checkpoint, base: Checkpoint, include: Include, whole: b
     fit together.
     """
     models = alike(named([base, tuned], who))
-    names = tuple(models)
-    side = Side(*names, models)
+    first, second = names = tuple(models)
+    side = Side(first, second, models)
     forms = {model: targets(model, include, whole, who) for model in set(models.values())}
     matched, left_out = match(models, who)
     _warn_of(left_out, side, forms, who)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ def hyper(
     """Write many models as one and a few LoRAs, with what to multiply these with for each model."""
     import workbench as wb
 
-    options = {"ranks": _numbers(ranks), "iterations": iterations, "device": device}
+    options: dict[str, Any] = {"ranks": _numbers(ranks), "iterations": iterations, "device": device}
     paths = models or []
     if config is not None:
         if paths:

@@ -21,7 +21,9 @@ _PAGE, _TABLE, _PROMPTS = "README.md", "multipliers.csv", "prompts.txt"
 _MARK = "Made by `workbench.lora.hyper_merge`."
 
 
-def write(folder: Path, average: Checkpoint, loras: Sequence[LowRank], multipliers: pd.DataFrame, losses: pd.DataFrame, dtype: str) -> Path:
+def write(
+    folder: Path, average: Checkpoint, loras: Sequence[LowRank], multipliers: pd.DataFrame, losses: pd.DataFrame, dtype: SavedDtype
+) -> Path:
     """What `HyperModel.export` promises of these parts of one."""
     _check(folder, average, dtype)
     multipliers = multipliers.rename(columns=lambda name: f"{folder.name}-{name.removeprefix('lora-')}")

@@ -42,7 +42,8 @@ class MultiplierFit:
         """The products of what is left of the changes after the first `count` LoRAs (or all), with each other."""
         multipliers, along = self.multipliers[:, :count], self.along[:, :count]
         across = along @ multipliers.T
-        return self.squares - across - across.T + multipliers @ self.inner[:count, :count] @ multipliers.T
+        left: np.ndarray = self.squares - across - across.T + multipliers @ self.inner[:count, :count] @ multipliers.T
+        return left
 
     @property
     def loss(self) -> float:
@@ -132,7 +133,8 @@ class Solver:
             return np.stack([_squares(target)[[min(rank, *target.shape) - 1 for rank in self.ranks]] for target in targets])
 
         held_by_rank = sum(on_threads(held, len(self.cores))) * products.diagonal()[:, None]
-        return linear_sum_assignment(-held_by_rank.T)[1].tolist()
+        assigned: list[int] = linear_sum_assignment(-held_by_rank.T)[1].tolist()
+        return assigned
 
     def _improved(self, found: Solution, which: int, *, last: bool) -> Solution:
         """One LoRA made better for the multipliers and the other LoRAs, in every layer; the `last` time, made best."""
@@ -182,7 +184,7 @@ def _target(core: torch.Tensor, loras: Sequence[Factors | None], which: int, mul
 
     if not products[which] > 0:
         return torch.zeros_like(core[0])
-    target = torch.tensordot(torch.from_numpy(multipliers / products[which]).to(core), core, 1)
+    target: torch.Tensor = torch.tensordot(torch.from_numpy(multipliers / products[which]).to(core), core, 1)
     for k, factors in enumerate(loras):
         if k != which and factors is not None:
             target.addmm_(*factors, alpha=-float(products[k] / products[which]))
@@ -204,7 +206,8 @@ def _squares(matrix: torch.Tensor) -> np.ndarray:
     import torch
 
     wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).double()
-    return torch.linalg.eigvalsh(wide @ wide.T).flip(0).cumsum(0).cpu().numpy()
+    sums: np.ndarray = torch.linalg.eigvalsh(wide @ wide.T).flip(0).cumsum(0).cpu().numpy()
+    return sums
 
 
 def _nearer(matrix: torch.Tensor, rank: int, before: Factors | None) -> Factors:

@@ -26,14 +26,14 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     tensors: dict[str, torch.Tensor] = {}
     for key, entry in view.entries.items():
         module, _, end = key.rpartition(".")
+        held = None if isinstance(entry, Composite) else lora.entries[entry]
         if isinstance(entry, Composite) and (factors := _factors(lora, entry)) is not None:
             up, down = factors
             if len(down):
                 tensors |= {module + _ENDS["up"]: up, module + _ENDS["down"]: down, f"{module}.alpha": _number(len(down))}
-        elif isinstance(entry, Composite) or isinstance(lora.entries[entry], str):
+        elif held is None or isinstance(held, str):
             tensors[f"{module}.diff{'_b' if end == 'bias' else ''}"] = view.read(key)
         else:
-            held = lora.entries[entry]
             tensors |= {module + _ENDS[role]: lora.holder.read(name) for role in _ENDS if (name := getattr(held, role)) is not None}
             tensors[f"{module}.alpha"] = _number(held.scale * held.rank)
     return LowRank(InMemory(tensors, lora.name, lora.metadata), lora.report, view)

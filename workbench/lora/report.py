@@ -90,7 +90,7 @@ class Report(Result):
                 continue
             ranks = [layer.rank for layer in layers if layer.note != WHOLE]
             rows.append((place, "relative error", relative(layers)))
-            rows.append((place, "mean rank", np.mean(ranks) if ranks else math.nan))
+            rows.append((place, "mean rank", float(np.mean(ranks)) if ranks else math.nan))
             rows.append((place, "kilobytes", sum(layer.nbytes for layer in layers) / 1e3))
         frame = pd.DataFrame(rows, columns=["block", "quantity", "value"]).assign(lora=self.name)
         figure = figures.panels(

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
 from workbench.errors import OptionError
 from workbench.merge.asked import ASKED
@@ -18,13 +18,17 @@ from workbench.merge.constraints import Constraint, OneOf, Range, Vector
 from workbench.plugins import place_of
 from workbench.tensors import Scope, Slot, Space
 
+if TYPE_CHECKING:
+    import torch
+
 T = TypeVar("T")
 UNION = "union"
 HOME = "workbench.operators"  # where operators live that are Workbench's own
+_PER_MODEL = "per model"
 
-
-class PerModel(Generic[T]):
-    """Annotation of an option that takes one value for all models, or a list with one for each."""
+# Annotation of an option that takes one value for all models, or a list with one for each: the function has the list. `Any` is
+# what lets one value be the default.
+PerModel: TypeAlias = Annotated[Sequence[T] | Any, _PER_MODEL]
 
 
 class Missing(enum.Enum):
@@ -93,7 +97,7 @@ class Declaration:
     """Everything there is to know of an operator without running it."""
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., torch.Tensor]
     summary: str
     source: str
     scope: Scope | Callable[..., Scope]
@@ -169,7 +173,9 @@ def declare(
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
-    inputs, options, asks = [], {}, {}
+    inputs: list[Input] = []
+    options: dict[str, Option] = {}
+    asks: dict[str, type] = {}
     for name, parameter in signature.parameters.items():
         hint = parameter.annotation
         base, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
@@ -187,11 +193,13 @@ def declare(
     if sum(slot.many for slot in inputs) > 1:
         raise TypeError(f"{function.__name__}: only one input may take several models")
     result = next(mark for mark in get_args(signature.return_annotation)[1:] if isinstance(mark, Slot))
-    summary = inspect.getdoc(function).splitlines()[0]
+    docstring = inspect.getdoc(function)
+    if not docstring:
+        raise TypeError(f"{function.__name__}: needs a docstring; its first line says what the operator does")
     return Declaration(
         name=function.__name__,
         function=function,
-        summary=summary,
+        summary=docstring.splitlines()[0],
         source=source,
         scope=scope,
         keys=keys,
@@ -209,8 +217,8 @@ def _option(name: str, default: Any, hint: Any, marks: list[Any]) -> Option:
     constraint = next((mark for mark in marks if isinstance(mark, Constraint)), None)
     if constraint is None or (default is inspect.Parameter.empty and not isinstance(constraint, Vector)):
         raise TypeError(f"option {name} must have a default and be Annotated with Range, OneOf, Flag or Vector (which may have none)")
-    per_model = get_origin(hint) is PerModel
-    kind = get_args(hint)[0] if per_model else hint
+    per_model = _PER_MODEL in marks
+    kind = get_args(get_args(hint)[0])[0] if per_model else hint  # of the list in it
     optional = type(None) in get_args(kind)
     if optional:
         (kind,) = (one for one in get_args(kind) if one is not type(None))

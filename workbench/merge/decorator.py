@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from workbench.errors import InputError, OptionError
 from workbench.merge import rules as rule_parsing
@@ -18,6 +18,9 @@ from workbench.merge.node import DTYPES, PRECISIONS, Merge, Settings
 from workbench.merge.rules import Rule
 from workbench.plugins import Registry, place_of
 from workbench.tensors import Scope
+
+if TYPE_CHECKING:
+    import torch
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
@@ -35,7 +38,7 @@ class Operator:
     declaration: Declaration
 
     @cached_property
-    def function(self) -> Callable[..., Any]:
+    def function(self) -> Callable[..., torch.Tensor]:
         """The pure function; an option that is per model may be a list, or one value for all."""
         return _for_all_models(self.declaration)
 
@@ -69,7 +72,7 @@ class Operator:
 registry: Registry[Operator] = Registry("operator", home=HOME, group="workbench.operators")
 
 
-def _for_all_models(declaration: Declaration) -> Callable[..., Any]:
+def _for_all_models(declaration: Declaration) -> Callable[..., torch.Tensor]:
     function, many = declaration.function, declaration.many
     per_model = {name: option for name, option in declaration.options.items() if option.per_model}
     if many is None or not per_model:
@@ -77,7 +80,7 @@ def _for_all_models(declaration: Declaration) -> Callable[..., Any]:
     position = declaration.inputs.index(many)
 
     @wraps(function)
-    def spreading(*tensors: Any, **named: Any) -> Any:
+    def spreading(*tensors: Any, **named: Any) -> torch.Tensor:
         models = range(len(named[many.name] if many.name in named else tensors[position]))
         each = {name: spread(option, named.get(name, option.default), models) for name, option in per_model.items()}
         return function(*tensors, **named | each)

@@ -11,7 +11,7 @@ from workbench.merge.asked import Random, TensorName
 from workbench.merge.call import Call
 from workbench.merge.declaration import Missing, spread
 from workbench.merge.plan import Entry
-from workbench.tensors import Calculation, Part, Space, elements
+from workbench.tensors import Calculation, Part, Space, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,10 @@ def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, ca
 
 def _tensors(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any]:
     """What goes into the operator's inputs, deltas subtracted."""
+    import torch
+
     arguments: list[Any] = []
-    base = None
+    base: torch.Tensor | None = None
     for slot in call.operator.inputs:
         tensors = []
         for i in call.slots[slot.name]:
@@ -39,7 +41,7 @@ def _tensors(call: Call, entry: Entry, part: Part, calculation: Calculation) -> 
                 weights_given = slot.space is Space.DELTA and call.inputs[i].space is Space.WEIGHT
                 tensors.append(tensor.sub_(base) if weights_given else tensor)  # what `calculate` gives is ours
             elif slot.space is Space.DELTA:  # a model without the tensor did not change it
-                tensors.append(base.new_zeros(base.shape))
+                tensors.append(torch.zeros(part_shape(part, entry.info.shape), dtype=calculation.dtype, device=calculation.device))
         arguments.append(tensors if slot.many else tensors[0])
     return arguments
 

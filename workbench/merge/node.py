@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 PRECISIONS = get_args(Precision)
-DTYPES = (None, *get_args(SavedDtype))
+DTYPES: tuple[SavedDtype | None, ...] = (None, *get_args(SavedDtype))
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,13 @@ class Merge(Checkpoint):
         return hashed(operator.function.__code__, options, asked, settings.precision, self.info(key).code, inputs)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
-        entry = self.entry(key)
-        if entry.take is None:
-            return None
-        return self.call.viewed[entry.take].origin(entry.names[entry.take])  # type: ignore[arg-type]
+        taken = self.entry(key).taken
+        return None if taken is None else self.call.viewed[taken[0]].origin(taken[1])
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         entry = self.entry(key)
-        if entry.take is not None:
-            return self.call.viewed[entry.take].calculate(entry.names[entry.take], part, calculation)  # type: ignore[arg-type]
+        if (taken := entry.taken) is not None:
+            return self.call.viewed[taken[0]].calculate(taken[1], part, calculation)
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
         wide = widened(part, self.own_scope, entry.info.shape)

@@ -54,6 +54,12 @@ class Entry:
         """The block that it lies in."""
         return self.location.block
 
+    @property
+    def taken(self) -> tuple[int, str] | None:
+        """The model it comes from untouched, and its name there; None when it is merged."""
+        name = None if self.take is None else self.names[self.take]
+        return None if self.take is None or name is None else (self.take, name)
+
 
 @dataclass(frozen=True)
 class Plan:

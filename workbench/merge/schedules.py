@@ -207,4 +207,4 @@ def _mix(start: Value, end: Value, share: float) -> Value:
     each = [value if isinstance(value, Sequence) else [value] * len(many[0]) for value in (start, end)]
     if len(each[0]) != len(each[1]):
         raise OptionError(f"a ramp must begin and end with as many numbers, got {len(each[0])} and {len(each[1])}")
-    return [_mix(*pair, share) for pair in zip(*each, strict=True)]
+    return [_mix(one, other, share) for one, other in zip(*each, strict=True)]

@@ -124,7 +124,8 @@ def seed(seed: int) -> Numbers:
 
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise OptionError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
-    return np.random.Generator(np.random.Philox(key=seed)).uniform(-1, 1, _LENGTH).tolist()
+    numbers: list[float] = np.random.Generator(np.random.Philox(key=seed)).uniform(-1, 1, _LENGTH).tolist()
+    return numbers
 
 
 @source

@@ -77,7 +77,7 @@ def _disjoint_mean(deltas: list[torch.Tensor], majority_sign: str) -> torch.Tens
     votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
     elected = torch.ones_like(deltas[0]).copysign_(sum(votes[1:], start=votes[0]))
     agreeing = [(delta * elected).clamp_(min=0) for delta in deltas]  # their magnitudes, and 0 for the others
-    count = sum(magnitude.sign() for magnitude in agreeing)
+    count = sum((magnitude.sign() for magnitude in agreeing[1:]), start=agreeing[0].sign())
     return sum(agreeing[1:], start=agreeing[0]) * elected / count.clamp_(min=1)
 
 

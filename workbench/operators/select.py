@@ -73,7 +73,7 @@ def weighted_similarity(
 def _likeness(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor | float:
     """The weight of `a` for every column, or one number when the columns cannot be told apart."""
     lengths = torch.linalg.vector_norm(a, dim=0) * torch.linalg.vector_norm(b, dim=0)
-    similarity = torch.linalg.vecdot(a, b, dim=0) / lengths.clamp_(min=_TINY)
+    similarity: torch.Tensor = torch.linalg.vecdot(a, b, dim=0) / lengths.clamp_(min=_TINY)
     ordered = similarity.reshape(-1).sort().values
     # the 1st percentile of all, and the 99th of those above it: where the original cuts
     low = math.ceil((ordered.numel() - 1) / 100)

@@ -50,12 +50,13 @@ def blend(
     frequency = frequencies(shape, dims)
     places = iter(frequency.shape)
     wide = [next(places) if dim in dims else 1 for dim in range(len(shape))]
-    mixed = [weight.reshape(wide).to(first) for weight in weights(frequency, coefficients, smooth, band)]
-    pair = first.reshape(shape), second.reshape(shape)
-    blended = torch.empty_like(pair[0], memory_format=torch.contiguous_format)
-    step = shape[0] if 0 in dims else chunk_size or _rows_at_once(pair[0])
+    real, imaginary = (weight.reshape(wide).to(first) for weight in weights(frequency, coefficients, smooth, band))
+    one, other = first.reshape(shape), second.reshape(shape)
+    blended = torch.empty_like(one, memory_format=torch.contiguous_format)
+    step = shape[0] if 0 in dims else chunk_size or _rows_at_once(one)
     for start in range(0, shape[0], step):
-        blended[start : start + step] = _blend_rows(*(tensor[start : start + step] for tensor in pair), dims, *mixed, mix)
+        rows = slice(start, start + step)
+        blended[rows] = _blend_rows(one[rows], other[rows], dims, real, imaginary, mix)
     unmasked = torch.lerp(blended.reshape(first.shape), average, mask.to(dtype))  # with 0 and 1 an exact choice, and a fast one
     return torch.lerp(average, unmasked, entanglement_strength)
 
@@ -73,7 +74,8 @@ def axes(shape: Sequence[int], over: Over, dim: int) -> tuple[tuple[int, ...], t
 def frequencies(shape: Sequence[int], dims: Sequence[int]) -> np.ndarray:
     """The frequency of each coefficient of a real transform: 0 is the mean, 1 the highest; over two dimensions, the radius."""
     each = [np.fft.fftfreq(shape[dim]) for dim in dims[:-1]] + [np.fft.rfftfreq(shape[dims[-1]])]
-    return np.sqrt(np.mean([axis**2 for axis in np.meshgrid(*(2 * axis for axis in each), indexing="ij")], axis=0))
+    radius: np.ndarray = np.sqrt(np.mean([axis**2 for axis in np.meshgrid(*(2 * axis for axis in each), indexing="ij")], axis=0))
+    return radius
 
 
 def weights(
@@ -117,7 +119,8 @@ def _blend_rows(
         mixed = torch.polar(torch.lerp(other.abs(), one.abs(), real), other.angle() + imaginary * turn)
     else:
         mixed = torch.complex(torch.lerp(other.real, one.real, real), torch.lerp(other.imag, one.imag, imaginary))
-    return torch.fft.irfftn(mixed, s=[first.shape[dim] for dim in dims], dim=dims)
+    back: torch.Tensor = torch.fft.irfftn(mixed, s=[first.shape[dim] for dim in dims], dim=dims)
+    return back
 
 
 def _rows_at_once(tensor: torch.Tensor) -> int:
@@ -168,5 +171,16 @@ def fft_blend(
     if not is_blended(name):
         return (first + second) / 2
     mask = random.uniform(first) < decoherence_factor
-    how = {"dim": dim, "over": over, "mix": mix, "smooth": smooth, "band": (low, high), "chunk_size": chunk_size}
-    return blend(first, second, coefficients, mask, entanglement_strength, **how)
+    return blend(
+        first,
+        second,
+        coefficients,
+        mask,
+        entanglement_strength,
+        dim=dim,
+        over=over,
+        mix=mix,
+        smooth=smooth,
+        band=(low, high),
+        chunk_size=chunk_size,
+    )

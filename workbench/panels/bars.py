@@ -8,7 +8,7 @@ from typing import Any, final
 
 from workbench.errors import OptionError
 from workbench.families import Location
-from workbench.merge import schedules
+from workbench.merge import Range, schedules
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
 from workbench.panels.state import per_model
@@ -85,7 +85,7 @@ class Bars:
         return {module: row for module, row in pairs if row != self.elsewhere}
 
     def _levels(self) -> tuple[float, float]:
-        bounds = self.option.constraint
+        bounds = bounds_of(self.option)
         low = max(bounds.low, 0)
         high = self.option.default if isinstance(self.option.default, (int, float)) and self.option.default > low else bounds.high
         return low, high
@@ -102,9 +102,16 @@ class Bars:
         return list(column) if self.option.per_model else column[0]
 
     def _rounded(self, value: float) -> float:
-        bounds = self.option.constraint
+        bounds = bounds_of(self.option)
         near = min(max(round(value / bounds.step) * bounds.step, bounds.low), bounds.high)
         return round(near) if bounds.whole else round(near, 6)
+
+
+def bounds_of(option: Option) -> Range:
+    """Between what its numbers lie. Raises TypeError for an option that is no number, which has no bars."""
+    if not isinstance(option.constraint, Range):
+        raise TypeError(f"{option.name} is no number, and has no bars: {option.allowed}")
+    return option.constraint
 
 
 def differs_by_block(value: Any, option: Option) -> bool:

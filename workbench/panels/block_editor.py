@@ -11,7 +11,7 @@ import traitlets
 
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
-from workbench.panels.bars import PRESETS, Bars
+from workbench.panels.bars import PRESETS, Bars, bounds_of
 
 _HERE = Path(__file__).parent
 
@@ -26,16 +26,16 @@ class BlockEditor(anywidget.AnyWidget):
     _esm = _HERE / "block_editor.js"
     _css = _HERE / "block_editor.css"
     value = traitlets.Any()
-    blocks = traitlets.List().tag(sync=True)
-    series = traitlets.List().tag(sync=True)
-    rows = traitlets.List().tag(sync=True)
-    elsewhere = traitlets.List().tag(sync=True)
+    blocks: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    series: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    rows: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    elsewhere: traitlets.List[Any] = traitlets.List().tag(sync=True)
     bounds = traitlets.Dict().tag(sync=True)
     presets = traitlets.List(list(PRESETS)).tag(sync=True)
 
     def __init__(self, option: Option, depth: Depth, series: Sequence[str]) -> None:
         self._option, self._depth = option, depth
-        bounds = option.constraint
+        bounds = bounds_of(option)
         super().__init__(
             blocks=[block.name for block in depth.blocks],
             series=list(series),

@@ -43,7 +43,7 @@ class ComparePanel(anywidget.AnyWidget):
     _css = _HERE / "compare.css"
 
     names = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)
-    axes = traitlets.List(read_only=True).tag(sync=True)  # pairs of an axis's name and its labels
+    axes: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)  # pairs of an axis's name and its labels
     pictures = traitlets.List(traitlets.Bytes(), read_only=True).tag(sync=True)  # left and right as PNG files
     left = traitlets.Unicode().tag(sync=True)
     right = traitlets.Unicode().tag(sync=True)
@@ -71,12 +71,13 @@ class ComparePanel(anywidget.AnyWidget):
     def _is_a_name(self, proposal: dict[str, Any]) -> str:
         if proposal["value"] not in self._table.names:
             raise OptionError(f"ComparePanel: {proposal['trait'].name} must be one of {self._table.names}, got {proposal['value']!r}")
-        return proposal["value"]
+        name: str = proposal["value"]
+        return name
 
     @traitlets.validate("place")
     def _is_a_place(self, proposal: dict[str, Any]) -> list[int]:
         sizes = [len(labels) for _, labels in self._table.axes]
-        place = proposal["value"]
+        place: list[int] = proposal["value"]
         if len(place) != len(sizes) or not all(0 <= index < size for index, size in zip(place, sizes, strict=True)):
             raise OptionError(f"ComparePanel: place must be {len(sizes)} whole numbers, each from 0 and below {sizes}, got {place}")
         return place

@@ -25,10 +25,10 @@ class CurveEditor(anywidget.AnyWidget):
     _esm = _HERE / "curve_editor.js"
     _css = _HERE / "curve_editor.css"
     title = traitlets.Unicode().tag(sync=True)
-    points = traitlets.List().tag(sync=True)
+    points: traitlets.List[Any] = traitlets.List().tag(sync=True)
     low = traitlets.Float().tag(sync=True)
     high = traitlets.Float().tag(sync=True)
-    charts = traitlets.List().tag(sync=True)
+    charts: traitlets.List[Any] = traitlets.List().tag(sync=True)
     stale = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, moved: Callable[[list[Point]], None], *, title: str, low: float, high: float) -> None:

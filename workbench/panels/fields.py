@@ -21,7 +21,7 @@ def full() -> widgets.Layout:
     return widgets.Layout(width="auto", min_width="0", flex="1 1 auto")
 
 
-class CompositeField(widgets.Box):
+class CompositeField(widgets.Box):  # type: ignore[misc]  # ipywidgets says nothing of its types
     """Several widgets that hold one `value` together; setting it sets them all, and tells once."""
 
     value = traitlets.Any(Ellipsis)  # until it is given: None is a value, too

@@ -15,7 +15,7 @@ from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.hub import located
 from workbench.checkpoint.files.writing import replacing
-from workbench.checkpoint.views.layouts import Layout
+from workbench.checkpoint.names.naming import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
 from workbench.panels.state import PanelState, Wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import ipywidgets as widgets
 
@@ -39,7 +39,7 @@ class ModelsView:
         self._folder.observe(lambda _: self._list(), "value")
         self._entries.observe(self._chosen, "value")
         self._button.on_click(lambda _: self._add(self._here / self._entries.value))
-        refresh.on_click(lambda _: (again(), self._list()))
+        refresh.on_click(lambda _: self._read_again(again))
         buttons = widgets.HBox([self._button, refresh]).add_class("wb-row")
         browser = widgets.VBox([self._folder, self._entries, buttons, self._said]).add_class("wb-column")
         shelf = widgets.VBox([widgets.HTML("Drag to reorder; × takes a model off.").add_class("wb-hint"), self._shelf]).add_class(
@@ -58,6 +58,10 @@ class ModelsView:
     def _here(self) -> Path:
         return Path(self._folder.value).expanduser()
 
+    def _read_again(self, again: Callable[[], None]) -> None:
+        again()
+        self._list()
+
     def _list(self) -> None:
         try:
             files = [path.name for path in checkpoint_files(self._here)]
@@ -72,7 +76,7 @@ class ModelsView:
         self._listing = False
         self._button.disabled = True
 
-    def _chosen(self, change: dict) -> None:
+    def _chosen(self, change: dict[str, Any]) -> None:
         """Go into a folder that holds more files; a folder that is a checkpoint can be added, too."""
         if change["new"] is None or self._listing:
             return
@@ -82,7 +86,7 @@ class ModelsView:
         else:
             self._button.disabled = False
 
-    def _arranged(self, change: dict) -> None:
+    def _arranged(self, change: dict[str, Any]) -> None:
         self._arrange(change["new"])
 
 

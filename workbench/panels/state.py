@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, final
 
 from workbench.merge.declaration import Declaration, Option
@@ -118,7 +119,7 @@ class PanelState:
 
     def with_wanted(self, **changes: Any) -> PanelState:
         """Other pictures: `prompts`, `seeds`, `steps`, `guidance`, as many of them as change."""
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+        given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
         return replace(self, wanted=replace(self.wanted, **given))
 
     def with_model(self, name: str) -> PanelState:
@@ -136,7 +137,7 @@ class PanelState:
         for name in options:
             option = self.declaration.options[name]
             if option.per_model and before != self.many:
-                options[name] = each_value(options[name], lambda value, option=option: _deal(value, option, before, self.many))
+                options[name] = each_value(options[name], partial(_deal, option=option, before=before, now=self.many))
         return replace(self, options={name: value for name, value in options.items() if value != self.declaration.options[name].default})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
 from workbench.errors import Cancelled
@@ -44,11 +45,14 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: not self._busy, timeout)
 
+    def _is_outdated(self, number: int) -> bool:
+        return number != self._latest
+
     def _run(self) -> None:
         while (taken := self._take()) is not None:
             job, number = taken
             try:
-                job(lambda number=number: number != self._latest)
+                job(partial(self._is_outdated, number))
             except Cancelled:
                 pass
             except BaseException:

@@ -14,7 +14,7 @@ from workbench.checkpoint.views.layouts import incomplete
 from workbench.errors import MergeError, OptionError
 from workbench.families import GENERIC
 from workbench.merge import Merge, rules
-from workbench.merge.plan import Entry, mending
+from workbench.merge.plan import Entry, Problem, mending
 from workbench.tensors import Space
 from workbench.wording import few, listed
 
@@ -186,13 +186,13 @@ def _undecided(merge: Merge, model: Checkpoint) -> set[str]:
 
 def _problems(merge: Merge) -> Iterator[Finding]:
     """Tensors the operator has no answer for, alike ones together, with the rule that mends them all."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str], tuple[Problem, list[Entry]]] = {}
     for entry in merge.plan.entries.values():
         if entry.problem:
-            groups.setdefault((entry.problem.said, entry.component), []).append(entry)
-    for (said, _), entries in groups.items():
+            groups.setdefault((entry.problem.said, entry.component), (entry.problem, []))[1].append(entry)
+    for problem, entries in groups.values():
         which, told, each = _which(merge, entries)
-        yield Finding("error", f"{merge.name}: {told} {said}; {mending(which, entries[0].problem.holder)}{each}")
+        yield Finding("error", f"{merge.name}: {told} {problem.said}; {mending(which, problem.holder)}{each}")
 
 
 def _which(merge: Merge, entries: list[Entry]) -> tuple[dict[str, str], str, str]:
@@ -234,7 +234,7 @@ def _answers(merge: Merge) -> Iterator[Finding]:
     for entry in merge.plan.entries.values():
         models = zip(names, entry.names, merge.call.inputs, strict=True)
         lacking = [name for name, key, model in models if key is None and model.space is Space.WEIGHT]  # LoRAs hold only what they change
-        if entry.unasked:
+        if entry.unasked and entry.take is not None:
             answer = f"{entry.unasked} and comes untouched from {names[entry.take]}"
         elif lacking and entry.problem is None and entry.take is None:
             answer = f"is not in {' and '.join(lacking)} and {'counts as unchanged there' if delta else 'is merged from the others'}"

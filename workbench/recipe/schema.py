@@ -22,7 +22,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes Python's own only from 3.12
 
-from workbench.checkpoint.views.layouts import Layout
+from workbench.checkpoint.names.naming import Layout
 from workbench.merge import sources
 from workbench.merge.rules import Rule
 from workbench.tensors import Precision, SavedDtype
@@ -125,12 +125,10 @@ class Node(Strict):
     def relocated(self, moved: Callable[[str], str]) -> Node:
         """The same node, and those inside it, with the files that sources of numbers name under their new names."""
 
-        def inside(given: Input) -> Input:
-            if isinstance(given, list):
-                return [inside(one) for one in given]
+        def inside(given: One) -> One:
             return given.relocated(moved) if isinstance(given, Node) else given
 
-        inputs = {name: inside(given) for name, given in self.inputs.items()}
+        inputs = {name: [inside(one) for one in given] if isinstance(given, list) else inside(given) for name, given in self.inputs.items()}
         options = {name: sources.relocated(value, moved) for name, value in self.options.items()}
         return self.model_copy(update={"inputs": inputs, "options": options})
 

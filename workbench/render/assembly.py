@@ -26,7 +26,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """`model_index.json` of a pipeline folder. Raises RenderError when there is none, or none that is held here."""
     path = folder / "model_index.json"
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RenderError(f"{folder}: {path.name} cannot be read; give the folder of a diffusers pipeline") from error
     except ValueError as error:
@@ -132,7 +132,7 @@ def _build_part(folder: Path, part: str, index: dict[str, Any], weighted: bool) 
         raise RenderError(f"{folder}: the {part} of the pipeline cannot be built from this folder ({_first_line(error)})") from error
 
 
-def _from_config(kind: type, folder: Path) -> Any:
+def _from_config(kind: Any, folder: Path) -> Any:
     """A model of class `kind` from `folder/config.json`: diffusers and transformers say it differently."""
     if hasattr(kind, "config_class") and kind.config_class is not None:
         return kind(kind.config_class.from_pretrained(str(folder), local_files_only=True))

@@ -65,11 +65,8 @@ def arrange(pictures: Sequence[Coordinates], axes: Axes) -> list[Facet]:
         if name not in (*named, *inner, *outer) and _differs(pictures, [*named, *inner, *outer], name):
             outer.append(name)
     places = {tuple(map(picture.get, [*outer, *named, *inner])): number for number, picture in enumerate(pictures)}
-    x, y, seeds = (
-        _values(pictures, axes.x),
-        _values(pictures, axes.y),
-        [(seed,) for seed in _values(pictures, "seed")] if inner else [()],
-    )
+    x, y = _values(pictures, axes.x), _values(pictures, axes.y)
+    seeds: list[tuple[Any, ...]] = [(seed,) for seed in _values(pictures, "seed")] if inner else [()]
     return [
         Facet(
             " · ".join(map(label, outer, facet)),

@@ -33,17 +33,20 @@ class Denoiser:
     @property
     def times(self) -> int:
         """How many noise levels there are."""
-        return self._schedule.config.num_train_timesteps
+        levels: int = self._schedule.config.num_train_timesteps
+        return levels
 
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """Latents [n, ...] with as much noise as belongs to each time [n]."""
-        return self._schedule.add_noise(clean, noise, times)
+        noisy: torch.Tensor = self._schedule.add_noise(clean, noise, times)
+        return noisy
 
     @torch.no_grad()
     def embeddings(self, prompts: Sequence[str]) -> torch.Tensor:
         """What the U-Net reads of each prompt, by the loaded text encoder: [prompts, tokens, width]."""
         with quiet():
-            return self._pipeline.encode_prompt(list(prompts), self._pipeline.device, 1, False)[0]
+            read: torch.Tensor = self._pipeline.encode_prompt(list(prompts), self._pipeline.device, 1, False)[0]
+            return read
 
     def predict(self, checkpoint: Checkpoint, noisy: torch.Tensor, times: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """What the checkpoint's U-Net takes for noise in each of these latents, [n, channels, height, width].
@@ -54,4 +57,5 @@ class Denoiser:
         noisy = noisy.to(self._like)
         weights = {name: unet.read(name).to(noisy) for name in unet}
         arguments = (noisy, times.to(noisy.device), embeddings.to(noisy))
-        return torch.func.functional_call(self._pipeline.unet, weights, arguments, {"return_dict": False})[0]
+        told: torch.Tensor = torch.func.functional_call(self._pipeline.unet, weights, arguments, {"return_dict": False})[0]
+        return told

@@ -94,7 +94,7 @@ def _without_guidance(wanted: Shapes) -> Shapes:
 def _with_guidance(wanted: Shapes) -> Shapes:
     """A guidance embedder has the shapes of the timestep's."""
     head = "time_text_embed.timestep_embedder."
-    return wanted | {_GUIDANCE + name.removeprefix(head): shape for name, shape in wanted.items() if name.startswith(head)}
+    return {**wanted, **{_GUIDANCE + name.removeprefix(head): shape for name, shape in wanted.items() if name.startswith(head)}}
 
 
 def _check_tensors(name: str, part: str, found: Plan, wanted: Shapes, *, whole: bool) -> None:

@@ -111,7 +111,9 @@ class Flux(Kind):
 
         width, height = (edge // pipeline.vae_scale_factor for edge in self.size(pipeline))
         channels = pipeline.transformer.config.in_channels // 4
-        return pipeline._pack_latents(torch.randn((1, channels, height, width), generator=generator), 1, channels, height, width)
+        latents = torch.randn((1, channels, height, width), generator=generator)
+        packed: torch.Tensor = pipeline._pack_latents(latents, 1, channels, height, width)
+        return packed
 
     def asked(self, pipeline: DiffusionPipeline, request: Request, pictures: int) -> dict[str, Any]:
         width, height = self.size(pipeline)

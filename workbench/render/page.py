@@ -88,8 +88,7 @@ def _table(sheet: Sheet, labels: Sequence[str]) -> Iterator[bytes]:
 
 
 def _picture(images: Sequence[Image | None], labels: Sequence[str], number: int | None) -> str:
-    image = None if number is None else images[number]
-    if image is None:
+    if number is None or (image := images[number]) is None:
         return ""
     words = html.escape(labels[number])
     return f'<img loading=lazy title="{words}" alt="{words}" src="data:image/png;base64,{_encoded(image)}">'

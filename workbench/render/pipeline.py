@@ -70,7 +70,7 @@ class Renderer:
         self._fitting = Fitting(self._pipeline, self.kind)
         self._given_fallback = fallback
         self._owners: dict[str, str] = {}
-        self._held: dict[str, dict[str, object]] = {}  # part -> tensor -> what was read for it
+        self._held: dict[str, Mapping[str, object]] = {}  # part -> tensor -> what was read for it
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -176,7 +176,7 @@ class Renderer:
                 f"{checkpoint.name!r} has no {' and no '.join(nobody)}, only {', '.join(checkpoint.components)}: load a "
                 "checkpoint that has it first, or name one to borrow from in Renderer(config, fallback=checkpoint)"
             )
-        return {part: (fallback, self._fitting.plan(fallback, part)) for part in lent}
+        return {} if fallback is None else {part: (fallback, self._fitting.plan(fallback, part)) for part in lent}
 
     @cached_property
     def fallback(self) -> Checkpoint | None:
@@ -234,7 +234,8 @@ class Renderer:
             message = f"{self.loaded.name!r} draws pictures that are no numbers (shown black): a weight is huge or NaN"
             warn(message, NonFiniteWarning)
             pixels = np.nan_to_num(pixels, nan=0.0)
-        return self._pipeline.image_processor.numpy_to_pil(pixels)
+        drawn: list[Image] = self._pipeline.image_processor.numpy_to_pil(pixels)
+        return drawn
 
     def _run(self, batch: Sequence[tuple[str, int]], request: Request, cancelled: Cancel | None, output: str) -> Any:
         def after_step(pipeline: object, step: int, time: int, values: dict[str, Any]) -> dict[str, Any]:
@@ -269,6 +270,6 @@ def _go_on(cancelled: Cancel | None) -> None:
         raise Cancelled("the work was given up")
 
 
-def _bar(shown: bool, **options: Any) -> tqdm:
+def _bar(shown: bool, **options: Any) -> tqdm[Any]:
     """A progress bar for what takes longer than two seconds."""
     return tqdm(**options, delay=2, leave=False, disable=not shown)

@@ -52,7 +52,8 @@ class ClipScorer:
             return np.zeros((len(images), len(captions)), np.float32)
         words = self._words(list(captions))
         pictures = [self._pictures(list(images[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
-        return 100 * np.concatenate(pictures) @ words.T
+        found: np.ndarray = 100 * np.concatenate(pictures) @ words.T
+        return found
 
     def classify(self, images: Sequence[Image], captions: Sequence[str]) -> list[str]:
         """The caption that fits each picture best (zero-shot classification)."""
@@ -173,7 +174,7 @@ def column_of(scorer: Any) -> str:
     return "score" if name == "<lambda>" else name
 
 
-def spread(values: Sequence[float], seeds: Sequence[int]) -> tuple[float, float]:
+def spread(values: Sequence[float] | np.ndarray, seeds: Sequence[int]) -> tuple[float, float]:
     """Mean over seeds of each seed's mean, and the standard deviation between seeds (NaN for one). What is NaN is left out."""
     numbers, groups = np.asarray(values, float), np.asarray(seeds)
     means = [numbers[(groups == seed) & np.isfinite(numbers)] for seed in dict.fromkeys(seeds)]
@@ -204,7 +205,8 @@ def _directions(features: Callable[..., Any], **inputs: Any) -> np.ndarray:
     with torch.inference_mode():
         vectors = features(**inputs)
         vectors = getattr(vectors, "pooler_output", vectors)  # transformers 5 wraps them
-        return (vectors / vectors.norm(dim=-1, keepdim=True)).cpu().numpy()
+        found: np.ndarray = (vectors / vectors.norm(dim=-1, keepdim=True)).cpu().numpy()
+        return found
 
 
 def _distance(image: Image, parent: Image) -> float:

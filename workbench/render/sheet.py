@@ -231,7 +231,7 @@ def font(size: int) -> FreeTypeFont:
     """Pillow's built-in font."""
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    return ImageFont.load_default(size)  # type: ignore[return-value]  # as Pillow's wheels are built
 
 
 def wrapped(text: str, face: FreeTypeFont, width: int) -> list[str]:

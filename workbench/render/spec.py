@@ -30,10 +30,10 @@ class Spec:
     def of(cls, renderer: Renderer) -> Spec:
         """Raises RenderError for a fallback that lies in no file."""
         config, fallback = renderer.config.absolute(), renderer.fallback
-        if fallback is not None and fallback.path is None:
+        path = None if fallback is None else fallback.path
+        if fallback is not None and path is None:
             raise RenderError(f"the renderer's fallback {fallback.name!r} lies in no file: export it first, and open the file")
-        path = None if fallback is None else fallback.path.absolute()
-        return cls(config, str(renderer.device), str(renderer.dtype).removeprefix("torch."), path)
+        return cls(config, str(renderer.device), str(renderer.dtype).removeprefix("torch."), path and path.absolute())
 
     def make(self) -> Renderer:
         """A new renderer."""

@@ -74,10 +74,10 @@ class Cell:
         return f"<Cell {self.name}{': ' + self.problem if self.problem else ''}>"
 
     def _repr_png_(self) -> bytes | None:
-        return Grid(self.job.requests, (self.model,), self.pictures, self.scores)._repr_png_() if self.drawn else None
+        return Grid(self.job.requests, (self.model,), self.pictures, self.scores)._repr_png_() if self.job and self.drawn else None
 
 
-class _AllPictures(Sequence):
+class _AllPictures(Sequence[Any]):
     """The pictures of all cells in a row; None where a cell has none."""
 
     def __init__(self, cells: Sequence[Cell], each: int) -> None:
@@ -86,7 +86,7 @@ class _AllPictures(Sequence):
     def __len__(self) -> int:
         return len(self._cells) * self._each
 
-    def __getitem__(self, index: int) -> Image | None:
+    def __getitem__(self, index: int) -> Image | None:  # type: ignore[override]  # one by one
         cell, picture = divmod(range(len(self))[index], self._each)
         return self._cells[cell].pictures[picture] if self._cells[cell].drawn else None
 

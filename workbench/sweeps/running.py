@@ -79,7 +79,7 @@ def sweep(
     if len(found) > cells:
         _ask(make, found, planner, renderer)
     scorers = default_scorers(renderer.config) if score is None else listed(score)
-    shown = {"delay": 2, "leave": False, "disable": not progress}
+    shown: dict[str, Any] = {"delay": 2, "leave": False, "disable": not progress}
     planned = [_planned(make, options, planner) for options in tqdm(found, desc=f"{name}: plan", unit="cell", **shown)]
     parents = _parents(planned, scorers, planner)
     lenders = {number: cell.job for number, cell in enumerate(parents.values()) if cell.job}
@@ -89,7 +89,7 @@ def sweep(
     now = 0
     with tqdm(total=len(jobs), desc=name, unit="cell", delay=1, disable=not progress) as bar:
         for number, outcome in outcomes(jobs, renderer, executor):
-            planned[number] = _done(planned[number], outcome, scorers, parents)
+            planned[number] = _done(planned[number], jobs[number], outcome, scorers, parents)
             now += outcome.drawn
             bar.update()
     return Sweep(tuple(planned), asked, store, now)
@@ -155,18 +155,19 @@ def _parents(cells: Sequence[Cell], scorers: Scorers, planner: Planner) -> Paren
     return {path: _planned(open_checkpoint, {"path": path}, planner) for path in paths}
 
 
-def _done(cell: Cell, outcome: Outcome, scorers: Scorers, parents: Parents) -> Cell:
+def _done(cell: Cell, job: Job, outcome: Outcome, scorers: Scorers, parents: Parents) -> Cell:
     """The cell with what came of it."""
-    told = kept(cell.job.folder, cell.job.count)
+    told = kept(job.folder, job.count)
     if not told:
         return replace(cell, problem=outcome.problem or "its pictures were removed while the sweep ran; run it again")
-    scores, problem = _scores(cell, scorers, parents)
+    scores, problem = _scores(cell, job, scorers, parents)
     return replace(cell, drawn=True, scores=scores, components=told["components"], seconds=told["seconds"], problem=problem)
 
 
-def _scores(cell: Cell, scorers: Scorers, parents: Parents) -> tuple[dict[str, np.ndarray], str]:
+def _scores(cell: Cell, job: Job, scorers: Scorers, parents: Parents) -> tuple[dict[str, np.ndarray], str]:
     """The columns of all scorers that could give theirs, and what the others said."""
-    job, columns, problems = cell.job, {}, []
+    columns: dict[str, np.ndarray] = {}
+    problems = []
     prompts = [prompt for request in job.requests for prompt, _ in request.pictures]
     images = list(StoredPictures(job.folder, job.count))
     for scorer in scorers:
@@ -184,7 +185,8 @@ def _of_parent(scorer: Scorer | ParentDistance, job: Job, parents: Parents) -> d
     """The pictures that distances are taken to. Raises SweepError when there are none."""
     if not isinstance(scorer, ParentDistance):
         return {}
-    parent = parents.get(job.models.get(scorer.parent))
+    path = job.models.get(scorer.parent)
+    parent = None if path is None else parents.get(path)
     if parent is None:
         raise SweepError(
             f"{scorer!r}: {scorer.parent!r} is none of the models that this merge is made of: {', '.join(job.models) or 'none'}"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePath, PurePosixPath
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint.files.folders import CONFIG, INDICES, PIPELINE, is_index, is_small, no_weights, weights_among
@@ -136,6 +137,7 @@ def _told(uri: HfUri) -> Iterator[None]:
 
     login = "log in with `hf auth login`, or set HF_TOKEN"
     page = f"{constants.ENDPOINT}/{uri.id}"
+    cause: Exception
     try:
         yield
         return
@@ -147,14 +149,14 @@ def _told(uri: HfUri) -> Iterator[None]:
         told, cause = f"has no revision {uri.revision!r}; give a branch, a tag or a commit (see {page}/commits), or none", error
     except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError, errors.OfflineModeIsEnabled) as error:
         told, cause = f"cannot be reached at {constants.ENDPOINT}, and is not whole in the cache; {_offline(constants)}", error
-    except errors.HTTPError as error:
+    except errors.HTTPError as error:  # type: ignore[attr-defined]  # of the library beneath it
         told, cause = f"could not be fetched: {str(error).strip().splitlines()[0]}; try again, or see {page}", error
     except OSError as error:
         told, cause = f"could not be kept in {constants.HF_HUB_CACHE}: {error.strerror or error}", error
     raise CheckpointError(f"hf://{uri.id}: {told}") from cause
 
 
-def _offline(constants: object) -> str:
-    if constants.is_offline_mode():  # type: ignore[attr-defined]
+def _offline(constants: ModuleType) -> str:
+    if constants.is_offline_mode():
         return "HF_HUB_OFFLINE is set: unset it to fetch the model"
     return "go online once, and it is kept for later"

@@ -8,8 +8,9 @@ import threading
 import weakref
 from collections.abc import Mapping
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, final
+from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.identity import identity, lies_at
@@ -57,7 +58,7 @@ class SafetensorsFile(Checkpoint):
         info, offset = self.entry(key)
         first, last = elements(part, info.shape)
         buffer = torch.empty((last - first) * info.itemsize, dtype=torch.uint8)
-        self._read_into(memoryview(buffer.numpy()), self._start + offset + first * info.itemsize, key)
+        self._read_into(buffer.numpy().data, self._start + offset + first * info.itemsize, key)
         return buffer.view(info.dtype).reshape(part_shape(part, info.shape))
 
     def sources(self) -> tuple[Path, ...]:
@@ -88,14 +89,14 @@ class SafetensorsFile(Checkpoint):
             return self._file.readinto(view)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> FileIO:
     try:
-        return path.open("rb", buffering=0)  # type: ignore[return-value]
+        return path.open("rb", buffering=0)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
 
 
-def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
+def _read_header(path: Path, file: FileIO) -> tuple[dict[str, Any], int]:
     """The header as it was written, and the byte at which the tensors begin."""
     size = os.fstat(file.fileno()).st_size
     if size < _LENGTH:

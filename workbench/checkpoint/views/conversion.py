@@ -35,8 +35,9 @@ def converted(
     staying = {target.spell(component, rest) for component, one, held in groups if one is None for rest in held}
     for component, one, held in groups:
         own: dict[str, Entry] = {key: key for key in held.values()}
-        names = {rest: target.spell(component, rest) for rest in (held if one is None else _wanted(one, held))}
-        if None in names.values() or not where.keys().isdisjoint(names.values()):  # it has no name there, or another has it
+        wanted = held if one is None else _wanted(one, held)
+        names = {rest: name for rest in wanted if (name := target.spell(component, rest)) is not None}
+        if len(names) < len(wanted) or not where.keys().isdisjoint(names.values()):  # it has no name there, or another has it
             where |= own
         elif one is None:
             where |= {key if key in kept else names[rest]: key for rest, key in held.items()}
