@@ -12,7 +12,7 @@ help:
 	@echo "make demo       merge the embedded models and draw them side by side, into out/demo"
 	@echo "make lab        open JupyterLab on the quickstart notebook"
 	@echo "make app        serve the merge panel as a page of its own, without a notebook around it"
-	@echo "make test       style, imports and all tests"
+	@echo "make test       style, types, imports and all tests"
 	@echo "make docs       write the public API as pages, into out/docs"
 	@echo "make notebooks  run every notebook in full, and write what it shows into out/notebooks"
 
