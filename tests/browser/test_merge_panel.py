@@ -169,7 +169,7 @@ def test_a_reopened_notebook_goes_on_where_it_was(notebook, lab):
 def test_an_incompatible_pair_leaves_the_controls_and_turns_export_off(lab):
     other = """import torch
 from safetensors.torch import save_file
-save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(3, 2)}, "flux.safetensors")
+save_file({"double_blocks.0.img_mod.lin.weight": torch.zeros(3, 2)}, "flux.safetensors")
 panel.add("flux.safetensors")"""
     notebook = lab([SMALL, other]).run_all()
     drawn(notebook)
