@@ -263,7 +263,7 @@ def test_a_single_element_fits_anything_and_says_so():
     both = wb.recover(held("mystery", x=[1.0]), [a, b])
     assert both.ratios.loc["all"].isna().all()
     assert both.notes["all"].startswith("a and b are sums of each other to within rounding")
-    assert both.residual["all"] == pytest.approx(0, abs=1e-7)  # the root of a difference of squares: known to the root of their rounding
+    assert both.residual["all"] == pytest.approx(0, abs=1e-12)
 
 
 def test_tensors_of_zeros_make_no_number_and_no_noise():

@@ -14,6 +14,7 @@ _CALCULATED = 1e-6
 # Of a value m * 2^e with m evenly spread in its logarithm, the mean of 1 / m^2: rounding leaves ulp^2 / 12, and ulp is 2^e * eps.
 _MANTISSA = 0.541
 _STEADY = 1e-13  # eigenvalues of a sum in float64 below this share of the largest are noise
+_CANCELLED = 4 * np.finfo(np.float64).eps  # a sum that is less, of its terms' absolute values, is what rounding leaves of zero
 _BLURRED = 4  # squared differences up to so many times what rounding leaves are not told from it
 _ROUGH = 100  # up to so many times, rounding still pulls the checkpoint to one of the candidates: ratios are off by some hundredths
 _TOUCHED = 1e-3  # of the largest part in a direction that cannot be seen: less does not move a ratio
@@ -116,7 +117,8 @@ def least_squares(sums: Sums) -> LeastSquaresFit:
     steps = directions[:, seen] / lengths[seen]
     change = steps @ (directions[:, seen].T @ pull)
     ratios, missing = start + change, -change.sum()  # y - sum(r * c) = missing * y - sum(r * d)
-    left = max(float(missing**2 * square - 2 * missing * (ratios @ along) + ratios @ between @ ratios), 0.0)
+    terms = np.array([missing**2 * square, -2 * missing * (ratios @ along), *(ratios[:, None] * between * ratios).flat])
+    left = float(terms.sum()) if terms.sum() > _CANCELLED * np.abs(terms).sum() else 0.0
     spare = sums.numel - int(seen.sum())
     variances = (steps * directions[:, seen]).sum(1) * (left / spare if spare > 0 else np.nan)
     rounding = float(sums.rounding[0] + ratios**2 @ sums.rounding[1:])
