@@ -203,6 +203,22 @@ def test_a_recipe_holds_a_lora(tmp_path):
         assert torch.equal(again.read(key), merge.read(key))
 
 
+@pytest.mark.parametrize("dialect", ["kohya", "peft"])
+def test_a_lora_of_sd2_attention_alone_goes_onto_sd2_when_its_header_says_what_it_is(dialect):
+    names = (MODULE, "lora_B.weight", "lora_A.weight")
+    if dialect == "kohya":
+        names = (f"lora_{MODULE.replace('.', '_')}", "lora_up.weight", "lora_down.weight")
+    tensors = {f"{names[0]}.{names[1]}": UP, f"{names[0]}.{names[2]}": DOWN}
+    told = LowRank(InMemory(tensors, "lora", {"ss_base_model_version": "sd_v2"}))
+    assert LowRank(InMemory(tensors, "lora")).architecture == "SD 1.x"  # all that its names say
+    assert told.architecture == "SD 2.x"
+    block = "model.diffusion_model.input_blocks.1.1"
+    key = f"{block}.transformer_blocks.0.attn1.to_q.weight"
+    base = Held({f"{block}.proj_in.weight": torch.ones(2, 2), key: torch.ones(2, 2)}, "base")
+    assert base.architecture == "SD 2.x"
+    assert wb.operators.add_delta(base, [told])[key].tolist() == [[4.0, 5.0], [7.0, 9.0]]
+
+
 def test_a_lora_of_another_model_is_refused_with_the_keys_that_do_not_fit():
     base, stripes = wb.open(SHAPES / "base.safetensors"), wb.open(STRIPES)
     flux = in_memory(

@@ -72,6 +72,7 @@ class Family:
     original: tuple[Evidence, ...] = ()
     diffusers: tuple[Evidence, ...] = ()
     unless: tuple[Evidence, ...] = ()
+    assumed: bool = False  # told by what it lacks, so that a LoRA's header knows better
     is_model: bool = True  # False: something that goes with a model, such as a ControlNet
     denoiser: Literal["unet", "transformer"] = "transformer"  # what diffusers calls the component
     original_name: str = ORIGINAL  # what its original layout is called

@@ -16,6 +16,7 @@ FAMILY = register(Family(
         "label_emb.", "add_embedding.", "class_embedding.", "*.transformer_blocks.1.", "*proj_in.weight:2", "cond_stage_model.model.",
         "conditioner.", "encoder_hid_proj.", "control_model.", "controlnet_", "input_hint_block.", "zero_convs.", "down_blocks.#.motion_",
     ),
+    assumed=True,
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,

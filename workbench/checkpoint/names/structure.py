@@ -211,11 +211,11 @@ def structure_of(
 ) -> Structure:
     """What names say; `rank` is the number of dimensions of a tensor, which tells SD 1.x from 2.x without text encoder.
 
-    Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none.
+    Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none for sure.
     """
     keys = list(keys)
     family, told = (whole.family, {}) if whole else families.tell(_without_prefix(key, rank) for key in keys)
-    family = hint if hint and family is GENERIC and not told else family
+    family = hint if hint and (family is GENERIC or family.assumed) and not told else family
     names: dict[str, Name] = {}
     taken = set()
     for key, name in _split(keys, family, rank, whole):
