@@ -9,7 +9,7 @@ import enum
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -138,13 +138,13 @@ def cut(tensor: torch.Tensor, part: Part) -> torch.Tensor:
     return tensor[part.start : part.stop]
 
 
-def rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Each value rounded to the nearest of `dtype`, on the CPU. In float8 what lies beyond the largest becomes the largest."""
+def rounded(tensor: torch.Tensor, dtype: torch.dtype, device: str = "cpu") -> torch.Tensor:
+    """Each value rounded to the nearest of `dtype`, on a device. In float8 what lies beyond the largest becomes the largest."""
     limit = largest(dtype)
     if limit is not None and tensor.dtype != dtype:
         wide = tensor if tensor.element_size() > 1 else tensor.float()  # torch has no arithmetic in float8
         tensor = wide.clamp(-limit, limit)
-    return tensor.to("cpu", dtype)
+    return tensor.to(device, dtype)
 
 
 def largest(dtype: torch.dtype) -> float | None:
@@ -201,13 +201,22 @@ Delta = Annotated["torch.Tensor", Slot(Space.DELTA, many=False)]
 Deltas = Annotated["Sequence[torch.Tensor]", Slot(Space.DELTA, many=True)]
 
 
+class Kept(Protocol):
+    """Keeps tensors of files on a device, between calculations that read them again."""
+
+    def tensor(self, fingerprint: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """A whole tensor on the device in its own dtype, read when it is new. Not to be changed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Calculation:
-    """How numbers are calculated: precision, device, and who hears of NaN and infinity (model name, tensor name)."""
+    """How numbers are calculated: precision, device, who hears of NaN and infinity (model name, tensor name), and who keeps inputs."""
 
     precision: str = "float32"
     device: str = "cpu"
     on_nonfinite: Callable[[str, str], None] | None = None
+    kept: Kept | None = None
 
     @property
     def dtype(self) -> torch.dtype:

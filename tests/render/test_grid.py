@@ -72,7 +72,7 @@ def test_saved_png_carries_recipes_and_settings(grid, tmp_path, family):
     with Image.open(path) as picture:
         told = json.loads(picture.text["workbench"])
     assert told["prompts"] == PROMPTS
-    assert (told["seeds"], told["steps"], told["sampler"]) == ([0, 5], 3, "DPM++ 2M Karras")
+    assert (told["seeds"], told["steps"], told["sampler"]) == ([0, 5], 3, None)
     plain, merged = told["models"]
     assert (path.parent / plain["files"][0]).resolve() == family / "base.safetensors"
     assert plain["components"] == {"unet": "base", "vae": "base", "text_encoder": "base"}

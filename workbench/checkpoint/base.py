@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, get_args
 import workbench  # recipes are floors above; the package's own front door is the way up
 from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
 from workbench.errors import MissingTensorError, OptionError
-from workbench.tensors import PIECE, Calculation, Flat, Part, Precision, SavedDtype, Scope, Space, TensorInfo, elements, part_shape, rounded
+from workbench.tensors import (
+    PIECE,
+    Calculation,
+    Flat,
+    Part,
+    Precision,
+    SavedDtype,
+    Scope,
+    Space,
+    TensorInfo,
+    cut,
+    elements,
+    part_shape,
+    rounded,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -84,6 +98,11 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         import torch
 
         shape = self.info(key).shape
+        if calculation.kept is not None:
+            whole = calculation.kept.tensor(self.fingerprint(key), lambda: self.exact(key))
+            tensor = cut(whole, part).to(calculation.dtype, copy=True)
+            calculation.watch(self.name, key, tensor)
+            return tensor
         first, last = elements(part, shape)
         if last - first <= PIECE or self.scope is not Scope.ELEMENT:
             tensor = self.exact(key, part).to(calculation.device, calculation.dtype)

@@ -91,7 +91,7 @@ class Family:
     model: str = ""  # the class of its denoiser in diffusers
     pipeline: str = ""
     configs: str = ""  # the address of a pipeline that has its configs
-    pictures: Pictures | None = None
+    pictures: Pictures | Callable[[Collection[str]], Pictures] | None = None  # or a function of names
 
     @property
     def layouts(self) -> tuple[str, ...]:
@@ -110,6 +110,10 @@ class Family:
         """The layout that names are in, told by those that only one of the two has; None where there are none."""
         counts = {layout: sum(map(names.count, evidence)) for layout, evidence in ((ORIGINAL, self.original), (DIFFUSERS, self.diffusers))}
         return max(counts, key=lambda layout: counts[layout]) if any(counts.values()) else None
+
+    def pictures_for(self, names: Collection[str]) -> Pictures | None:
+        """The settings that pictures of a model with these names are drawn with."""
+        return self.pictures(names) if callable(self.pictures) else self.pictures
 
     def specification(self, names: Collection[str], prediction: str) -> ModelSpec | None:
         """ModelSpec's words for a model with these names."""

@@ -48,9 +48,17 @@ NAMES = Table(
 )
 
 
+def _guided(names: Collection[str]) -> bool:
+    """Whether a model is of dev's kind: it has a guidance embedder."""
+    return any("guidance" in name for name in names)
+
+
+def _pictures(names: Collection[str]) -> Pictures:
+    return Pictures(1024, 20 if _guided(names) else 4, 3.5)
+
+
 def _specification(names: Collection[str], prediction: str) -> ModelSpec:
-    """What has a guidance embedder is of dev's kind."""
-    kind = "dev" if any("guidance" in name for name in names) else "schnell"
+    kind = "dev" if _guided(names) else "schnell"
     return ModelSpec(f"flux-1-{kind}", "https://github.com/black-forest-labs/flux", "1024x1024")
 
 
@@ -82,5 +90,5 @@ FAMILY = register(Family(
     model="FluxTransformer2DModel",
     pipeline="FluxPipeline",
     configs="hf://black-forest-labs/FLUX.1-schnell",
-    pictures=Pictures(1024, 20, 3.5),
+    pictures=_pictures,
 ))  # fmt: skip

@@ -1,61 +1,172 @@
-"""Builds a diffusers pipeline from a local folder of configs, with no weights in it. Filling it is in `pipeline`."""
+"""Builds a diffusers pipeline from a folder of configs, with no weights in it, for any class that draws from a prompt with one denoiser."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.places import FAMILY, FLUX_PAIR, in_clone
-from workbench.render.kinds import KINDS, Flux, Kind, StableDiffusion, has_guidance
-from workbench.render.request import Defaults
+from workbench.render.vocabulary import SHIPPED, clip_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, FluxTransformer2DModel
 
-BUILDING = threading.Lock()  # while shapes are built, every module of every thread would be without weights
+# Held while modules are built or filled: what builds them without weights does so to those of every thread.
+BUILDING = threading.RLock()
+
+INDEX = "model_index.json"
+
+_DENOISERS = ("unet", "transformer")
+_VAES = ("vae", "movq", "vqgan")
+_NOT_FOR_TEXT = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")  # parts that no picture from a prompt needs
+_WITHOUT: Mapping[str, Any] = {"requires_safety_checker": False, "add_watermarker": False}
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """`model_index.json` of a pipeline folder. Raises RenderError when there is none, or none that is held here."""
-    path = folder / "model_index.json"
+@dataclass(frozen=True)
+class Blueprint:
+    """What a pipeline folder says: the pipeline's class, the class of each part, and its plain settings.
+
+    `elsewhere` are folders of parts that lie outside of it, `configs` go before those in the folders.
+    """
+
+    folder: Path
+    pipeline: type
+    parts: Mapping[str, type]
+    settings: Mapping[str, Any]
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def weighted(self) -> tuple[str, ...]:
+        """The parts with weights, the denoiser first."""
+        from torch import nn
+
+        names = [name for name, kind in self.parts.items() if issubclass(kind, nn.Module)]
+        return tuple(sorted(names, key=lambda name: (name != self.denoiser, name not in _VAES)))
+
+    @property
+    def denoiser(self) -> str:
+        """`unet` or `transformer`."""
+        return next(name for name in _DENOISERS if name in self.parts)
+
+
+def read_blueprint(
+    folder: Path, elsewhere: Mapping[str, Path] | None = None, configs: Mapping[str, Mapping[str, Any]] | None = None
+) -> Blueprint:
+    """What `model_index.json` of a folder describes.
+
+    Raises RenderError when there is none, or when it is of a pipeline that does not draw pictures from a prompt with one denoiser.
+    """
+    path = folder / INDEX
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RenderError(f"{folder}: {path.name} cannot be read; give the folder of a diffusers pipeline") from error
+        raise RenderError(f"{folder}: {path.name} cannot be read; give the folder of a diffusers pipeline, or one model's file") from error
     except ValueError as error:
         raise RenderError(f"{path}: not JSON ({error})") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
-    if name not in KINDS:
-        raise RenderError(f"{path}: the pipeline is {name}; this renderer holds {', '.join(KINDS)}")
-    return index
+    with quiet():
+        kind = _class_of(path, "the pipeline", "diffusers", name)
+        found = {part: entry for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
+        parts = {part: _class_of(path, part, *entry) for part, entry in found.items() if part not in _NOT_FOR_TEXT}
+    settings = {key: value for key, value in index.items() if not key.startswith("_") and key not in found and not isinstance(value, list)}
+    _check_draws(path, kind, parts)
+    known = inspect.signature(kind.__init__).parameters
+    settings = {key: value for key, value in {**settings, **_WITHOUT}.items() if key in known}
+    return Blueprint(folder, kind, parts, settings, elsewhere or {}, configs or {})
 
 
-def kind_of(folder: Path) -> Kind:
-    """Which kind of pipeline a folder describes. Raises RenderError when it is none that is held here."""
-    return KINDS[read_index(folder)["_class_name"]]
+def _class_of(path: Path, part: str, library: str, name: object) -> type:
+    """A class as a pipeline's index names it; as diffusers does, from a library or one of its own packages of pipelines."""
+    for module in (library, f"diffusers.pipelines.{library}"):
+        try:
+            found = getattr(importlib.import_module(module), str(name))
+        except (ImportError, AttributeError, ValueError):
+            continue
+        if isinstance(found, type):
+            return found
+    raise RenderError(f"{path}: {part} is of a class {library}.{name}, which is not in the installed libraries: update diffusers?")
 
 
-def build_pipeline(folder: Path) -> DiffusionPipeline:
-    """The pipeline that a folder describes; its weights are shapes only (`meta` tensors) that need no gradient.
+def _check_draws(path: Path, kind: type, parts: Mapping[str, type]) -> None:
+    """Raises RenderError for a pipeline that is no text-to-image one, or has several denoisers."""
+    from diffusers import DiffusionPipeline, ModelMixin
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
-    The folder needs `model_index.json`, a `config.json` for each component with weights, the tokenizers and the
-    scheduler. Nothing is looked up on the network. Raises RenderError naming the part that is missing or malformed.
+    if not issubclass(kind, DiffusionPipeline):
+        raise RenderError(f"{path}: {kind.__name__} is no pipeline")
+    arguments = inspect.signature(kind.__call__).parameters  # type: ignore[operator]
+    models = [name for name, part in parts.items() if issubclass(part, ModelMixin) and name not in _VAES]
+    if len(models) > 1:
+        raise RenderError(
+            f"{path}: {kind.__name__} has {len(models)} models that denoise, {' and '.join(models)}; only one can be drawn with"
+        )
+    if "num_frames" in arguments:
+        raise RenderError(f"{path}: {kind.__name__} draws videos; only pictures are drawn here")
+    asked = [name for name, one in arguments.items() if one.default is one.empty and name not in ("self", "prompt", "kwargs", "args")]
+    known = kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values() or "image" not in arguments
+    if models not in (["unet"], ["transformer"]) or "prompt" not in arguments or asked or not known:
+        raise RenderError(
+            f"{path}: {kind.__name__} does not draw pictures from a prompt alone; give the folder of a text-to-image pipeline"
+        )
+
+
+def build_pipeline(plan: Blueprint) -> DiffusionPipeline:
+    """The pipeline of a folder; its weights are shapes only (`meta` tensors) that need no gradient.
+
+    The folder needs a `config.json` for each part with weights, the tokenizers and the scheduler. Nothing is looked up on the network. Raises RenderError naming the part that is missing or malformed.
     """
-    import diffusers
-
-    index, kind = read_index(folder), kind_of(folder)
     with BUILDING, quiet():
-        parts = {part: _build_part(folder, part, index, part in kind.weighted) for part in (*kind.weighted, *kind.unweighted)}
-        pipeline = getattr(diffusers, index["_class_name"])(**parts, **kind.without)
+        parts = {name: _build_part(plan, name) for name in plan.parts}
+        absent = {name: None for name in _NOT_FOR_TEXT if name in inspect.signature(plan.pipeline.__init__).parameters}  # type: ignore[misc]
+        try:
+            pipeline: DiffusionPipeline = plan.pipeline(**absent, **parts, **plan.settings)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RenderError(f"{plan.folder}: {plan.pipeline.__name__} cannot be put together ({_first_line(error)})") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _build_part(plan: Blueprint, name: str) -> Any:
+    """One part of a pipeline, without weights. Raises RenderError."""
+    from accelerate import init_empty_weights
+
+    kind: Any = plan.parts[name]
+    folder = plan.elsewhere.get(name, plan.folder / name)
+    try:
+        if name not in plan.weighted:
+            return _unweighted(kind, folder)
+        with init_empty_weights():
+            return _from_config(kind, folder, plan.configs.get(name)).requires_grad_(False).eval()
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+        raise RenderError(f"{plan.folder}: the {name} of the pipeline cannot be built from this folder ({_first_line(error)})") from error
+
+
+def _unweighted(kind: Any, folder: Path) -> Any:
+    """A tokenizer, a scheduler, a processor. A folder that is not there would be looked for on the hub, whatever it is told."""
+    if not folder.is_dir():
+        raise OSError(f"there is no folder {folder.name}")
+    if SHIPPED in folder.parents and "Tokenizer" in kind.__name__:  # they share one vocabulary
+        return clip_tokenizer(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")))
+    return kind.from_pretrained(str(folder), local_files_only=True)
+
+
+def _from_config(kind: Any, folder: Path, config: Mapping[str, Any] | None) -> Any:
+    """A model from its config: diffusers and transformers say it differently."""
+    if getattr(kind, "config_class", None) is not None:
+        return kind(
+            kind.config_class.from_dict(dict(config)) if config else kind.config_class.from_pretrained(str(folder), local_files_only=True)
+        )
+    return kind.from_config(dict(config) if config else kind.load_config(str(folder), local_files_only=True))
 
 
 def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:
@@ -72,71 +183,6 @@ def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:
     embed.timestep_embedder, embed.text_embedder = held.timestep_embedder, held.text_embedder
     transformer.time_text_embed = embed.requires_grad_(False).eval()
     transformer.register_to_config(guidance_embeds=wanted)
-
-
-# The pipelines of the models that come with the project
-_FAMILIES = {StableDiffusion.pipeline: FAMILY, Flux.pipeline: FLUX_PAIR / "krea"}
-
-
-def default_config(checkpoints: Sequence[Checkpoint] = ()) -> Path:
-    """The pipeline folder that checkpoints lie in, or else that of the family this project ships, of the first one's kind.
-
-    Raises NotInCloneError when there is neither.
-    """
-    folders = [folder for checkpoint in checkpoints for path in checkpoint.sources() for folder in path.parents[:2]]
-    family = _FAMILIES[_pipeline_of(checkpoints[0]) if checkpoints else StableDiffusion.pipeline]
-    beside = next((folder for folder in folders if (folder / "model_index.json").is_file()), None)
-    return beside or in_clone(
-        family, "as no model_index.json lies beside the checkpoints, pass renderer=workbench.Renderer(folder) with a diffusers pipeline's"
-    )
-
-
-def default_configs(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Path]:
-    """The pipeline folder of each checkpoint by its name; those that one class of pipeline draws share one."""
-    alike: dict[str, list[str]] = {}
-    for name, checkpoint in checkpoints.items():
-        alike.setdefault(_pipeline_of(checkpoint), []).append(name)
-    return {name: default_config([checkpoints[other] for other in names]) for names in alike.values() for name in names}
-
-
-def default_settings(checkpoints: Sequence[Checkpoint] = ()) -> Defaults:
-    """The settings to draw checkpoints with side by side: those of the first one's kind, for a guidance embedder if any has one."""
-    kind = KINDS[_pipeline_of(checkpoints[0]) if checkpoints else StableDiffusion.pipeline]
-    return kind.defaults(any(map(has_guidance, checkpoints)))
-
-
-def _pipeline_of(checkpoint: Checkpoint) -> str:
-    """The class of pipeline that draws a checkpoint; what names do not tell is taken for Stable Diffusion."""
-    pipeline = checkpoint.structure.family.pipeline
-    return pipeline if pipeline in KINDS else StableDiffusion.pipeline
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether a pipeline folder also holds weights."""
-    return any(next((folder / part).glob(pattern), None) for part in kind_of(folder).weighted for pattern in ("*.safetensors", "*.bin"))
-
-
-def _build_part(folder: Path, part: str, index: dict[str, Any], weighted: bool) -> Any:
-    import importlib
-
-    from accelerate import init_empty_weights
-
-    try:
-        library, name = index[part]
-        kind = getattr(importlib.import_module(library), name)
-        if not weighted:
-            return kind.from_pretrained(str(folder / part), local_files_only=True)
-        with init_empty_weights():
-            return _from_config(kind, folder / part).requires_grad_(False).eval()
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
-        raise RenderError(f"{folder}: the {part} of the pipeline cannot be built from this folder ({_first_line(error)})") from error
-
-
-def _from_config(kind: Any, folder: Path) -> Any:
-    """A model of class `kind` from `folder/config.json`: diffusers and transformers say it differently."""
-    if hasattr(kind, "config_class") and kind.config_class is not None:
-        return kind(kind.config_class.from_pretrained(str(folder), local_files_only=True))
-    return kind.from_config(kind.load_config(str(folder), local_files_only=True))
 
 
 def _first_line(error: Exception) -> str:

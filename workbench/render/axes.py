@@ -10,9 +10,10 @@ from typing import Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
+from workbench.render.request import SETTINGS
 
 Coordinates = Mapping[str, Any]  # axis -> value, of one picture
-ASKED = ("steps", "guidance", "prompt", "seed")  # the axes that are not the model's
+ASKED = (*SETTINGS, "prompt", "seed")  # the axes that are not the model's
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def label(axis: str, value: Any) -> str:
     """A value as it stands beside pictures: `density 0.5`, `20 steps`, or the bare name of a model."""
     if axis in ("model", "prompt"):
         return str(value)
-    return f"{value} steps" if axis == "steps" else f"{axis} {words(value)}"
+    if axis == "steps":
+        return f"{value} steps"
+    return f"{'no' if axis == 'negative' else 'own'} {axis}" if value is None else f"{axis} {words(value)}"
 
 
 def told(value: Any) -> Any:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.render.assembly import quiet
-from workbench.render.fitting import Fitting
 from workbench.render.keymap import as_in_module
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    from workbench.render.stage import Stage
 
 
 class Denoiser:
     """What the training of a merge needs of a pipeline: latents, noise, and the U-Net's answer, which carries gradients."""
 
-    def __init__(
-        self, pipeline: StableDiffusionPipeline, fitting: Fitting, draw_latents: Callable[..., torch.Tensor], like: torch.Tensor
-    ) -> None:
+    def __init__(self, stage: Stage, draw_latents: Callable[..., torch.Tensor], like: torch.Tensor) -> None:
         from diffusers import DDPMScheduler
 
-        self._pipeline = pipeline
-        self._fitting = fitting
+        self._pipeline: Any = stage.pipeline
+        self._fitting = stage.fitting
         self._like = like  # has the device and the dtype to calculate on and in
         self.latents = draw_latents  # (prompts, seeds, steps=, guidance=), by the loaded model: [pictures, channels, height, width]
-        self._schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self._schedule = DDPMScheduler.from_config(stage.own_scheduler.config)
 
     @property
     def times(self) -> int:
@@ -53,7 +50,7 @@ class Denoiser:
 
         The checkpoint is not put into the pipeline; gradients reach whatever its `read` computes its tensors from.
         """
-        unet = as_in_module(checkpoint, self._fitting.plan(checkpoint, "unet"))
+        unet = as_in_module(checkpoint, self._fitting.plan(checkpoint, "unet").entries)
         noisy = noisy.to(self._like)
         weights = {name: unet.read(name).to(noisy) for name in unet}
         arguments = (noisy, times.to(noisy.device), embeddings.to(noisy))

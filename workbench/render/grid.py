@@ -15,12 +15,11 @@ import numpy as np
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.writing import replacing
 from workbench.errors import RecipeError, RenderError
-from workbench.render.assembly import default_configs
 from workbench.render.axes import Axes, Facet, arrange, label
 from workbench.render.drawn import Drawn
 from workbench.render.fitting import check_given
 from workbench.render.page import page
-from workbench.render.request import Request, requests
+from workbench.render.request import SETTINGS, Request, differing, requests
 from workbench.render.scorers import ParentDistance, Scorer, default_scorers, in_words, score, spread
 from workbench.render.sheet import Heading, Sheet, stacked
 
@@ -38,7 +37,7 @@ _LEAST_EDGE, _MOST_ACROSS = 32, 8000  # pixels of a picture, and of all pictures
 class Grid:
     """Pictures of several models: `images` and score columns count through models, then requests, then prompts, then seeds.
 
-    `requests` differ by steps and guidance. `images` may be read when they are asked for; None is a picture that could not be
+    `requests` differ by their settings. `images` may be read when they are asked for; None is a picture that could not be
     drawn.
     """
 
@@ -60,8 +59,8 @@ class Grid:
 
     @cached_property
     def pictures(self) -> list[dict[str, Any]]:
-        """The coordinates of each picture: `model` and its options, `steps` and `guidance` where they differ, `prompt`, `seed`."""
-        several = [name for name in ("steps", "guidance") if len({getattr(request, name) for request in self.requests}) > 1]
+        """The coordinates of each picture: `model` and its options, settings (`steps`, ...) where they differ, `prompt`, `seed`."""
+        several = differing(self.requests)
         return [
             model.coordinates | {name: getattr(request, name) for name in several} | {"prompt": prompt, "seed": seed}
             for model in self.models
@@ -76,7 +75,7 @@ class Grid:
         return pd.DataFrame(self.pictures).assign(**self.scores)
 
     def image(self, model: str, prompt: str, seed: int, **others: Any) -> Image | None:
-        """One picture; `others` are steps and guidance where they differ. Raises RenderError when it is not in the grid."""
+        """One picture; `others` are settings that differ. Raises RenderError when it is not in the grid."""
         asked = {"model": model, "prompt": prompt, "seed": seed, **others}
         for number, picture in enumerate(self.pictures):
             if all(picture.get(name) == value for name, value in asked.items()):
@@ -90,7 +89,7 @@ class Grid:
         """The labelled sheet as a Pillow picture: by default a row for each prompt, a column for each model.
 
         `edge` is the width of a picture in pixels (small ones are enlarged to 128). `axes`: `x`, `y` and `z` name them
-        (model, prompt, seed, and steps, guidance or a model's options where they differ); `seeds` that are no axis lie
+        (model, prompt, seed, and settings or a model's options where they differ); `seeds` that are no axis lie
         `"across"`, beside one another in each cell, or `"down"`.
         """
         drawn = [sheet.draw() for sheet in self._sheets(edge, axes)]
@@ -120,10 +119,7 @@ class Grid:
 
     def settings(self, folder: str | Path = ".") -> dict[str, Any]:
         """What a saved grid carries: the models (recipe, or files as seen from `folder`) and everything asked of them."""
-        asked = self.request.settings
-        for name in ("steps", "guidance"):
-            values = list(dict.fromkeys(getattr(request, name) for request in self.requests))
-            asked[name] = values if len(values) > 1 else values[0]
+        asked = {**self.request.settings, **differing(self.requests)}
         return {"workbench": 1, "models": [model.described(Path(folder)) for model in self.models], **asked}
 
     def summary(self, pictures: Sequence[int | None]) -> str:
@@ -209,15 +205,12 @@ class Grid:
 
     def caption(self, axes: Axes) -> str:
         """What all pictures share, and how scores are to be read."""
-        differing, request = self.pictures[0], self.request
-        parts = [] if "steps" in differing or request.steps is None else [f"{request.steps} steps"]
-        parts += [] if "guidance" in differing or request.guidance is None else [f"guidance {request.guidance:g}"]
-        parts += [] if request.sampler is None else [request.sampler]
-        own = [name for name in ("steps", "guidance", "sampler") if getattr(request, name) is None and name not in differing]
-        parts += [f"each model's own {' and '.join(own)}"] if own else []
+        shared, request = SETTINGS - differing(self.requests).keys(), self.request
+        own = [name for name in ("steps", "guidance") if name in shared and getattr(request, name) is None]
+        parts = [_in_words(name, getattr(request, name)) for name in SETTINGS if name in shared and getattr(request, name) is not None]
+        parts = [*filter(None, parts), *([f"each model's own {' and '.join(own)}"] if own else [])]
         parts += [f"seed {request.seeds[0]}"] if len(request.seeds) == 1 and "seed" not in (axes.x, axes.y, axes.z) else []
         parts += [request.prompts[0]] if len(request.prompts) == 1 and "prompt" not in (axes.x, axes.y, axes.z) else []
-        parts += [f"negative: {request.negative}"] if request.negative else []
         return " · ".join(parts + (["scores: mean ± deviation between seeds"] if self.scores and len(request.seeds) > 1 else []))
 
 
@@ -227,35 +220,41 @@ def ab_grid(
     seeds: Sequence[int] = (0,),
     *,
     renderer: Renderer | Mapping[str, Renderer] | None = None,
+    width: int | Sequence[int] | None = None,
+    height: int | Sequence[int] | None = None,
     steps: int | Sequence[int] | None = None,
     guidance: float | Sequence[float] | None = None,
-    sampler: str | None = None,
-    negative: str = "",
+    sampler: str | None | Sequence[str | None] = None,
+    negative: str | None | Sequence[str | None] = None,
+    clip_skip: int | None | Sequence[int | None] = None,
     scorers: Scorer | ParentDistance | Sequence[Scorer | ParentDistance] | None = None,
     progress: bool = True,
 ) -> Grid:
-    """Every model draws every prompt with every seed, from the same noise; `steps` and `guidance` may be lists too.
+    """Every model draws every prompt with every seed, from the same noise; every setting may be a list too, and is an axis then.
 
-    Stable Diffusion and Flux models may stand side by side: `renderer` is one for all, or a mapping that has one for each name.
-    Without it they are made on the CPU, one for each class of pipeline, of the diffusers folder that the checkpoints lie in or
-    else of the family this project ships. Settings left out are each model's own (`Renderer.defaults`). `scorers` add columns
-    to the result's `frame()`; without them, pictures of that family are scored with its own CLIP, and others not at all.
+    Models of several families may stand side by side: `renderer` is one for all, or a mapping that has one for each name.
+    Without it each model is drawn by the renderer of its kind, on the best device there is (see `Renderer` for where its configs come
+    from), and one that lacks components, such as a U-Net alone, borrows them from another of its family in the grid. Settings left out
+    are each model's own (`Renderer.defaults`); see `Renderer.images` for what they mean. `scorers` add columns
+    to the result's `frame()`; without them, pictures of the embedded families are scored with their own CLIP, and others not at all.
 
     Raises RenderError, before anything is drawn, for a request that cannot be drawn or a model that does not fit.
     """
     from tqdm.auto import tqdm
 
-    asked = requests(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
+    settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "negative": negative, "clip_skip": clip_skip}
+    asked = requests(prompts, seeds, width=width, height=height, **settings)
     if not isinstance(checkpoints, Mapping) or isinstance(checkpoints, Checkpoint) or not checkpoints:
         raise RenderError('checkpoints must be a mapping of one or more names, as in {"a": checkpoint}')
     for checkpoint in checkpoints.values():
         check_given(checkpoint)
-    renderers = _renderers(checkpoints, renderer)
+    renderers, lenders = _renderers(checkpoints, renderer, progress)
     asked = _settled(asked, checkpoints, renderers)
     models, images = [], {}
     for name, checkpoint in tqdm(checkpoints.items(), desc="grid", unit="model", delay=2, disable=not progress):
-        loaded = renderers[name].load(checkpoint, progress=progress)
-        images[str(name)] = [image for request in asked for image in renderers[name].draw(request, progress=progress)]
+        with renderers[name].lock:
+            loaded = renderers[name].load(checkpoint, fallback=lenders[name], progress=progress)
+            images[str(name)] = [image for request in asked for image in renderers[name].draw(request, progress=progress)]
         models.append(_drawn(str(name), checkpoint, loaded.components))
     if scorers is None:
         scorers = default_scorers(*(each.config for each in renderers.values()))
@@ -265,29 +264,39 @@ def ab_grid(
     return Grid(asked, tuple(models), tuple(image for drawn in images.values() for image in drawn), columns)
 
 
-def _renderers(checkpoints: Mapping[str, Checkpoint], given: Renderer | Mapping[str, Renderer] | None) -> dict[str, Renderer]:
-    """The renderer of each model. Raises RenderError for a model that a mapping has none for."""
+def _renderers(
+    checkpoints: Mapping[str, Checkpoint], given: Renderer | Mapping[str, Renderer] | None, progress: bool
+) -> tuple[dict[str, Renderer], dict[str, Checkpoint | None]]:
+    """The renderer of each model, and who lends it what it lacks. Raises RenderError for a model that a mapping has none for."""
     from workbench.render.pipeline import Renderer
+    from workbench.render.shared import Renderers
 
+    nobody: dict[str, Checkpoint | None] = dict.fromkeys(checkpoints)
     if isinstance(given, Renderer):
-        return dict.fromkeys(checkpoints, given)
+        return dict.fromkeys(checkpoints, given), nobody
     if given is None:
-        folders = default_configs(checkpoints)
-        made = {folder: Renderer(folder) for folder in dict.fromkeys(folders.values())}
-        given = {name: made[folder] for name, folder in folders.items()}
+        group = Renderers(checkpoints.values())
+        found = {name: group.of(checkpoint, progress=progress) for name, checkpoint in checkpoints.items()}
+        return found, {name: group.lender(checkpoint, found[name]) for name, checkpoint in checkpoints.items()}
     if missing := [name for name in checkpoints if name not in given]:
         raise RenderError(f"there is no renderer for {', '.join(map(repr, missing))}: give one for each model, or one for all")
-    return {name: given[name] for name in checkpoints}
+    return {name: given[name] for name in checkpoints}, nobody
 
 
 def _settled(asked: Sequence[Request], checkpoints: Mapping[str, Checkpoint], renderers: Mapping[str, Renderer]) -> tuple[Request, ...]:
     """The requests with what all models have as their own filled in. Raises RenderError for what a renderer cannot draw."""
     for name, checkpoint in checkpoints.items():
-        renderers[name].check(checkpoint)
         for request in asked:
-            renderers[name].kind.check(request)
+            renderers[name].check(checkpoint, request)
     defaults = [renderers[name].defaults(checkpoint) for name, checkpoint in checkpoints.items()]
     return tuple(request.settled(defaults) for request in asked)
+
+
+def _in_words(setting: str, value: Any) -> str:
+    """A setting that all pictures share, as a caption has it."""
+    if setting in ("width", "height"):
+        return ""  # the pictures show it
+    return {"sampler": str(value), "negative": f"negative: {value}"}.get(setting) or label(setting, value)
 
 
 def _drawn(name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> Drawn:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.base import Checkpoint
-from workbench.errors import Cancelled, NonFiniteWarning, RenderError, warn
-from workbench.render.assembly import build_pipeline, embed_guidance, has_weights, kind_of, quiet
+from workbench.checkpoint.files.hub import is_address
+from workbench.errors import CheckpointError, RenderError, warn
+from workbench.families import GENERIC, Family, registry
+from workbench.render.assembly import INDEX, quiet
+from workbench.render.configs import Configs, find_configs
 from workbench.render.denoising import Denoiser
-from workbench.render.fitting import Fitting, Plan, prediction
-from workbench.render.keymap import as_in_module
-from workbench.render.kinds import has_guidance
+from workbench.render.devices import OFFLOADS, Offload, check_room, chosen_device, describe, free_memory, release
+from workbench.render.drawing import Drawing, OnStep
+from workbench.render.fitting import Plan, check_given, embeds_guidance
+from workbench.render.parts import Cancel
 from workbench.render.request import Defaults, Request
-from workbench.render.samplers import make_sampler
+from workbench.render.samplers import check_sampler, samplers_for
+from workbench.render.schedule import Changes, schedule_changes
+from workbench.render.stage import Stage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Cancel = Callable[[], bool]  # whether the work is not wanted any more
-
-_BATCH_PIXELS = {"cpu": 1 << 18}  # 64 pictures of 64x64, or one of 512x512
-_BATCH_PIXELS_GPU = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -47,229 +49,293 @@ class Loaded:
 
 
 class Renderer:
-    """Draws with any checkpoint of one architecture.
+    """Draws with `x`, and with any other checkpoint of its kind that is loaded, by any text-to-image pipeline of diffusers.
 
-    `config` is a local diffusers folder: `model_index.json`, component configs, tokenizers, scheduler; weights are not
-    needed. `device` is `"cpu"`, `"cuda"` or another of torch's; `dtype` is float32 on the CPU and elsewhere float16
-    (of Flux bfloat16), unless given. `fallback` lends components that a checkpoint lacks (a U-Net-only file has no VAE); without one the
-    config folder does, if it holds weights, and else the checkpoint loaded before.
+    `x` is a diffusers pipeline folder (which may hold configs alone: then something is to be loaded first), an `hf://` address, one
+    model's file, or a checkpoint, merges included. Configs and tokenizers are those of `config` (a folder or an address), of the folder
+    that the model lies in, shipped with this package (SD 1.x, SD 2.x, SDXL, Flux), in the hub's cache, or fetched from the hub.
 
-    Raises RenderError when the folder describes no pipeline that can be held here.
+    `device` is one of torch's; by default CUDA, else MPS, else the CPU. `dtype` is float32 on the CPU and elsewhere what the family is
+    drawn in, unless given. `offload` is for devices that are too small: `"model"` keeps one part there at a time, `"sequential"` one
+    layer. `fallback` lends components that a checkpoint lacks (a U-Net-only file has no VAE); without one `x` does, or the config
+    folder, if it holds weights, and else the checkpoint loaded before.
+
+    One thread draws at a time: hold `lock` from a `load` to the `draw` that goes with it where others share the renderer.
+
+    Raises RenderError for what describes no pipeline that draws from a prompt, and CheckpointError for a file that cannot be opened.
     """
 
-    def __init__(self, config: str | Path, *, device: str = "cpu", dtype: str | None = None, fallback: Checkpoint | None = None) -> None:
-        self.config = Path(config)
-        self.device = torch.device(device)
-        self.kind = kind_of(self.config)
-        self.dtype = getattr(torch, dtype or ("float32" if self.device.type == "cpu" else self.kind.half))
+    def __init__(
+        self,
+        x: str | os.PathLike[str] | Checkpoint | Configs,
+        *,
+        config: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | None = None,
+        offload: Offload | None = None,
+        fallback: Checkpoint | None = None,
+    ) -> None:
+        if offload not in (None, *OFFLOADS):
+            raise RenderError(f"offload must be one of {', '.join(map(repr, OFFLOADS))}, or None, got {offload!r}")
+        self.lock = threading.RLock()
+        self.model, self.configs = _opened(x, config)
+        self.device, self.offload = chosen_device(device), offload
+        half = "float32" if self.device.type == "cpu" else self._family.dtype or "float16"
+        self.dtype = _dtype(dtype or half)
         self.loaded: Loaded | None = None
-        self._pipeline = build_pipeline(self.config)
-        self._defaults = self.kind.defaults(getattr(self._pipeline.components[self.kind.denoiser].config, "guidance_embeds", False))
-        self._schedule = dict(self._pipeline.scheduler.config)
-        self._schedule_changes: dict[str, Any] = {}
-        self._fitting = Fitting(self._pipeline, self.kind)
         self._given_fallback = fallback
-        self._owners: dict[str, str] = {}
-        self._held: dict[str, Mapping[str, object]] = {}  # part -> tensor -> what was read for it
+        self._changes: Changes = {}
+        self._begun = False
+        self._built: Stage | None = None
+        self._defaults = self.defaults(self.model)
 
     def __repr__(self) -> str:
         width, height = self.size
         holds = self.loaded.note if self.loaded else "nothing yet"
-        return f"<Renderer of {width}x{height} pictures on {self.device}, holds {holds}>"
+        return f"<Renderer of {width}x{height} pictures on {describe(self.device)}, {self._dtype_name}, holds {holds}>"
+
+    @property
+    def config(self) -> Path:
+        """The folder whose configs it has."""
+        return self.configs.folder
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of a picture in pixels."""
-        return self.kind.size(self._pipeline)
+        """Width and height of a picture in pixels, unless told otherwise."""
+        return self._defaults.width, self._defaults.height
 
-    def check(self, checkpoint: Checkpoint) -> None:
-        """Raises RenderError when the checkpoint does not fit this pipeline; reads no tensor."""
-        self._fitting.plans(checkpoint)
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """The names of samplers that may be asked for."""
+        return tuple(samplers_for(self._stage.own_scheduler))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of inputs of merges that stay on the device, so that they are not read again."""
+        return self._built.residents.nbytes if self._built else 0
+
+    def check(self, checkpoint: Checkpoint, request: Request | None = None) -> None:
+        """Raises RenderError when a checkpoint does not fit this pipeline, or cannot draw a request; reads no tensor."""
+        self._stage.fitting.plans(checkpoint)
+        if request is not None:
+            self.check_request(request)
+
+    def check_request(self, request: Request) -> None:
+        """Raises RenderError for what this pipeline cannot draw."""
+        self._stage.manner.check(request)
+        check_sampler(request.sampler, samplers_for(self._stage.own_scheduler))
 
     def defaults(self, checkpoint: Checkpoint | None = None) -> Defaults:
-        """Steps, guidance and sampler unless told otherwise: of a checkpoint, or else of what would be drawn with now."""
-        if checkpoint is None or self.kind.denoiser not in checkpoint.components:
+        """Settings unless told otherwise: of a checkpoint, or else of what would be drawn with now."""
+        stage = self._stage
+        if checkpoint is not None and stage.blueprint.denoiser in checkpoint.components:
+            names: Sequence[str] = tuple(checkpoint)
+        elif self._begun:
             return self._defaults
-        return self.kind.defaults(has_guidance(checkpoint))
+        else:
+            names = ("guidance",) if embeds_guidance(stage.pipeline.components[stage.blueprint.denoiser]) else ()
+        family = self._family if checkpoint is None else checkpoint.structure.family
+        return stage.manner.defaults(family.pictures_for(names))
 
-    def load(self, checkpoint: Checkpoint, *, progress: bool = True, cancelled: Cancel | None = None) -> Loaded:
-        """Put a checkpoint (a file or a merge, in LDM or diffusers layout) into the pipeline, one tensor at a time.
+    def load(
+        self, checkpoint: Checkpoint, *, fallback: Checkpoint | None = None, progress: bool = True, cancelled: Cancel | None = None
+    ) -> Loaded:
+        """Put a checkpoint (a file or a merge, in any layout) into the pipeline, one tensor at a time.
 
         What it holds already is not read again: of a merge whose option changed for one block, that block is.
 
         The renderer keeps a copy, in its own dtype, of what `checkpoint.read` gives: a merge draws as its exported file
-        would. Components that the checkpoint lacks come from the fallback, or stay; the result's `note` says so.
+        would. On a GPU merges are calculated there, and their inputs stay there while there is room. Components that the checkpoint
+        lacks come from `fallback`, or the renderer's own, or stay; the result's `note` says so.
 
-        Raises RenderError for another architecture, a missing, extra or misshapen tensor, or a component that nobody
-        supplies: all before anything is read. `cancelled` is asked before every tensor; once it is true, Cancelled is raised,
+        Raises RenderError for another architecture, a missing, extra or misshapen tensor, a component that nobody supplies, or a device
+        without room: all before anything is read. `cancelled` is asked before every tensor; once it is true, Cancelled is raised,
         and the renderer holds nothing to draw with until the next load.
         """
-        plans = self._fitting.plans(checkpoint)
-        sources = {part: (checkpoint, plan) for part, plan in plans.items()} | self._lent(checkpoint, plans)
-        self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
-        for part, (owner, plan) in sources.items():
-            self._owners.pop(part, None)
-            self._assign(owner, part, plan, progress, cancelled)
-            self._owners[part] = owner.name
-        if self.kind.denoiser in sources:
-            denoising = sources[self.kind.denoiser][0]
-            self._schedule_changes, self._defaults = prediction(denoising), self.defaults(denoising)
-        used = {key for plan in plans.values() for origin in plan.values() for key in origin.keys}
-        components = {part: self._owners[part] for part in self.kind.weighted}
-        self.loaded = Loaded(checkpoint.name, components, tuple(key for key in checkpoint if key not in used))
-        return self.loaded
+        with self.lock:
+            self._begun = True
+            stage = self._stage
+            plans = stage.fitting.plans(checkpoint)
+            sources = {part: (checkpoint, plan) for part, plan in plans.items()} | self._lent(checkpoint, plans, fallback)
+            self._check_room()
+            self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
+            stage.residents.begin()
+            with stage.at_rest():
+                for part, (owner, plan) in sources.items():
+                    stage.parts.put(part, owner, plan, progress, cancelled)
+            if (denoiser := stage.blueprint.denoiser) in sources:
+                denoising = sources[denoiser][0]
+                self._changes, self._defaults = schedule_changes(denoising), self.defaults(denoising)
+            used = {key for plan in plans.values() for origin in plan.entries.values() for key in origin.keys}
+            components = {part: stage.parts.owners[part] for part in stage.blueprint.weighted}
+            self.loaded = Loaded(checkpoint.name, components, tuple(key for key in checkpoint if key not in used))
+            return self.loaded
 
     def images(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int] = (0,),
         *,
+        width: int | None = None,
+        height: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         sampler: str | None = None,
-        negative: str = "",
+        negative: str | None = None,
+        clip_skip: int | None = None,
         batch_size: int | None = None,
         progress: bool = True,
         cancelled: Cancel | None = None,
     ) -> list[Image]:
-        """One RGB picture per prompt and seed, in prompt-major order.
+        """One RGB picture per prompt and seed, in prompt-major order: what diffusers' pipeline draws with the same settings.
 
-        A seed gives the same noise for every model, prompt and batch size. `guidance` is the scale of classifier-free
-        guidance (1 is none); of a Flux model it is what the guidance embedder is told, and a model without one heeds no
-        guidance. Settings left out are the model's own (`defaults`); `batch_size` defaults to what the device holds comfortably.
+        A seed gives the same noise for every model, prompt and batch size. `width` and `height` are pixels. `guidance` is the scale of
+        classifier-free guidance (1 is none), `true_cfg_scale` where a pipeline calls it that; of a Flux model it is what the guidance
+        embedder is told, and a model without one heeds no guidance. `sampler=None` is the scheduler of the pipeline's folder.
+        `negative=None` asks for no negative prompt, which SDXL tells from an empty one. `clip_skip` counts as diffusers does (1 is
+        A1111's 2). Settings left out are the model's own (`defaults`); `batch_size` defaults to what the device holds comfortably.
 
         Raises RenderError when nothing is loaded, or for an argument out of range; Cancelled between two steps once
         `cancelled` is true.
         """
-        request = Request.of(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
+        settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "negative": negative, "clip_skip": clip_skip}
+        request = Request.of(prompts, seeds, width=width, height=height, **settings)
         return self.draw(request, batch_size=batch_size, progress=progress, cancelled=cancelled)
 
     def draw(
-        self, request: Request, *, batch_size: int | None = None, progress: bool = True, cancelled: Cancel | None = None
+        self,
+        request: Request,
+        *,
+        batch_size: int | None = None,
+        progress: bool = True,
+        cancelled: Cancel | None = None,
+        on_step: OnStep | None = None,
     ) -> list[Image]:
-        """`images`, of a request that is made already."""
-        if self.loaded is None:
-            raise RenderError("this renderer holds no checkpoint yet: call .load(checkpoint) first")
-        self.kind.check(request)
-        request = request.settled([self._defaults])
-        self._warn_of_long([*request.prompts, request.negative])
-        wanted, size = request.pictures, batch_size or self._batch_size
-        pictures: list[Image] = []
-        with _bar(progress, total=len(wanted), desc=self.loaded.name, unit="picture") as bar, torch.inference_mode():
-            for start in range(0, len(wanted), size):
-                batch = wanted[start : start + size]
-                pictures += self._draw_batch(batch, request, cancelled)
-                bar.update(len(batch))
-        return pictures
+        """`images`, of a request that is made already; `on_step` is told after each step how far it is, and can have a preview."""
+        with self.lock:
+            self.check_request(request)
+            drawing = self._drawing(request, progress)
+            self._stage.manner.warn(drawing.request)
+            self._warn_of_long([*request.prompts, request.negative or ""])
+            return drawing.pictures(batch_size, progress, cancelled, on_step)
 
-    def noise(self, seed: int) -> torch.Tensor:
-        """The noise that a picture starts from, float32 on the CPU: latents [1, channels, height, width], of Flux [1, tokens, channels]."""
-        return self.kind.noise(self._pipeline, torch.Generator().manual_seed(seed))
-
-    def _lent(self, checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> dict[str, tuple[Checkpoint, Plan]]:
-        """What the fallback supplies. Raises RenderError for a component that neither it nor an earlier load has."""
-        missing = [part for part in self.kind.weighted if part not in plans]
-        fallback = self.fallback if missing else None
-        lent = [part for part in missing if fallback is not None and part in fallback.components]
-        if nobody := [part for part in missing if part not in lent and part not in self._owners]:
-            raise RenderError(
-                f"{checkpoint.name!r} has no {' and no '.join(nobody)}, only {', '.join(checkpoint.components)}: load a "
-                "checkpoint that has it first, or name one to borrow from in Renderer(config, fallback=checkpoint)"
-            )
-        return {} if fallback is None else {part: (fallback, self._fitting.plan(fallback, part)) for part in lent}
+    def free(self) -> None:
+        """Let go of the pipeline and everything it holds, on every device; what is loaded next builds it anew."""
+        with self.lock:
+            self._built, self.loaded, self._begun = None, None, False
+            self.__dict__.pop("denoiser", None)
+            release(self.device)
 
     @cached_property
     def fallback(self) -> Checkpoint | None:
         """What lends the components that a checkpoint lacks."""
-        if self._given_fallback is not None or not has_weights(self.config):
-            return self._given_fallback
-        from workbench.checkpoint import open as open_checkpoint
-
-        return open_checkpoint(self.config)
-
-    def _assign(self, checkpoint: Checkpoint, part: str, plan: Plan, progress: bool, cancelled: Cancel | None) -> None:
-        """Read what changed of one component and hand it to its module: copies, so that nobody else's tensor is aliased."""
-        view = as_in_module(checkpoint, plan)
-        prints = {name: view.fingerprint(name) for name in view}
-        held = self._held.get(part, {})
-        changed = [name for name, known in prints.items() if held.get(name) != known]
-        state = {}
-        with _bar(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
-            for name in changed:
-                _go_on(cancelled)
-                state[name] = view.read(name).detach().to(self.device, self.dtype, copy=True)
-                bar.update()
-        module = getattr(self._pipeline, part)
-        if part == "transformer":
-            embed_guidance(module, has_guidance(checkpoint))
-        module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module
-        if getattr(module, "_tied_weights_keys", None):
-            module.tie_weights()
-        module.to(self.device)  # its buffers; the parameters are there already
-        self._held[part] = prints
-
-    @property
-    def _batch_size(self) -> int:
-        width, height = self.size
-        return max(1, _BATCH_PIXELS.get(self.device.type, _BATCH_PIXELS_GPU) // (width * height))
+        if self._given_fallback is not None or self.model is not None:
+            return self._given_fallback or self.model
+        return open_checkpoint(self.config) if self.configs.has_weights else None
 
     @cached_property
     def denoiser(self) -> Denoiser:
         """Single steps of denoising, as training a merge needs them. Raises RenderError for a pipeline without a U-Net."""
-        if self.kind.denoiser != "unet":
-            raise RenderError(f"merges are trained through a U-Net, and {self.config} is of a {self.kind.pipeline}")
-        return Denoiser(self._pipeline, self._fitting, self._latents, torch.empty(0, device=self.device, dtype=self.dtype))
+        stage = self._stage
+        if stage.blueprint.denoiser != "unet":
+            raise RenderError(f"merges are trained through a U-Net, and {self.config} is of a {stage.blueprint.pipeline.__name__}")
+        return Denoiser(stage, self._latents, torch.empty(0, device=self.device, dtype=self.dtype))
+
+    @property
+    def _stage(self) -> Stage:
+        with self.lock:
+            if self._built is None:
+                self._built = Stage(self.configs.blueprint, self.device, self.dtype, self.offload)
+            return self._built
+
+    @property
+    def _pipeline(self) -> object:
+        return self._stage.pipeline
+
+    @property
+    def _family(self) -> Family:
+        """The family that it draws, as far as its model or its pipeline's class tell it."""
+        name = self.configs.blueprint.pipeline.__name__
+        alike = [family for family in registry().values() if family.pipeline == name]
+        own = self.model.structure.family if self.model is not None else None
+        return own if own in alike else alike[0] if alike else own or GENERIC
+
+    @property
+    def _dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def _lent(self, checkpoint: Checkpoint, plans: Mapping[str, Plan], given: Checkpoint | None) -> dict[str, tuple[Checkpoint, Plan]]:
+        """What a fallback supplies. Raises RenderError for a component that neither it nor an earlier load has."""
+        stage = self._stage
+        missing = [part for part in stage.blueprint.weighted if part not in plans]
+        lent: dict[str, tuple[Checkpoint, Plan]] = {}
+        for one in (given, self.fallback) if missing else ():
+            if one is not None:
+                lent |= {part: (one, stage.fitting.plan(one, part)) for part in missing if part not in lent and part in one.components}
+        if nobody := [part for part in missing if part not in lent and part not in stage.parts.owners]:
+            raise RenderError(
+                f"{checkpoint.name!r} has no {' and no '.join(nobody)}, only {', '.join(checkpoint.components)}: load a "
+                "checkpoint that has it first, or name one to borrow from in Renderer(..., fallback=checkpoint)"
+            )
+        return lent
+
+    def _check_room(self) -> None:
+        """Raises RenderError where the device has no room for the pipeline; says how much the inputs of merges may take."""
+        stage, free = self._stage, free_memory(self.device)
+        if free is None:
+            return
+        sizes = stage.parts.sizes()
+        held = stage.parts.bytes_on(self.device)
+        check_room(self.device, free + held, sizes, self.offload)
+        needed = {None: sum(sizes.values()), "model": max(sizes.values()), "sequential": 0}[self.offload]
+        stage.make_room(max(0, free + held - needed))
+
+    def _drawing(self, request: Request, progress: bool = False) -> Drawing:
+        """A request with all its settings, to be drawn by what is loaded; `x` is, when nothing else was. Raises RenderError."""
+        if self.loaded is None and self.model is not None and not self._begun:
+            self.load(self.model, progress=progress)
+        if self.loaded is None:
+            raise RenderError("this renderer holds no checkpoint yet: call .load(checkpoint) first")
+        return Drawing(self._stage, request.settled([self._defaults]), self.loaded.name, self.device, self._changes)
 
     def _latents(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float) -> torch.Tensor:
         """What `images` decodes."""
-        request = Request.of(prompts, seeds, steps=steps, guidance=guidance).settled([self._defaults])
-        with torch.inference_mode():
-            starts = range(0, len(request.pictures), self._batch_size)
-            found = [self._run(request.pictures[start : start + self._batch_size], request, None, "latent") for start in starts]
+        with self.lock, torch.inference_mode():
+            drawing = self._drawing(Request.of(prompts, seeds, steps=steps, guidance=guidance))
+            wanted, size = drawing.request.pictures, drawing.batch_size
+            found = [drawing.run(wanted[start : start + size], output="latent") for start in range(0, len(wanted), size)]
         return torch.cat(found).clone()  # inference tensors could not be trained on
 
-    def _draw_batch(self, batch: Sequence[tuple[str, int]], request: Request, cancelled: Cancel | None) -> list[Image]:
-        pixels = self._run(batch, request, cancelled, "np")
-        if not np.isfinite(pixels).all():
-            message = f"{self.loaded.name!r} draws pictures that are no numbers (shown black): a weight is huge or NaN"
-            warn(message, NonFiniteWarning)
-            pixels = np.nan_to_num(pixels, nan=0.0)
-        drawn: list[Image] = self._pipeline.image_processor.numpy_to_pil(pixels)
-        return drawn
-
-    def _run(self, batch: Sequence[tuple[str, int]], request: Request, cancelled: Cancel | None, output: str) -> Any:
-        def after_step(pipeline: object, step: int, time: int, values: dict[str, Any]) -> dict[str, Any]:
-            _go_on(cancelled)
-            return values
-
-        generators = [torch.Generator().manual_seed(seed) for _, seed in batch]
-        with quiet():
-            self._pipeline.scheduler = make_sampler(request.sampler, self._schedule, self.kind.samplers, **self._schedule_changes)
-            return self._pipeline(
-                [prompt for prompt, _ in batch],
-                **self.kind.asked(self._pipeline, request, len(batch)),
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance,
-                latents=torch.cat([self.kind.noise(self._pipeline, generator) for generator in generators]).to(self.dtype),
-                generator=generators,  # samplers that add noise go on drawing from each picture's own
-                output_type=output,
-                callback_on_step_end=after_step,
-            ).images
-
     def _warn_of_long(self, prompts: Sequence[str]) -> None:
-        tokenizer = self._pipeline.components[self.kind.reader]
-        limit = tokenizer.model_max_length
+        manner = self._stage.manner
+        tokenizer, limit = manner.tokenizer, manner.longest
+        if tokenizer is None or limit is None:
+            return
         with quiet():
             long = [prompt for prompt in prompts if len(tokenizer(prompt).input_ids) > limit]
         if long:
             warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", UserWarning)
 
 
-def _go_on(cancelled: Cancel | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled("the work was given up")
+def _opened(x: object, config: str | os.PathLike[str] | None) -> tuple[Checkpoint | None, Configs]:
+    """The model that is to be drawn, if there is one, and its configs. Raises RenderError and CheckpointError."""
+    if isinstance(x, Configs):
+        return None, x
+    if isinstance(x, str | os.PathLike) and not is_address(x):
+        path = Path(x).expanduser()
+        if path.is_dir() and config is None:
+            if (path / INDEX).is_file() or not any(path.rglob("*.safetensors")):
+                found = Configs(path)
+                return (open_checkpoint(path) if found.has_weights else None), found
+    model = x if isinstance(x, Checkpoint) else open_checkpoint(x) if isinstance(x, str | os.PathLike) else None
+    check_given(x if model is None else model)
+    assert model is not None
+    return model, find_configs(model, config)
 
 
-def _bar(shown: bool, **options: Any) -> tqdm[Any]:
-    """A progress bar for what takes longer than two seconds."""
-    return tqdm(**options, delay=2, leave=False, disable=not shown)
+def _dtype(name: str) -> torch.dtype:
+    """Raises RenderError for what is no dtype of floats."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise RenderError(f"dtype must be 'float32', 'bfloat16' or 'float16', got {name!r}")
+    return found

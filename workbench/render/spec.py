@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.render.assembly import kind_of
+from workbench.render.configs import Configs
+from workbench.render.devices import Offload
 
 if TYPE_CHECKING:
     from workbench.render.pipeline import Renderer
-
-_DESCRIPTIONS = ("*.json", "*/*.json", "*/*.txt", "*/*.model")  # configs and tokenizers, not weights
 
 
 @dataclass(frozen=True)
 class Spec:
     """A renderer's settings; `fallback` is the path of the checkpoint that lends what others lack."""
 
-    config: Path
+    configs: Configs
     device: str
     dtype: str
+    offload: Offload | None
     fallback: Path | None
 
     @classmethod
     def of(cls, renderer: Renderer) -> Spec:
         """Raises RenderError for a fallback that lies in no file."""
-        config, fallback = renderer.config.absolute(), renderer.fallback
+        fallback = renderer.fallback
         path = None if fallback is None else fallback.path
         if fallback is not None and path is None:
             raise RenderError(f"the renderer's fallback {fallback.name!r} lies in no file: export it first, and open the file")
-        return cls(config, str(renderer.device), str(renderer.dtype).removeprefix("torch."), path and path.absolute())
+        dtype = str(renderer.dtype).removeprefix("torch.")
+        return cls(renderer.configs.absolute(), str(renderer.device), dtype, renderer.offload, path and path.absolute())
 
     def make(self) -> Renderer:
         """A new renderer."""
@@ -41,22 +41,19 @@ class Spec:
         from workbench.render.pipeline import Renderer
 
         fallback = open_checkpoint(self.fallback) if self.fallback else None
-        return Renderer(self.config, device=self.device, dtype=self.dtype, fallback=fallback)
+        return Renderer(self.configs, device=self.device, dtype=self.dtype, offload=self.offload, fallback=fallback)
 
     def lender(self, checkpoint: Checkpoint) -> Path | None:
         """Where the components come from that a checkpoint lacks; None when it lacks none. Raises RenderError when from nowhere."""
-        missing = [part for part in kind_of(self.config).weighted if part not in checkpoint.components]
+        missing = [part for part in self.configs.blueprint.weighted if part not in checkpoint.components]
         if missing and self.fallback is None:
             raise RenderError(
                 f"{checkpoint.name!r} has no {' and no '.join(missing)}: "
-                "name a checkpoint to borrow from in Renderer(config, fallback=checkpoint)"
+                "name a checkpoint to borrow from in Renderer(..., fallback=checkpoint)"
             )
         return self.fallback if missing else None
 
     @property
     def identity(self) -> dict[str, str]:
-        """What tells renderers apart whose pictures may differ; not where the config lies, but what it says."""
-        digest = hashlib.sha256()
-        for path in sorted(path for pattern in _DESCRIPTIONS for path in self.config.glob(pattern)):
-            digest.update(f"{path.relative_to(self.config).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-        return {"config": digest.hexdigest(), "device": self.device.partition(":")[0], "dtype": self.dtype}
+        """What tells renderers apart whose pictures may differ."""
+        return {"config": self.configs.identity, "device": self.device.partition(":")[0], "dtype": self.dtype}

@@ -55,8 +55,9 @@ def draw(renderer: Renderer, job: Job, wait: bool) -> Outcome:
             return Outcome()
         began = time.monotonic()
         try:
-            loaded = renderer.load(job.open(), progress=False)
-            images = [image for request in job.requests for image in renderer.draw(request, progress=False)]
+            with renderer.lock:
+                loaded = renderer.load(job.open(), progress=False)
+                images = [image for request in job.requests for image in renderer.draw(request, progress=False)]
         except Exception as error:
             return Outcome(problem=in_words(error))
         target = job.target.to_yaml() if isinstance(job.target, Recipe) else str(job.target)

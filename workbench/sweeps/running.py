@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
 from workbench.errors import SweepError
-from workbench.render.assembly import default_config
 from workbench.render.request import Request, requests
 from workbench.render.scorers import ParentDistance, Scorer, default_scorers, listed
 from workbench.render.scorers import score as score_pictures
@@ -46,10 +45,13 @@ def sweep(
     folder: str | Path = "out/sweeps",
     renderer: Renderer | None = None,
     executor: Executor | None = None,
+    width: int | Sequence[int] | None = None,
+    height: int | Sequence[int] | None = None,
     steps: int | Sequence[int] | None = None,
     guidance: float | Sequence[float] | None = None,
-    sampler: str | None = None,
-    negative: str = "",
+    sampler: str | None | Sequence[str | None] = None,
+    negative: str | None | Sequence[str | None] = None,
+    clip_skip: int | None | Sequence[int | None] = None,
     cells: int = 1000,
     progress: bool = True,
 ) -> Sweep:
@@ -59,20 +61,20 @@ def sweep(
     lists of values, all of which are combined, or is a list of mappings. Pictures are kept in `folder/name` by recipe, input
     files and everything asked of the renderer: what is there is not drawn again, whoever drew it, and an interrupted sweep goes
     on where it stopped. Scores are made anew each time; `score` is one scorer or several, by default as `ab_grid` has it.
-    What goes wrong with one cell is said in that cell.
+    What goes wrong with one cell is said in that cell. Settings of pictures may be lists, as `ab_grid` has them; without a `renderer`
+    the cells are drawn by that of the first merge's kind.
 
     `executor`, any of concurrent.futures, draws with renderers like `renderer`, one for each worker. Of more than `cells` cells
     one is drawn, and the time all would take is the error's.
 
     Raises SweepError and RenderError for what cannot be swept over or drawn at all, and when the store cannot be written.
     """
-    from workbench.render import Renderer
-
     found = combinations(over)
     make = partial(make, **inputs) if inputs else make
     check_make(make, found)
-    asked = requests(prompts, seeds, steps=steps, guidance=guidance, sampler=sampler, negative=negative)
-    renderer = renderer or Renderer(_config(make, found))
+    settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "negative": negative, "clip_skip": clip_skip}
+    asked = requests(prompts, seeds, width=width, height=height, **settings)
+    renderer = renderer or _renderer(make, found, progress)
     asked = _settled(asked, renderer)
     store = open_store(_named(Path(folder), name))
     planner = Planner(asked, Spec.of(renderer), store)
@@ -98,18 +100,23 @@ def sweep(
 def _settled(asked: Sequence[Request], renderer: Renderer) -> tuple[Request, ...]:
     """The requests, what they leave open being the renderer's own. Raises RenderError for what it cannot draw."""
     for request in asked:
-        renderer.kind.check(request)
+        renderer.check_request(request)
     return tuple(request.settled([renderer.defaults()]) for request in asked)
 
 
-def _config(make: Make, cells: Sequence[Options]) -> Path:
-    """The pipeline of the first merge that can be made."""
+def _renderer(make: Make, cells: Sequence[Options], progress: bool) -> Renderer:
+    """That of the first merge that can be made. Raises SweepError where there is none."""
+    from workbench.render.shared import renderer_for
+
+    problem = ""
     for options in cells:
         try:
-            return default_config([make(**options)])
-        except Exception:  # said in its cell
+            made = make(**options)
+        except Exception as error:  # also said in its cell
+            problem = problem or in_words(error)
             continue
-    return default_config()
+        return renderer_for(made, progress=progress)
+    raise SweepError(f"none of the {len(cells)} cells can be made, so there is nothing to draw; the first says: {problem}")
 
 
 def _named(folder: Path, name: str) -> Path:

@@ -1,0 +1,70 @@
+"""Where pictures are calculated: the device that is best here, how much room it has, and what to do where that is too little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+
+from workbench.errors import RenderError
+
+Offload = Literal["model", "sequential"]
+OFFLOADS: tuple[Offload, ...] = ("model", "sequential")
+
+
+def chosen_device(given: str | torch.device | None) -> torch.device:
+    """The device that is given; by default CUDA, else MPS, else the CPU. Raises RenderError for one that is not to be had."""
+    if given is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.device(given)
+    except RuntimeError as error:
+        raise RenderError(f"device {given!r} is none that torch knows; give 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+
+
+def describe(device: torch.device) -> str:
+    """A device by its name: `cuda:0 (NVIDIA H100, 79.2 GB)`."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return str(device)
+    properties = torch.cuda.get_device_properties(device)
+    return f"{device} ({properties.name}, {properties.total_memory / 1e9:.1f} GB)"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be had on a device; None where nobody says, as for the CPU."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps" and torch.backends.mps.is_available():
+        return int(torch.mps.recommended_max_memory()) - int(torch.mps.current_allocated_memory())
+    return None
+
+
+def release(device: torch.device) -> None:
+    """Give memory that is not used any more back to the device."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif device.type == "mps" and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def check_room(device: torch.device, free: int | None, sizes: Mapping[str, int], offload: Offload | None) -> None:
+    """Raises RenderError, with the sizes and what would help, for parts that do not go into what is free.
+
+    `sizes` are bytes, by part. Where parts take turns on the device (`"model"`) the largest has to fit; layers (`"sequential"`) always do.
+    """
+    largest = max(sizes, key=lambda part: sizes[part])
+    needed = {None: sum(sizes.values()), "model": sizes[largest], "sequential": 0}[offload]
+    if free is None or needed <= free:
+        return
+    listed = ", ".join(f"{part} {_gb(size)}" for part, size in sizes.items())
+    one = f'offload="model" keeps one of them there at a time ({_gb(sizes[largest])}, the {largest})'
+    layers = 'offload="sequential" one layer at a time, which is slow'
+    helps = f"{one}, {layers}" if offload is None and sizes[largest] <= free else layers
+    what = "the pipeline takes" if offload is None else f"the {largest} takes"
+    raise RenderError(f"{what} {_gb(needed)} on {describe(device)}, where {_gb(free)} are free ({listed}): Renderer(..., {helps})")
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,118 @@
+"""The weights that a pipeline's parts hold, and whose they are: put there tensor by tensor, and only what changed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+
+from workbench.checkpoint.base import Checkpoint, hashed
+from workbench.errors import Cancelled, RenderError
+from workbench.render.assembly import BUILDING, embed_guidance, quiet
+from workbench.render.fitting import Plan, embeds_guidance, has_guidance
+from workbench.render.keymap import as_in_module
+from workbench.tensors import Calculation, Kept, rounded
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+Cancel = Callable[[], bool]  # whether the work is not wanted any more
+
+
+class Parts:
+    """Fills the parts of a pipeline, on one device and in one dtype; merges are calculated on `at`, where `kept` keeps their inputs."""
+
+    def __init__(self, pipeline: DiffusionPipeline, device: torch.device, dtype: torch.dtype, at: torch.device, kept: Kept | None) -> None:
+        self._pipeline, self._device, self._dtype = pipeline, device, dtype
+        self._at, self._kept = at, kept
+        self._prints: dict[str, Mapping[str, str]] = {}  # part -> tensor -> what was read for it
+        self.owners: dict[str, str] = {}
+
+    def contents(self, part: str) -> str:
+        """What tells apart the weights that a part has held."""
+        return hashed(*sorted(self._prints.get(part, {}).items()))
+
+    def put(self, part: str, checkpoint: Checkpoint, plan: Plan, progress: bool, cancelled: Cancel | None) -> None:
+        """Read what changed of one part and hand it to its module: copies, so that nobody else's tensor is aliased."""
+        view = as_in_module(checkpoint, plan.entries)
+        prints = {name: view.fingerprint(name) for name in view}
+        held = self._prints.get(part, {})
+        changed = [name for name, known in prints.items() if plan.renamed or held.get(name) != known]
+        if held == prints:
+            self.owners[part] = checkpoint.name
+            return
+        self.owners.pop(part, None)
+        state = {}
+        with bar_of(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
+            for name in changed:
+                go_on(cancelled)
+                state[name] = self._read(view, name)
+                bar.update()
+        module = self._pipeline.components[part]
+        with BUILDING:
+            if plan.renamed:
+                self._pipeline.register_modules(**{part: _loaded(checkpoint, part, module, state, self._dtype).to(self._device)})
+            else:
+                self._assign(module, state, checkpoint)
+        self._prints[part] = prints
+        self.owners[part] = checkpoint.name
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each part in this dtype, filled or not."""
+        modules = {name: one for name, one in self._pipeline.components.items() if isinstance(one, torch.nn.Module)}
+        return {name: sum(one.numel() for one in module.parameters()) * self._dtype.itemsize for name, module in modules.items()}
+
+    def bytes_on(self, device: torch.device) -> int:
+        """Bytes that the parts hold on a device."""
+        modules = [one for one in self._pipeline.components.values() if isinstance(one, torch.nn.Module)]
+        return sum(one.nbytes for module in modules for one in module.parameters() if one.device.type == device.type)
+
+    def _assign(self, module: Any, state: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+        if embeds_guidance(module) is not None:
+            embed_guidance(module, has_guidance(checkpoint))
+        module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module
+        if getattr(module, "_tied_weights_keys", None):
+            module.tie_weights()
+        if empty := [name for name, one in module.named_parameters() if one.is_meta]:
+            raise RenderError(f"{checkpoint.name!r} gives nothing for {empty[0]} of the {type(module).__name__}: load a whole checkpoint")
+        module.requires_grad_(False)
+        module.to(self._device)  # its buffers; the parameters are there already
+
+    def _read(self, view: Checkpoint, name: str) -> torch.Tensor:
+        """One tensor as an exported file would have it; what is merged is calculated on the device where there is room for it."""
+        if self._at.type != "cpu" and view.origin(name) is None:
+            try:
+                exact = view.calculate(name, None, Calculation(view.precision, str(self._at), kept=self._kept))
+                return rounded(exact, view.info(name).dtype, str(self._at)).to(self._device, self._dtype)
+            except torch.OutOfMemoryError:
+                pass  # on the CPU, then
+        return view.read(name).detach().to(self._device, self._dtype, copy=True)
+
+
+def _loaded(checkpoint: Checkpoint, part: str, module: Any, state: dict[str, torch.Tensor], dtype: torch.dtype) -> Any:
+    """A model of transformers, loaded by transformers, which knows the names that files have. Raises RenderError for what does not fit."""
+    with quiet():
+        made, said = type(module).from_pretrained(
+            None, config=copy.deepcopy(module.config), state_dict=state, dtype=dtype, output_loading_info=True
+        )
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if wrong := sorted(map(str, said[kind])):
+            told = kind.removesuffix("_keys")
+            raise RenderError(
+                f"{checkpoint.name!r}: of its {part}, {len(wrong)} tensors are {told} for a {type(module).__name__}, first {wrong[0]}"
+            )
+    return made.requires_grad_(False).eval()
+
+
+def go_on(cancelled: Cancel | None) -> None:
+    """Raises Cancelled once the work is not wanted any more."""
+    if cancelled is not None and cancelled():
+        raise Cancelled("the work was given up")
+
+
+def bar_of(shown: bool, **options: Any) -> tqdm[Any]:
+    """A progress bar for what takes longer than two seconds."""
+    return tqdm(**options, delay=2, leave=False, disable=not shown)

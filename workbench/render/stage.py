@@ -1,0 +1,58 @@
+"""A pipeline that is built, with all that goes with it: how it is called, what it holds, what its encoders have said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.render.assembly import Blueprint, build_pipeline, quiet
+from workbench.render.calling import Manner
+from workbench.render.devices import Offload
+from workbench.render.fitting import Fitting
+from workbench.render.parts import Parts
+from workbench.render.previews import LatentColours
+from workbench.render.residents import Residents
+from workbench.render.texts import KnownTexts
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_HALF_OF = 2  # the share of free memory that inputs of merges may take
+
+
+class Stage:
+    """Builds the pipeline; its parts are without weights at first. With `offload`, they lie on the CPU and visit the device."""
+
+    def __init__(self, blueprint: Blueprint, device: torch.device, dtype: torch.dtype, offload: Offload | None) -> None:
+        self.blueprint, self._device, self._offload = blueprint, device, offload
+        self.pipeline: DiffusionPipeline = build_pipeline(blueprint)
+        self.own_scheduler = self.pipeline.scheduler
+        self.manner = Manner(self.pipeline, blueprint.denoiser)
+        self.fitting = Fitting(self.pipeline, blueprint)
+        self.residents = Residents(device, 0)
+        home = torch.device("cpu") if offload else device
+        self.parts = Parts(self.pipeline, home, dtype, device, self.residents)
+        encoders = [part for part in blueprint.weighted if part.startswith("text_encoder")]
+        self.texts = KnownTexts(self.pipeline, lambda: [self.parts.contents(part) for part in encoders])
+        self.colours = LatentColours()
+
+    def make_room(self, free: int | None) -> None:
+        """Let inputs of merges stay on the device, in half of what is free there beside the pipeline."""
+        self.residents.room = 0 if free is None else self.residents.nbytes + free // _HALF_OF
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """While parts are filled, nothing moves them; afterwards they visit the device again, if that is how it is done."""
+        if not self._offload:
+            yield
+            return
+        self.pipeline.remove_all_hooks()
+        yield
+        with quiet():
+            if self._offload == "model":
+                self.pipeline.enable_model_cpu_offload(device=self._device)
+            else:
+                self.pipeline.enable_sequential_cpu_offload(device=self._device)
