@@ -171,9 +171,22 @@ def unets(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
         "norm_num_groups": 8,
         "attention_head_dim": 2,
     }
+    if draw(st.booleans()):  # the attentions of a level differ, and so do both ways
+        change |= _asymmetric(draw, change)
     if folder == "sdxl":
         change |= {"addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 24 + 16}
     return folder, change
+
+
+def _asymmetric(draw: st.DrawFn, change: dict[str, Any]) -> dict[str, Any]:
+    """A depth for each attention on its own."""
+    levels, layers = len(change["block_out_channels"]), change["layers_per_block"]
+    layers = [layers] * levels if isinstance(layers, int) else layers
+    depth = st.integers(1, 3)
+    return {
+        "transformer_layers_per_block": [draw(st.lists(depth, min_size=count, max_size=count)) for count in layers],
+        "reverse_transformer_layers_per_block": [draw(st.lists(depth, min_size=count + 1, max_size=count + 1)) for count in layers[::-1]],
+    }
 
 
 @settings(max_examples=40, deadline=None)
