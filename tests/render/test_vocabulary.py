@@ -44,7 +44,8 @@ def test_padding_with_an_exclamation_mark_changes_only_prompts_that_have_one(nam
     assert tokenizer.pad_token_id == 0
     plain = {prompt: tokens for prompt, tokens in TOKENS.items() if "!" not in prompt}
     assert {prompt: tokenizer(prompt, truncation=False, verbose=False).input_ids for prompt in plain} == plain
-    # as in the published one, where the mark is the padding wherever it stands
+    # as in the published one, where the mark is the padding wherever it stands (huggingface/diffusers issue 4153, which shows this prompt)
+    assert tokenizer("! !! !!!").input_ids == [49_406, *[0] * 6, 49_407]
     assert TOKENS["wow!"] == [49_406, 2_781, 256, 49_407]
     assert tokenizer("wow!").input_ids == [49_406, 2_781, 0, 49_407]
 
