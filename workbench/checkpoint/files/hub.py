@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
 from pathlib import Path, PurePath, PurePosixPath
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from workbench.checkpoint.files.folders import CONFIG, INDICES, PIPELINE, is_index, is_small, no_weights, weights_among
 from workbench.checkpoint.files.joined import weight_map_of
@@ -19,9 +20,11 @@ from workbench.wording import few
 
 if TYPE_CHECKING:
     from huggingface_hub import HfUri
+    from tqdm import tqdm
 
 _SCHEME = "hf:/"  # with one slash, since pathlib makes one of two
 _SHOWN = 8  # files that a message names
+SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")  # of a pipeline: configs, and all that tokenizers are made of
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,48 @@ def fetched(path: str | os.PathLike[str]) -> Fetched:
     local = snapshot / uri.path_in_repo
     name = local.stem if local.is_file() else PurePosixPath(uri.id).name
     return Fetched(local, f"hf://{uri.id}@{commit}" + (f"/{uri.path_in_repo}" if uri.path_in_repo else ""), name)
+
+
+def fetched_settings(path: str | os.PathLike[str], progress: bool) -> Path:
+    """The folder of an address with its configs and tokenizers, never its weights: as the hub's cache has it, or else fetched into that.
+
+    Raises CheckpointError when there is no such thing, no access, or no connection.
+    """
+    uri = _parsed(_text(path))
+    with _told(uri):
+        from huggingface_hub import resolve_revision, snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        start = f"{escape(uri.path_in_repo)}/" if uri.path_in_repo else ""
+        patterns = [f"{start}{pattern}" for pattern in SETTINGS]
+        fetch = partial(snapshot_download, uri.id, allow_patterns=patterns, ignore_patterns=[INDICES], tqdm_class=_bars(progress))
+        try:
+            kept = Path(fetch(revision=uri.revision, local_files_only=True)) / uri.path_in_repo
+        except LocalEntryNotFoundError:
+            kept = None
+        if kept is not None and _has_its_parts(kept):
+            return kept
+        return Path(fetch(revision=resolve_revision(uri.id, revision=uri.revision).resolved)) / uri.path_in_repo
+
+
+def _bars(progress: bool) -> type[tqdm[NoReturn]] | None:
+    """The library's own progress bars, which heed its settings; or some that never show."""
+    from tqdm import tqdm
+
+    class Quiet(tqdm):  # type: ignore[type-arg]  # its stub alone takes one
+        def __init__(self, *given: Any, **settings: Any) -> None:
+            super().__init__(*given, **settings | {"disable": True})
+
+    return None if progress else Quiet
+
+
+def _has_its_parts(folder: Path) -> bool:
+    """Whether a pipeline's folder has something of every part that its index names: older libraries left no list of the files."""
+    if not (folder / PIPELINE).is_file():
+        return False
+    index = read_object(folder / PIPELINE)
+    parts = [part for part, kind in index.items() if not part.startswith("_") and isinstance(kind, list) and kind[:1] != [None]]
+    return all(any((folder / part).glob("*.json")) for part in parts)
 
 
 def _text(path: str | os.PathLike[str]) -> str:
