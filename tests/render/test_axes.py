@@ -67,7 +67,7 @@ def test_a_scorer_may_give_bare_numbers():
 def test_requests_are_made_of_lists_of_steps_and_guidance():
     found = requests("p", 0, steps=[2, 3], guidance=4)
     assert [(one.steps, one.guidance) for one in found] == [(2, 4), (3, 4)]
-    with pytest.raises(RenderError, match="steps must be a number, or one or more different numbers"):
+    with pytest.raises(RenderError, match="steps must be one value, or one or more different ones"):
         requests("p", 0, steps=[], guidance=1)
-    with pytest.raises(RenderError, match="guidance must be a number, or one or more different"):
+    with pytest.raises(RenderError, match="guidance must be one value, or one or more different"):
         requests("p", 0, steps=1, guidance=[2, 2])

@@ -11,8 +11,7 @@ import torch
 
 import workbench as wb
 from workbench.errors import RenderError
-from workbench.render import Renderer
-from workbench.render.grid import ab_grid
+from workbench.render import Renderer, ab_grid
 
 HALF = {"shapes-sd/config": torch.float16, "shapes-flux/krea": torch.bfloat16}
 PROMPTS = ["a red star on a black background", "a blue circle on a white background"]

@@ -13,8 +13,7 @@ from PIL import Image
 
 import workbench as wb
 from workbench.errors import RenderError
-from workbench.render import ParentDistance
-from workbench.render.grid import Grid, ab_grid
+from workbench.render import Grid, ParentDistance, ab_grid
 from workbench.render.sheet import font, wrapped
 
 PROMPTS = ["a red star on a black background", "a blue circle on a white background"]

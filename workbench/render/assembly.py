@@ -7,7 +7,7 @@ import inspect
 import json
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -80,9 +80,14 @@ def read_blueprint(
         parts = {part: _class_of(path, part, *entry) for part, entry in found.items() if part not in _NOT_FOR_TEXT}
     settings = {key: value for key, value in index.items() if not key.startswith("_") and key not in found and not isinstance(value, list)}
     _check_draws(path, kind, parts)
-    known = inspect.signature(kind.__init__).parameters
+    known = _options(kind)
     settings = {key: value for key, value in {**settings, **_WITHOUT}.items() if key in known}
     return Blueprint(folder, kind, parts, settings, elsewhere or {}, configs or {})
+
+
+def _options(kind: type) -> Collection[str]:
+    """What a pipeline is made of, by name."""
+    return inspect.signature(kind).parameters
 
 
 def _class_of(path: Path, part: str, library: str, name: object) -> type:
@@ -104,7 +109,7 @@ def _check_draws(path: Path, kind: type, parts: Mapping[str, type]) -> None:
 
     if not issubclass(kind, DiffusionPipeline):
         raise RenderError(f"{path}: {kind.__name__} is no pipeline")
-    arguments = inspect.signature(kind.__call__).parameters  # type: ignore[operator]
+    arguments = inspect.signature(kind.__call__).parameters
     models = [name for name, part in parts.items() if issubclass(part, ModelMixin) and name not in _VAES]
     if len(models) > 1:
         raise RenderError(
@@ -123,11 +128,12 @@ def _check_draws(path: Path, kind: type, parts: Mapping[str, type]) -> None:
 def build_pipeline(plan: Blueprint) -> DiffusionPipeline:
     """The pipeline of a folder; its weights are shapes only (`meta` tensors) that need no gradient.
 
-    The folder needs a `config.json` for each part with weights, the tokenizers and the scheduler. Nothing is looked up on the network. Raises RenderError naming the part that is missing or malformed.
+    The folder needs a `config.json` for each part with weights, the tokenizers and the scheduler. Nothing is looked up on the network.
+    Raises RenderError naming the part that is missing or malformed.
     """
     with BUILDING, quiet():
         parts = {name: _build_part(plan, name) for name in plan.parts}
-        absent = {name: None for name in _NOT_FOR_TEXT if name in inspect.signature(plan.pipeline.__init__).parameters}  # type: ignore[misc]
+        absent = {name: None for name in _NOT_FOR_TEXT if name in _options(plan.pipeline)}
         try:
             pipeline: DiffusionPipeline = plan.pipeline(**absent, **parts, **plan.settings)
         except (TypeError, ValueError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Which configs and tokenizers a model is drawn with: those given, beside it, shipped, or on the hub. The pipeline is built in `assembly`."""
+"""Which configs and tokenizers a model is drawn with: given, beside it, shipped, or on the hub. `assembly` builds the pipeline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint.files.hub import is_address

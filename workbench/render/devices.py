@@ -23,6 +23,14 @@ def chosen_device(given: str | torch.device | None) -> torch.device:
         raise RenderError(f"device {given!r} is none that torch knows; give 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
 
 
+def dtype_named(name: str) -> torch.dtype:
+    """Raises RenderError for what is no dtype of floats."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise RenderError(f"dtype must be 'float32', 'bfloat16' or 'float16', got {name!r}")
+    return found
+
+
 def describe(device: torch.device) -> str:
     """A device by its name: `cuda:0 (NVIDIA H100, 79.2 GB)`."""
     if device.type != "cuda" or not torch.cuda.is_available():

@@ -66,10 +66,10 @@ class Drawing:
             for start in range(0, len(wanted), size):
                 batch = wanted[start : start + size]
 
-                def after(step: int, latents: torch.Tensor, batch: Sequence[Any] = batch) -> None:
-                    bar.update(len(batch))
+                def after(step: int, latents: torch.Tensor, done: int = start, count: int = len(batch)) -> None:
+                    bar.update(count)
                     if on_step is not None:
-                        on_step(self._step(len(drawn), len(batch), min(step + 1, steps), latents))
+                        on_step(self._step(done, count, min(step + 1, steps), latents))
 
                 drawn += self._decoded(self.run(batch, cancelled, after, learn=on_step is not None))
         return drawn

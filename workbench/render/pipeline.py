@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +13,15 @@ import torch
 
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.files.hub import is_address
-from workbench.errors import CheckpointError, RenderError, warn
+from workbench.errors import RenderError, warn
 from workbench.families import GENERIC, Family, registry
-from workbench.render.assembly import INDEX, quiet
-from workbench.render.configs import Configs, find_configs
+from workbench.render.assembly import quiet
 from workbench.render.denoising import Denoiser
-from workbench.render.devices import OFFLOADS, Offload, check_room, chosen_device, describe, free_memory, release
+from workbench.render.devices import OFFLOADS, Offload, check_room, chosen_device, describe, dtype_named, free_memory, release
 from workbench.render.drawing import Drawing, OnStep
-from workbench.render.fitting import Plan, check_given, embeds_guidance
+from workbench.render.fitting import Plan, embeds_guidance
+from workbench.render.given import Given, opened
+from workbench.render.loaded import Loaded
 from workbench.render.parts import Cancel
 from workbench.render.request import Defaults, Request
 from workbench.render.samplers import check_sampler, samplers_for
@@ -31,21 +30,6 @@ from workbench.render.stage import Stage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a renderer holds: whose each component is, and which tensors of the last checkpoint had no place in it."""
-
-    name: str
-    components: Mapping[str, str]
-    unused: tuple[str, ...] = ()
-
-    @property
-    def note(self) -> str:
-        """One line: the checkpoint, and every component that is another's."""
-        others = [f"{component} of {owner!r}" for component, owner in self.components.items() if owner != self.name]
-        return f"{self.name!r}" + (f" with {' and '.join(others)}" if others else "")
 
 
 class Renderer:
@@ -67,7 +51,7 @@ class Renderer:
 
     def __init__(
         self,
-        x: str | os.PathLike[str] | Checkpoint | Configs,
+        x: Given,
         *,
         config: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = None,
@@ -78,10 +62,10 @@ class Renderer:
         if offload not in (None, *OFFLOADS):
             raise RenderError(f"offload must be one of {', '.join(map(repr, OFFLOADS))}, or None, got {offload!r}")
         self.lock = threading.RLock()
-        self.model, self.configs = _opened(x, config)
+        self.model, self.configs = opened(x, config)
         self.device, self.offload = chosen_device(device), offload
         half = "float32" if self.device.type == "cpu" else self._family.dtype or "float16"
-        self.dtype = _dtype(dtype or half)
+        self.dtype = dtype_named(dtype or half)
         self.loaded: Loaded | None = None
         self._given_fallback = fallback
         self._changes: Changes = {}
@@ -315,27 +299,3 @@ class Renderer:
             long = [prompt for prompt in prompts if len(tokenizer(prompt).input_ids) > limit]
         if long:
             warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", UserWarning)
-
-
-def _opened(x: object, config: str | os.PathLike[str] | None) -> tuple[Checkpoint | None, Configs]:
-    """The model that is to be drawn, if there is one, and its configs. Raises RenderError and CheckpointError."""
-    if isinstance(x, Configs):
-        return None, x
-    if isinstance(x, str | os.PathLike) and not is_address(x):
-        path = Path(x).expanduser()
-        if path.is_dir() and config is None:
-            if (path / INDEX).is_file() or not any(path.rglob("*.safetensors")):
-                found = Configs(path)
-                return (open_checkpoint(path) if found.has_weights else None), found
-    model = x if isinstance(x, Checkpoint) else open_checkpoint(x) if isinstance(x, str | os.PathLike) else None
-    check_given(x if model is None else model)
-    assert model is not None
-    return model, find_configs(model, config)
-
-
-def _dtype(name: str) -> torch.dtype:
-    """Raises RenderError for what is no dtype of floats."""
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise RenderError(f"dtype must be 'float32', 'bfloat16' or 'float16', got {name!r}")
-    return found

@@ -75,4 +75,5 @@ def _averaged(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """A picture's mean colours in a grid of cells."""
     height, width = picture.shape[0] // rows, picture.shape[1] // columns
     cut = picture[: rows * height, : columns * width]
-    return cut.reshape(rows, height, columns, width, 3).mean(axis=(1, 3), dtype=np.float64)
+    means: np.ndarray = cut.reshape(rows, height, columns, width, 3).mean(axis=(1, 3), dtype=np.float64)
+    return means

@@ -10,7 +10,8 @@ from typing import Any
 
 from workbench.errors import RenderError
 
-_MOST_PIXELS = 16384  # along an edge
+_EDGE = (1, 16384)  # pixels
+_WHOLE = {"steps": (1, 1000), "width": _EDGE, "height": _EDGE, "clip_skip": (0, 64)}  # least and most
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,7 @@ class Request:
             raise RenderError(f"prompts must be one or more strings, got {self.prompts!r}")
         if not self.seeds or not all(_whole(seed) and 0 <= seed < 1 << 63 for seed in self.seeds):
             raise RenderError(f"seeds must be one or more whole numbers from 0, got {self.seeds!r}")
-        for name, (low, high) in {
-            "steps": (1, 1000),
-            "width": (1, _MOST_PIXELS),
-            "height": (1, _MOST_PIXELS),
-            "clip_skip": (0, 64),
-        }.items():
+        for name, (low, high) in _WHOLE.items():
             value = getattr(self, name)
             if value is not None and (not _whole(value) or not low <= value <= high):
                 raise RenderError(f"{name} must be a whole number in [{low}, {high}], got {value!r}")

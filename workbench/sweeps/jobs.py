@@ -20,7 +20,7 @@ from workbench.render.spec import Spec
 
 # Of the key under which pictures are kept. To be raised when this package would make other pictures of the same recipe, files and
 # request, which are drawn anew then; not for a release that leaves pictures as they are.
-_KEY_VERSION = 1
+_KEY_VERSION = 2
 
 Files = Mapping[Path, str]  # every file of a checkpoint, by its one true path -> its sha256
 

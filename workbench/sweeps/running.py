@@ -49,9 +49,9 @@ def sweep(
     height: int | Sequence[int] | None = None,
     steps: int | Sequence[int] | None = None,
     guidance: float | Sequence[float] | None = None,
-    sampler: str | None | Sequence[str | None] = None,
-    negative: str | None | Sequence[str | None] = None,
-    clip_skip: int | None | Sequence[int | None] = None,
+    sampler: str | Sequence[str | None] | None = None,
+    negative: str | Sequence[str | None] | None = None,
+    clip_skip: int | Sequence[int | None] | None = None,
     cells: int = 1000,
     progress: bool = True,
 ) -> Sweep:
