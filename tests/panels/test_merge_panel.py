@@ -136,13 +136,13 @@ def test_a_move_during_work_cancels_it(make, monkeypatch):
     panel, begun, seen = make(), threading.Event(), []
     real = panel._studio.draw
 
-    def slow(model, request, cancelled):
+    def slow(model, request, cancelled, *told):
         if not seen:
             seen.append(model.options["density"])
             begun.set()
             while not cancelled():
                 pass
-        return real(model, request, cancelled)
+        return real(model, request, cancelled, *told)
 
     panel.show(panel.state.with_operator("ties"))
     assert panel.wait(60)
@@ -292,7 +292,7 @@ def test_a_model_that_no_pipeline_holds_is_still_merged(make, models):
     for name in ("one", "two"):
         save_file({"double_blocks.0.img_mod.lin.weight": torch.ones(3, 2)}, models / f"{name}.safetensors")
     panel = make([models / "one.safetensors", models / "two.safetensors"])
-    assert "is Flux; this renderer's pipeline draws SD 1.x" in html.unescape(panel._status.value)
+    assert "is Flux; this renderer's pipeline, StableDiffusionPipeline, draws SD 1.x" in html.unescape(panel._status.value)
     assert "MB" in exporting(panel, "merged.safetensors")
 
 

@@ -21,6 +21,13 @@ def full() -> widgets.Layout:
     return widgets.Layout(width="auto", min_width="0", flex="1 1 auto")
 
 
+def close_all(widget: widgets.Widget) -> None:
+    """Take a widget down, and all that are in it."""
+    for child in getattr(widget, "children", ()):
+        close_all(child)
+    widget.close()
+
+
 class CompositeField(widgets.Box):  # type: ignore[misc]  # ipywidgets says nothing of its types
     """Several widgets that hold one `value` together; setting it sets them all, and tells once."""
 

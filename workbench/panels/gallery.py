@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+_LARGE = 256  # pixels of an edge beyond which a picture is shown larger
+
+
 @final
 class Gallery:
     """Columns by name, in order; the last is the result's. Rows are prompts and seeds, as in the request."""
@@ -55,15 +58,31 @@ class Gallery:
             self._fill(name, images, len(images))
             self._columns[name].remove_class("wb-stale")
 
+    def preview(self, name: str, images: Sequence[Image]) -> None:
+        """Put what is known so far of fresh pictures into a column, if it is still there; they are not its pictures yet."""
+        if name in self._columns:
+            self._put(name, [_picture(name, image) for image in images], len(self._rows))
+            self._columns[name].remove_class("wb-stale")
+
     def dim(self, name: str) -> None:
         """Mark a column's pictures as old."""
         self._columns[name].add_class("wb-stale")
 
     def _fill(self, name: str, images: Sequence[Image], places: int) -> None:
         self.images[name] = list(images)
+        if images:
+            large = any(max(image.size) > _LARGE for image in images)
+            (self.widget.add_class if large else self.widget.remove_class)("wb-large")
+        self._put(name, [_picture(name, image) for image in images], places)
+
+    def _put(self, name: str, pictures: Sequence[str], places: int) -> None:
         told = html.escape(name)
-        pictures = [f'<img alt="{told}" src="{_data_url(image)}">' for image in images] or ["<div class='wb-empty'></div>"] * places
-        self._columns[name].value = f'<div class="wb-title" title="{told}">{told}</div>{"".join(pictures)}'
+        shown = [*pictures, *["<div class='wb-empty'></div>"] * (places - len(pictures))]
+        self._columns[name].value = f'<div class="wb-title" title="{told}">{told}</div>{"".join(shown)}'
+
+
+def _picture(name: str, image: Image) -> str:
+    return f'<img alt="{html.escape(name)}" src="{_data_url(image)}">'
 
 
 def _labels(request: Request) -> str:

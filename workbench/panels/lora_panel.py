@@ -13,10 +13,11 @@ from workbench.lora.extraction import extract
 from workbench.lora.nesting import Cut, cuts
 from workbench.panels.controls import heading
 from workbench.panels.error_chart import error_chart
+from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import depth_of
 from workbench.panels.lora_view import LoraView
 from workbench.panels.merge_view import MergeView
-from workbench.panels.panel import Panel, first_wanted
+from workbench.panels.panel import Panel
 from workbench.panels.shelf import Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.timeline import Moment, Timeline
@@ -35,8 +36,8 @@ _FIRST = 8
 class LoraPanel(Panel):
     """Takes a LoRA out of `tuned` on `base`, once; then the rank and the strength are chosen, and the pictures follow.
 
-    `tuned` and `base` are checkpoints or paths. `renderer` draws; by default one is made on the CPU, of the diffusers folder
-    that the checkpoints lie in. Ranks are powers of two up to 128, or to where every direction is in. `.lora` is the LoRA that is
+    `tuned` and `base` are checkpoints or paths. `renderer` draws; by default that of the models' kind, which all panels of the process
+    share (see `Renderer`). Ranks are powers of two up to 128, or to where every direction is in. `.lora` is the LoRA that is
     shown; everything can be done in Python: `panel.choose(16)`, `panel.show(panel.state.with_option("strengths", 0.8))`.
 
     Raises what `workbench.lora.extract` raises, and CheckpointError for a file that cannot be opened.
@@ -63,7 +64,7 @@ class LoraPanel(Panel):
         curve = widgets.VBox([heading("relative error", "What is missed of the change, over the change"), self._chart])
         self._lay_out(
             [self._wanted.widget, rank, self._merging.widget],
-            [self._history.widget, curve, self._gallery.widget, self._status],
+            [self._history.widget, curve, self._status.widget, self._gallery.widget],
         )
         self._present()
 

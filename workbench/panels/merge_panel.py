@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import ipywidgets as widgets
 
+from workbench.checkpoint import Checkpoint
 from workbench.errors import WorkbenchError
 from workbench.panels import keeping
+from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import depth_of
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
-from workbench.panels.panel import Panel, first_wanted
+from workbench.panels.panel import Panel
 from workbench.panels.shelf import Given, Shelf
-from workbench.panels.state import PanelState
+from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.tensors import Space
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
@@ -27,9 +30,10 @@ if TYPE_CHECKING:
 class MergePanel(Panel):
     """Merges models by hand: shown in a notebook, it draws parents and result side by side while controls are moved.
 
-    `checkpoints` is a mapping from names, a list of checkpoints and paths, or a folder; by default the family that comes
-    with the project. `renderer` draws; by default one is made on the CPU, of the diffusers folder that the checkpoints lie
-    in. `keep` names a YAML file in which the panel keeps its state, and finds it again when the notebook is reopened.
+    `checkpoints` is a mapping from names, a list of checkpoints and paths, or a folder with models in it (single files and pipeline
+    folders); by default the family that comes with the project. `renderer` draws; by default each model is drawn by the renderer of
+    its kind, which all panels of the process share, on the best device there is (see `Renderer`). `keep` names a YAML file in which
+    the panel keeps its state, and finds it again when the notebook is reopened.
 
     Everything the panel does can be done in Python: `panel.show(panel.state.with_option("density", 0.3))`.
     Raises CheckpointError and InputError for checkpoints that cannot be opened, RecipeError for a damaged `keep`.
@@ -47,7 +51,7 @@ class MergePanel(Panel):
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
         self._models = ModelsView(folder, self.add, arrange, self.read_again)
         shelf = widgets.Accordion([self._models.widget], titles=["models to choose from"], selected_index=None if self.state.models else 0)
-        pictures = [self._history.widget, self._wanted.widget, self._gallery.widget, self._status]
+        pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
         self._lay_out([shelf.add_class("wb-shelf"), self._merging.widget], pictures)
         self._present()
 
@@ -55,9 +59,9 @@ class MergePanel(Panel):
         """The state that was kept, or a first one; and what to say of models that are not there any more."""
         found = self._shelf.checkpoints
         if self._keep is None or not self._keep.exists():
-            state = PanelState.start(list(found), first_wanted(list(found.values())))
-            return Timeline((Moment(state, "start"),)), []
-        kept, said = keeping.load(self._keep), []
+            state = PanelState.start(list(found), first_wanted(list(found.values())), merged=_alike(found))
+            return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
+        kept, said = keeping.load(self._keep), list(self._shelf.problems)
         for name in kept.paths:
             try:
                 if name not in found:
@@ -83,6 +87,13 @@ class MergePanel(Panel):
         self._said = self._shelf.open_again()
         self._present()
 
+    def _beside(self, state: PanelState) -> tuple[str, ...]:
+        """The models that are merged; where that is one alone, others to choose from as well."""
+        if len(state.used) > 1:
+            return state.used
+        others = [name for name in state.models if self._shelf.checkpoints[name].space is Space.WEIGHT]
+        return tuple(dict.fromkeys([*state.used, *others]))[:AT_FIRST]
+
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
         self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._words)
@@ -102,3 +113,10 @@ class MergePanel(Panel):
             keeping.save(self._keep, self.state, self._timeline.snapshots, self._shelf.checkpoints)
         except OSError as error:
             self._say_again([("warning", f"{self._keep}: the panel's state could not be kept: {error.strerror}")])
+
+
+def _alike(found: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+    """The models that can be merged with the first one: of its family, and models rather than changes."""
+    models = {name: one for name, one in found.items() if one.space is Space.WEIGHT}
+    family = next((one.structure.family for one in models.values()), None)
+    return tuple(name for name, one in models.items() if one.structure.family is family)

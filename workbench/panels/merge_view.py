@@ -14,7 +14,7 @@ import yaml
 from workbench.merge.schedules import Depth
 from workbench.operators import registry
 from workbench.panels.controls import ByBlockControl, heading, option_control, option_heading, seed_control, slot_control
-from workbench.panels.fields import full
+from workbench.panels.fields import close_all, full
 from workbench.panels.state import PanelState
 
 _MARKS = {"error": "✖", "warning": "▲", "note": "i"}
@@ -153,10 +153,4 @@ def _titled(title: widgets.HTML, rows: Sequence[widgets.Widget], more: Sequence[
 def _replace(box: widgets.Box, children: Sequence[widgets.Widget]) -> None:
     old, box.children = box.children, tuple(children)
     for widget in old:
-        _close(widget)
-
-
-def _close(widget: widgets.Widget) -> None:
-    for child in getattr(widget, "children", ()):
-        _close(child)
-    widget.close()
+        close_all(widget)

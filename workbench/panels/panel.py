@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +16,20 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.errors import Cancelled, RecipeError, RenderError, WorkbenchError
 from workbench.merge import Merge
+from workbench.panels.drawing_view import DrawingView
+from workbench.panels.fields import close_all
+from workbench.panels.first_wanted import first_size, samplers_of
 from workbench.panels.gallery import Gallery
 from workbench.panels.history_view import HistoryView
 from workbench.panels.judging import Judged, judge
 from workbench.panels.outcome_view import OutcomeView
-from workbench.panels.shelf import FAMILY, RESULT, Shelf
-from workbench.panels.state import PanelState, Wanted
+from workbench.panels.shelf import RESULT, Shelf
+from workbench.panels.state import PanelState
 from workbench.panels.studio import Studio, key_of
 from workbench.panels.timeline import Timeline
 from workbench.panels.wanted_view import WantedView
 from workbench.panels.worker import Worker
-from workbench.places import FLUX_PAIR
 from workbench.recipe import Recipe
-from workbench.render.assembly import default_settings
 from workbench.render.request import Request
 
 if TYPE_CHECKING:
@@ -36,19 +37,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from workbench.render import Renderer
+    from workbench.render.drawing import Step
 
 _STYLE = (Path(__file__).parent / "panel.css").read_text(encoding="utf-8")
-_OF_THE_FAMILY = Wanted(("a red heart on a white background", "a yellow moon on a black background"), (0,), steps=12, guidance=3.0)
-_OF_THE_FLUX_PAIR = ("a red star on a white background", "a yellow circle on a black background")
-
-
-def first_wanted(checkpoints: Sequence[Checkpoint]) -> Wanted:
-    """The pictures a new panel asks for: some of the family that comes with the project, none of other models."""
-    if checkpoints and all(one.path is not None and one.path.parent == FAMILY for one in checkpoints):
-        return _OF_THE_FAMILY
-    usual = default_settings(checkpoints)
-    flux = checkpoints and all(one.path is not None and FLUX_PAIR in one.path.parents for one in checkpoints)
-    return Wanted(_OF_THE_FLUX_PAIR if flux else (), steps=usual.steps, guidance=usual.guidance)
 
 
 class Panel(ABC):
@@ -56,15 +47,21 @@ class Panel(ABC):
 
     def __init__(self, shelf: Shelf, renderer: Renderer | None, timeline: Timeline) -> None:
         self._shelf, self._timeline = shelf, timeline
-        self._studio = Studio(renderer, list(shelf.checkpoints.values()))
+        self._studio = Studio(renderer, shelf.checkpoints)
         self._worker = Worker()
         self._changing = threading.RLock()  # between threads of the kernel: JupyterLab has what widgets say handled beside the cells
         self._publishing = threading.RLock()  # between those and the worker's
         self._judged = Judged(None, ())
         self._gallery = Gallery()
-        self._status = widgets.HTML().add_class("wb-status")
+        self._status = DrawingView(self.stop, self._present)
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
-        self._wanted = WantedView(lambda wanted: self._changed(lambda state: state.with_wanted(**vars(wanted)), "pictures"))
+        models = list(shelf.checkpoints.values())
+        self._wanted = WantedView(
+            lambda wanted: self._changed(lambda state: state.with_wanted(**vars(wanted)), "pictures"),
+            lambda text: self._status.say([text]),
+            samplers_of(models),
+            first_size(models),
+        )
         self._outcome = OutcomeView(
             lambda dtype: self._changed(lambda state: state.with_dtype(dtype), "dtype"),
             lambda layout: self._changed(lambda state: state.with_layout(layout), "layout"),
@@ -127,6 +124,21 @@ class Panel(ABC):
             raise RecipeError(f"there is no snapshot {name!r}; there are: {', '.join(self._timeline.snapshots) or 'none'}")
         names = tuple(self._shelf.checkpoints)
         self.show(self._timeline.snapshots[name].with_models([*names]), f"back to {name}")
+
+    def stop(self) -> None:
+        """Stop what is drawn; any change draws again."""
+        self._worker.cancel()
+        with self._publishing:
+            self._status.stopped()
+
+    def close(self) -> None:
+        """Take the panel down: nothing is drawn any more, its widgets go, and its pipeline, unless another panel has it too."""
+        self._worker.cancel()
+        self._worker.wait()
+        with self._publishing:
+            self._studio.close()
+            self._gallery.images.clear()
+            close_all(self._root)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all pictures are drawn; returns whether they were within so many seconds."""
@@ -191,8 +203,10 @@ class Panel(ABC):
             missing = {name: model for name, model in models.items() if request is None or not self._show_known(name, model, request)}
             for name in {*beside, RESULT} - {*models} | {*missing}:
                 self._gallery.dim(name)
-            waits = "Drawing …" if self._studio.ready else "Loading the pipeline …"
-            self._status.value = waits if request is not None and missing else html.escape(problem)
+            if request is not None and missing:
+                self._status.waits("Drawing …")
+            else:
+                self._status.say([problem] if problem else [])
             self._worker.submit(lambda cancelled: self._work(missing if request else {}, request, cancelled))
 
     def _show_known(self, name: str, model: Checkpoint, request: Request) -> bool:
@@ -207,19 +221,26 @@ class Panel(ABC):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             failed = self._draw(models, request, cancelled) if request else []
-            told = [f"Drawn in {time.monotonic() - began:.1f} s."] if len(failed) < len(models) else []
+            told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
             said = [*told, *failed, *self._measure(cancelled)]
         said += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         with self._publishing:
             if said and not cancelled():
-                self._status.value = "<br>".join(map(html.escape, dict.fromkeys(said)))
+                self._status.say(said)
+
+    def _where(self) -> str:
+        """The devices that drew, and what stays on them."""
+        told = [renderer.where for renderer in self._studio.renderers if hasattr(renderer, "where")]
+        return f" on {' and '.join(dict.fromkeys(told))}" if told else ""
 
     def _draw(self, models: dict[str, Checkpoint], request: Request, cancelled: Callable[[], bool]) -> list[str]:
         """Draw models, and show what is still wanted; returns what went wrong, model by model."""
         failed = []
+        self._status.begin(len(models))
         for name, model in models.items():
+            on_tensor, on_step = partial(self._reading, cancelled, name), partial(self._stepped, cancelled, name)
             try:
-                images = self._studio.draw(model, request, cancelled)
+                images = self._studio.draw(model, request, cancelled, on_tensor, on_step)
             except Cancelled:
                 raise
             except Exception as error:  # on a thread of its own nobody else would hear of it
@@ -229,4 +250,16 @@ class Panel(ABC):
                 if cancelled():
                     raise Cancelled("another picture is wanted by now")
                 self._gallery.show(name, images)
+                self._status.drawn()
         return failed
+
+    def _reading(self, cancelled: Callable[[], bool], name: str, part: str, done: int, tensors: int) -> None:
+        with self._publishing:
+            if not cancelled():
+                self._status.reading(name, part, done, tensors)
+
+    def _stepped(self, cancelled: Callable[[], bool], name: str, step: Step) -> None:
+        """Say how far it is, and now and then show what it will look like."""
+        with self._publishing:
+            if not cancelled() and self._status.drawing(name, step):
+                self._gallery.preview(name, [*step.finished, *(step.preview() or ())])

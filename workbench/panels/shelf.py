@@ -9,7 +9,8 @@ from typing import final
 
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
-from workbench.errors import InputError
+from workbench.checkpoint.files.folders import PIPELINE
+from workbench.errors import InputError, WorkbenchError
 from workbench.merge.call import unique
 from workbench.places import DATA, in_clone
 
@@ -24,21 +25,31 @@ Given = Mapping[str, Checkpoint | str | os.PathLike[str]] | Sequence[Checkpoint 
 class Shelf:
     """Checkpoints by name, in order.
 
-    `given` is a mapping from names, a list of checkpoints and paths, or a folder; None is the family that comes with the
-    project. Raises InputError for anything else, CheckpointError for a file that cannot be opened, and NotInCloneError where the
-    family is not there.
+    `given` is a mapping from names, a list of checkpoints and paths, or a folder, of which what cannot be opened is left out, and is in
+    `problems`; None is the family that comes with the project. Raises InputError for anything else, CheckpointError for a file that
+    cannot be opened, and NotInCloneError where the family is not there.
     """
 
     def __init__(self, given: Given | None = None) -> None:
         self.checkpoints: dict[str, Checkpoint] = {}
+        self.problems: list[str] = []
         given = in_clone(FAMILY, "give a list of your own checkpoints, or their folder") if given is None else given
         if isinstance(given, (str, os.PathLike)):
-            given = checkpoint_files(Path(given))
+            self._add_all(Path(given))
+            return
         if isinstance(given, Checkpoint) or not isinstance(given, (Mapping, Sequence)):
             raise InputError(f"checkpoints must be a mapping from names, a list, or a folder; got {given!r}: put it into a list")
         named = given.items() if isinstance(given, Mapping) else [(None, one) for one in given]
         for name, one in named:
             self.add(one, name)
+
+    def _add_all(self, folder: Path) -> None:
+        """Everything in a folder that can be opened."""
+        for path in models_in(folder):
+            try:
+                self.add(path)
+            except (WorkbenchError, OSError) as error:
+                self.problems.append(str(error))
 
     def add(self, one: Checkpoint | str | os.PathLike[str], name: str | None = None) -> str:
         """Put a checkpoint, or the file at a path, on the shelf; returns its name there. The same file is added once."""
@@ -71,6 +82,19 @@ def checkpoint_files(folder: Path) -> list[Path]:
     if not folder.expanduser().is_dir():
         raise InputError(f"{folder}: is no folder; give the folder in which the checkpoints lie, or a list of files")
     return sorted(path for path in folder.expanduser().iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The models in a folder, by name: files, and pipeline folders with weights; or the folder itself, if it is such a one."""
+    files = checkpoint_files(folder)
+    if is_pipeline(folder.expanduser()):
+        return [folder]
+    return sorted([*files, *(path for path in subfolders(folder.expanduser()) if is_pipeline(path))])
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder is a diffusers pipeline's, with weights in it."""
+    return (folder / PIPELINE).is_file() and next(folder.glob("*/*.safetensors"), None) is not None
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -17,9 +17,10 @@ from workbench.errors import OptionError, WorkbenchError
 from workbench.figures import COLOURS
 from workbench.panels.controls import heading
 from workbench.panels.curve_editor import CurveEditor, Point
+from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import depth_of
 from workbench.panels.merge_view import MergeView
-from workbench.panels.panel import Panel, first_wanted
+from workbench.panels.panel import Panel
 from workbench.panels.shelf import Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.studio import content_of
@@ -42,8 +43,8 @@ _KEPT = 64  # spectra that are remembered
 class SpectrumPanel(Panel):
     """Blends two models frequency by frequency: drag the points of the curve, and the spectrum and the pictures follow.
 
-    `first` and `second` are checkpoints or paths. `renderer` draws; by default one is made on the CPU, of the diffusers
-    folder that the checkpoints lie in. A point is (frequency, coefficient), as in `fft_blend`'s `{"curve": ...}`: frequency 1
+    `first` and `second` are checkpoints or paths. `renderer` draws; by default that of the models' kind, which all panels of the
+    process share (see `Renderer`). A point is (frequency, coefficient), as in `fft_blend`'s `{"curve": ...}`: frequency 1
     is the highest, and the higher the coefficient, the more there is of the first model.
 
     Everything the panel does can be done in Python: `panel.show(panel.state.with_option("coefficients", {"curve": [[0, 1],
@@ -66,7 +67,7 @@ class SpectrumPanel(Panel):
         block = widgets.HBox([heading("spectrum of", "All tensors that are blended, or those of one block"), self._block]).add_class(
             "wb-row"
         )
-        seen = [self._history.widget, self._editor, block, self._gallery.widget, self._status]
+        seen = [self._history.widget, self._editor, block, self._status.widget, self._gallery.widget]
         self._lay_out([self._wanted.widget, self._merging.widget], seen)
         self._present()
 

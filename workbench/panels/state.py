@@ -12,22 +12,31 @@ from workbench.operators import find
 from workbench.render.request import Request
 
 FIRST_OPERATOR = "weighted_average"
-_AT_FIRST = 3  # models that a new panel merges
+AT_FIRST = 3  # models that a new panel merges
 
 
 @final
 @dataclass(frozen=True)
 class Wanted:
-    """The pictures that are asked for, as a person typed them; `request()` says whether they can be drawn."""
+    """The pictures that are asked for, as a person typed them; `request()` says whether they can be drawn.
+
+    `width`, `height` and `sampler` are each model's own where they are None; without `negative` there is no negative prompt.
+    """
 
     prompts: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     steps: int = 20
     guidance: float = 5.0
+    negative: str = ""
+    width: int | None = None
+    height: int | None = None
+    sampler: str | None = None
+    clip_skip: int | None = None
 
     def request(self) -> Request:
         """The same for a renderer. Raises RenderError, which says what is wrong."""
-        return Request.of(self.prompts, self.seeds, steps=self.steps, guidance=self.guidance)
+        settings = {name: getattr(self, name) for name in ("steps", "guidance", "width", "height", "sampler", "clip_skip")}
+        return Request.of(self.prompts, self.seeds, negative=self.negative or None, **settings)
 
 
 @final
@@ -50,9 +59,11 @@ class PanelState:
     wanted: Wanted = Wanted()
 
     @classmethod
-    def start(cls, models: Sequence[str], wanted: Wanted) -> PanelState:
-        """A new panel: the average of the first models."""
-        return cls(tuple(models), wanted=wanted).with_operator(FIRST_OPERATOR)
+    def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None) -> PanelState:
+        """A new panel: the average of the first models, or of the first that are to be `merged`."""
+        state = cls(tuple(models), wanted=wanted).with_operator(FIRST_OPERATOR)
+        many = state.declaration.many
+        return state if merged is None or many is None else state.with_input(many.name, merged[:AT_FIRST])
 
     @property
     def declaration(self) -> Declaration:
@@ -82,7 +93,7 @@ class PanelState:
         pool = [*self.used, *(model for model in self.models if model not in self.used)]
         inputs = {slot: tuple(pool[i : i + 1]) for i, slot in enumerate(singles)}
         if new.many:
-            rest = self.used[len(singles) :] or tuple(pool[len(singles) : max(_AT_FIRST, len(singles) + 1)])
+            rest = self.used[len(singles) :] or tuple(pool[len(singles) : max(AT_FIRST, len(singles) + 1)])
             inputs[new.many.name] = rest
         ordered = {slot.name: inputs[slot.name] for slot in new.inputs}
         rules = self.rules if name == self.operator else None
@@ -118,7 +129,7 @@ class PanelState:
         return replace(self, layout=layout)
 
     def with_wanted(self, **changes: Any) -> PanelState:
-        """Other pictures: `prompts`, `seeds`, `steps`, `guidance`, as many of them as change."""
+        """Other pictures: `prompts`, `seeds`, `steps`, `guidance`, `negative`, `width`, ...: as many of them as change."""
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
         return replace(self, wanted=replace(self.wanted, **given))
 

@@ -1,12 +1,12 @@
-"""Draws checkpoints for a panel: one pipeline at a time for each renderer, and nothing twice. No widget is here."""
+"""Draws checkpoints for a panel: each by the renderer of its kind, and nothing twice. No widget is here."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, final
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.base import hashed
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from workbench.render import Renderer
+    from workbench.render.drawing import OnStep
+    from workbench.render.parts import OnTensor
+    from workbench.render.shared import Renderers
 
 Key = tuple[str, Request]
 
 _KEPT = 256  # pictures that are remembered
-_locks: WeakKeyDictionary[Renderer, threading.Lock] = WeakKeyDictionary()  # one pipeline cannot draw two things at once
-_making = threading.Lock()
 
 
 def key_of(checkpoint: Checkpoint, request: Request) -> Key:
@@ -37,17 +38,20 @@ def content_of(checkpoint: Checkpoint) -> str:
 
 @final
 class Studio:
-    """Pictures of checkpoints by one renderer, which several panels may share; without one it is made when first used."""
+    """Pictures of checkpoints: by one renderer that is given, or by those that this process shares, made when first used."""
 
-    def __init__(self, renderer: Renderer | None, checkpoints: Sequence[Checkpoint]) -> None:
-        self._renderer = renderer
-        self._checkpoints = tuple(checkpoints)
+    def __init__(self, renderer: Renderer | None, checkpoints: Mapping[str, Checkpoint]) -> None:
+        self._given = renderer
+        self._checkpoints = checkpoints  # those on the shelf, whichever they are by then
+        self._alone = threading.RLock()
+        self._shared: Renderers | None = None
         self._drawn: OrderedDict[Key, list[Image]] = OrderedDict()
 
     @property
-    def ready(self) -> bool:
-        """Whether the pipeline is loaded."""
-        return self._renderer is not None
+    def renderers(self) -> tuple[Renderer, ...]:
+        """The renderers that have drawn, or will."""
+        shared = self._shared
+        return (self._given,) if self._given is not None else shared.held if shared is not None else ()
 
     def known(self, key: Key) -> list[Image] | None:
         """Pictures that were drawn already."""
@@ -55,32 +59,45 @@ class Studio:
             self._drawn.move_to_end(key)
         return self._drawn.get(key)
 
-    def draw(self, checkpoint: Checkpoint, request: Request, cancelled: Callable[[], bool]) -> list[Image]:
-        """One picture per prompt and seed. Raises Cancelled, and RenderError for a checkpoint that does not fit."""
+    def draw(
+        self,
+        checkpoint: Checkpoint,
+        request: Request,
+        cancelled: Callable[[], bool],
+        on_tensor: OnTensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[Image]:
+        """One picture per prompt and seed. Raises Cancelled, and RenderError for a checkpoint that cannot be drawn."""
         key = key_of(checkpoint, request)
         if (known := self.known(key)) is not None:
             return known
-        renderer = self._made()
-        with _lock_of(renderer):
+        renderer, lender = self._renderer_of(checkpoint)
+        with self._lock_of(renderer):
             if cancelled():
                 raise Cancelled("another picture is wanted by now")
-            renderer.load(checkpoint, progress=False, cancelled=cancelled)
-            pictures = renderer.draw(request, progress=False, cancelled=cancelled)
+            renderer.load(checkpoint, fallback=lender, progress=False, cancelled=cancelled, on_tensor=on_tensor)
+            pictures: list[Image] = renderer.draw(request, progress=False, cancelled=cancelled, on_step=on_step)
         self._drawn[key] = pictures
         while sum(map(len, self._drawn.values())) > _KEPT and len(self._drawn) > 1:
             self._drawn.popitem(last=False)
         return pictures
 
-    def _made(self) -> Renderer:
-        from workbench.render import Renderer
-        from workbench.render.assembly import default_config
+    def close(self) -> None:
+        """Forget all pictures, and let go of the renderers: their pipelines go with the last panel that has them."""
+        self._given, self._shared = None, None
+        self._drawn.clear()
 
-        with _making:
-            if self._renderer is None:
-                self._renderer = Renderer(default_config(self._checkpoints))
-            return self._renderer
+    def _renderer_of(self, checkpoint: Checkpoint) -> tuple[Any, Checkpoint | None]:
+        """The renderer that draws a checkpoint, and the one on the shelf that lends it what it lacks."""
+        if self._given is not None:
+            return self._given, None
+        from workbench.render.shared import Renderers
 
+        group = Renderers(self._checkpoints.values(), self._shared)
+        renderer = group.of(checkpoint, progress=False)
+        self._shared = group
+        return renderer, group.lender(checkpoint, renderer)
 
-def _lock_of(renderer: Renderer) -> threading.Lock:
-    with _making:
-        return _locks.setdefault(renderer, threading.Lock())
+    def _lock_of(self, renderer: Renderer) -> AbstractContextManager[object]:
+        """Held while a renderer draws: it cannot draw two things at once."""
+        return getattr(renderer, "lock", self._alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from workbench.render.stage import Stage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from tqdm.auto import tqdm
 
 _BATCH_PIXELS = {"cpu": 1 << 18}  # 64 pictures of 64x64, or one of 512x512
 _BATCH_PIXELS_GPU = 1 << 21
@@ -27,14 +29,19 @@ _SAMPLE_STEPS, _SAMPLE_EDGE = 4, 256  # of a small picture that previews learn f
 
 @dataclass(frozen=True)
 class Step:
-    """How far drawing is: `done` of `pictures` finished, and of the batch after them so many steps."""
+    """How far drawing is: the pictures that are `finished`, and of the `batch` of pictures after them so many steps."""
 
-    done: int
+    finished: tuple[Image, ...]
     pictures: int
     batch: int
     step: int
     steps: int
-    preview: Callable[[], list[Image] | None]  # what the batch looks like now; None where nobody can say yet
+    preview: Callable[[], list[Image] | None]  # what the batch looks like now, small; None where nobody can say yet
+
+    @property
+    def done(self) -> int:
+        """How many pictures are finished."""
+        return len(self.finished)
 
     @property
     def share(self) -> float:
@@ -57,20 +64,14 @@ class Drawing:
 
     def pictures(self, batch_size: int | None, progress: bool, cancelled: Cancel | None, on_step: OnStep | None) -> list[Image]:
         """One picture per prompt and seed."""
-        wanted, steps = self.request.pictures, self.request.steps or 1
-        size = batch_size or self.batch_size
+        wanted, size = self.request.pictures, batch_size or self.batch_size
         drawn: list[Image] = []
-        with bar_of(progress, total=len(wanted) * steps, desc=self.name, unit="step") as bar, torch.inference_mode():
+        with bar_of(progress, total=len(wanted) * (self.request.steps or 1), desc=self.name, unit="step") as bar, torch.inference_mode():
             if on_step is not None:
                 self._learn_colours(cancelled)
             for start in range(0, len(wanted), size):
                 batch = wanted[start : start + size]
-
-                def after(step: int, latents: torch.Tensor, done: int = start, count: int = len(batch)) -> None:
-                    bar.update(count)
-                    if on_step is not None:
-                        on_step(self._step(done, count, min(step + 1, steps), latents))
-
+                after = partial(self._after, bar, on_step, tuple(drawn), len(batch))
                 drawn += self._decoded(self.run(batch, cancelled, after, learn=on_step is not None))
         return drawn
 
@@ -109,10 +110,19 @@ class Drawing:
             stage.colours.learn(last["latents"], made)
         return made
 
-    def _step(self, done: int, batch: int, step: int, latents: torch.Tensor) -> Step:
+    def _after(
+        self, bar: tqdm[Any], on_step: OnStep | None, finished: tuple[Image, ...], batch: int, step: int, latents: torch.Tensor
+    ) -> None:
+        """A step of a batch was taken."""
+        bar.update(batch)
+        if on_step is not None:
+            steps, preview = self.request.steps or 1, partial(self._preview, latents)
+            on_step(Step(finished, len(self.request.pictures), batch, min(step + 1, steps), steps, preview))
+
+    def _preview(self, latents: torch.Tensor) -> list[Image] | None:
         width, height = self.request.width or 1, self.request.height or 1
-        preview = lambda: self.stage.colours.show(latents, width, height)  # noqa: E731
-        return Step(done, len(self.request.pictures), batch, step, self.request.steps or 1, preview)
+        small = min(1.0, _SAMPLE_EDGE / max(width, height))
+        return self.stage.colours.show(latents, round(width * small), round(height * small))
 
     def _learn_colours(self, cancelled: Cancel | None) -> None:
         """Draw a small picture in few steps for previews to learn from, where the pictures are so large that one would wait for them."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 Cancel = Callable[[], bool]  # whether the work is not wanted any more
+OnTensor = Callable[[str, int, int], None]  # the part that is read, how many of its tensors are, and how many there are to read
 
 
 class Parts:
@@ -35,7 +36,9 @@ class Parts:
         """What tells apart the weights that a part has held."""
         return hashed(*sorted(self._prints.get(part, {}).items()))
 
-    def put(self, part: str, checkpoint: Checkpoint, plan: Plan, progress: bool, cancelled: Cancel | None) -> None:
+    def put(
+        self, part: str, checkpoint: Checkpoint, plan: Plan, progress: bool, cancelled: Cancel | None, on_tensor: OnTensor | None = None
+    ) -> None:
         """Read what changed of one part and hand it to its module: copies, so that nobody else's tensor is aliased."""
         view = as_in_module(checkpoint, plan.entries)
         prints = {name: view.fingerprint(name) for name in view}
@@ -47,8 +50,10 @@ class Parts:
         self.owners.pop(part, None)
         state = {}
         with bar_of(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
-            for name in changed:
+            for done, name in enumerate(changed):
                 go_on(cancelled)
+                if on_tensor is not None:
+                    on_tensor(part, done, len(changed))
                 state[name] = self._read(view, name)
                 bar.update()
         module = self._pipeline.components[part]

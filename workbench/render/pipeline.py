@@ -22,7 +22,7 @@ from workbench.render.drawing import Drawing, OnStep
 from workbench.render.fitting import Plan, embeds_guidance
 from workbench.render.given import Given, opened
 from workbench.render.loaded import Loaded
-from workbench.render.parts import Cancel
+from workbench.render.parts import Cancel, OnTensor
 from workbench.render.request import Defaults, Request
 from workbench.render.samplers import check_sampler, samplers_for
 from workbench.render.schedule import Changes, schedule_changes
@@ -94,6 +94,12 @@ class Renderer:
         return tuple(samplers_for(self._stage.own_scheduler))
 
     @property
+    def where(self) -> str:
+        """The device that draws, the dtype, and how much of merges' inputs stays there."""
+        kept = f", where {self.kept_bytes / 1e9:.1f} GB of inputs stay" if self.kept_bytes else ""
+        return f"{describe(self.device)} in {self._dtype_name}{kept}"
+
+    @property
     def kept_bytes(self) -> int:
         """Bytes of inputs of merges that stay on the device, so that they are not read again."""
         return self._built.residents.nbytes if self._built else 0
@@ -122,7 +128,13 @@ class Renderer:
         return stage.manner.defaults(family.pictures_for(names))
 
     def load(
-        self, checkpoint: Checkpoint, *, fallback: Checkpoint | None = None, progress: bool = True, cancelled: Cancel | None = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        fallback: Checkpoint | None = None,
+        progress: bool = True,
+        cancelled: Cancel | None = None,
+        on_tensor: OnTensor | None = None,
     ) -> Loaded:
         """Put a checkpoint (a file or a merge, in any layout) into the pipeline, one tensor at a time.
 
@@ -134,7 +146,7 @@ class Renderer:
 
         Raises RenderError for another architecture, a missing, extra or misshapen tensor, a component that nobody supplies, or a device
         without room: all before anything is read. `cancelled` is asked before every tensor; once it is true, Cancelled is raised,
-        and the renderer holds nothing to draw with until the next load.
+        and the renderer holds nothing to draw with until the next load. `on_tensor` is told what is read, tensor by tensor.
         """
         with self.lock:
             self._begun = True
@@ -146,7 +158,7 @@ class Renderer:
             stage.residents.begin()
             with stage.at_rest():
                 for part, (owner, plan) in sources.items():
-                    stage.parts.put(part, owner, plan, progress, cancelled)
+                    stage.parts.put(part, owner, plan, progress, cancelled, on_tensor)
             if (denoiser := stage.blueprint.denoiser) in sources:
                 denoising = sources[denoiser][0]
                 self._changes, self._defaults = schedule_changes(denoising), self.defaults(denoising)

@@ -31,9 +31,9 @@ def renderer_for(checkpoint: Checkpoint, *, progress: bool = True) -> Renderer:
 class Renderers:
     """The renderers of some checkpoints, which lend one another the components that one of them lacks."""
 
-    def __init__(self, checkpoints: Iterable[Checkpoint]) -> None:
+    def __init__(self, checkpoints: Iterable[Checkpoint], before: Renderers | None = None) -> None:
         self._checkpoints = tuple(checkpoints)
-        self._held: dict[int, Renderer] = {}
+        self._held: dict[int, Renderer] = dict(before._held) if before else {}
 
     def of(self, checkpoint: Checkpoint, *, progress: bool = True) -> Renderer:
         """The renderer that draws a checkpoint. Raises RenderError."""
@@ -52,7 +52,3 @@ class Renderers:
     def held(self) -> tuple[Renderer, ...]:
         """The renderers that were asked for."""
         return tuple(self._held.values())
-
-    def close(self) -> None:
-        """Let go of all renderers; one that nobody else holds is freed."""
-        self._held.clear()
