@@ -363,9 +363,8 @@ MERGE = average([ONE, ONE])
     [
         (ONE, {}, InputError, r"explain takes a merge, got <Held 'one'.*Recipe\.from_file\(path\)\.build\(\)"),
         ([ONE, ONE], {}, InputError, "explain takes a merge"),
-        (MERGE, {"prompts": ["a star"]}, OptionError, "pictures take both"),
-        (MERGE, {"renderer": object()}, OptionError, "pictures take both"),
-        (MERGE, {"renderer": object(), "prompts": "a star"}, OptionError, "pictures take both"),
+        (MERGE, {"renderer": object()}, OptionError, "a renderer draws prompts"),
+        (MERGE, {"renderer": object(), "prompts": "a star"}, OptionError, "a renderer draws prompts"),
         (wb.operators.add_difference(ONE, held("other", z=[1.0]), ONE), {}, MergeError, "cannot be made"),
     ],
 )

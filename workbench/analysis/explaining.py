@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import workbench  # renderers are beside this floor; the package's own front door is the way there
 from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
 from workbench.analysis.pictures import DrawnPictures, draw
 from workbench.analysis.warning_signs import Evidence, WarningSign, findings
@@ -51,7 +52,7 @@ _PANELS = {
 def explain(
     merge: Checkpoint, *, renderer: Any = None, prompts: Sequence[str] | None = None, seeds: Sequence[int] = (0,), progress: bool = True
 ) -> Explanation:
-    """What the result of a merge is beside each of its parents: block by block, with pictures where a renderer is given.
+    """What the result of a merge is beside each of its parents: block by block, with pictures where prompts are given.
 
     The parents are the inputs of the merge, files or merges; one that is there twice counts once, and one that holds
     changes (a LoRA) is none. The result is read as it would be written. Of the elements r of the result and p of a parent,
@@ -68,25 +69,28 @@ def explain(
     - `nearest`: the share of elements that are closer to this parent than to any other; `tied`: to this and others alike;
       `equal`: the share equal to the parent's, which is rounded as the result is.
 
-    `renderer`, a `workbench.Renderer`, draws `prompts` with `seeds` by every parent and the result, which it then holds.
+    `renderer`, a `workbench.Renderer`, draws `prompts` with `seeds` by every parent and the result, which it then holds; by default it
+    is one of the result's kind.
     `warnings` says what looks wrong (see `warning_signs`).
 
     Every parent and the result are read once, whole tensors of all in float64; most of the time goes into singular values.
     The same numbers on any number of threads.
 
     Raises, before a weight is read: InputError for what is no merge, MergeError for one that cannot be made, OptionError
-    for a renderer without prompts or prompts without a renderer, and the renderer's own errors. Warns (NonFiniteWarning) of
+    for a renderer without prompts, and the renderer's own errors. Warns (NonFiniteWarning) of
     NaN and infinity, and (MergeWarning) of parents that are left out.
     """
     if not isinstance(merge, Checkpoint) or merge.merge is None:
         raise InputError(f"explain takes a merge, got {merge!r}; of an exported one, Recipe.from_file(path).build() is the merge")
     merge = merge.merge  # in another layout its numbers are the same
-    if (renderer is None) != (not prompts) or isinstance(prompts, str):
-        raise OptionError("explain: pictures take both, renderer=Renderer(config) and prompts=['...']")
+    if (renderer is not None and not prompts) or isinstance(prompts, str):
+        raise OptionError("explain: a renderer draws prompts, prompts=['...']")
     parents = _parents(merge)
     result = unique(merge.name, parents)
     models = {result: merge, **parents}
     check(models, "explain")
+    if prompts and renderer is None:
+        renderer = workbench.Renderer(merge)
     for model in models.values() if renderer is not None else ():
         renderer.check(model)
     index = {name: number for number, name in enumerate(parents)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
+import workbench  # renderers are beside this floor; the package's own front door is the way there
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.base import hashed
 from workbench.conditioning.fit_result import Fit
@@ -38,9 +39,9 @@ def fit(
     second: Checkpoint,
     prompts: Sequence[str],
     *,
-    renderer: Any,
     objective: Objective,
     steps: int,
+    renderer: Any = None,
     hypernetwork: Hypernetwork | None = None,
     encoder: TextEncoder | None = None,
     together: bool = False,
@@ -55,7 +56,8 @@ def fit(
     """Train a hypernetwork so that the FFT merge of two checkpoints, given a prompt, follows the parent that answers it better.
 
     Both checkpoints stay as they are; gradients reach the coefficients through the merged weights. Each step asks for one prompt's
-    merge, or, `together`, for one merge for all prompts, which is what can be exported as one file. `hypernetwork` is trained in a
+    merge, or, `together`, for one merge for all prompts, which is what can be exported as one file. `renderer` draws (default: one of
+    the models' kind, see `workbench.Renderer`; it needs a U-Net of SD 1.x or 2.x). `hypernetwork` is trained in a
     copy (default: one vector for each block of the U-Net, 16 numbers over the frequencies); `encoder` defaults to the first
     checkpoint's own; `options` are `fft_blend`'s for all else (default: the whole blend, smooth, over rows). Every `every` steps the
     loss on `held_out` prompts is measured, and a picture drawn of the first of these (or of `prompts`).
@@ -75,6 +77,7 @@ def fit(
     network = _copy(hypernetwork or Hypernetwork(encoder.token_width, blocks=merge.depth.names, count=_COUNT, seed=seed))
     everything = (*prompts, *held_out)
     asked = {prompt: network.embed(prompts if together else prompt, encoder) for prompt in everything}
+    renderer = renderer or workbench.Renderer(merge)
     renderer.check(merge)
     teachers = choose_teachers((first, second), everything, renderer, objective, progress)
     lessons = prepare((first, second), teachers, renderer, objective, seed, progress)

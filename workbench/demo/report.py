@@ -117,5 +117,6 @@ def _recipe(name: str, recipe: Recipe) -> str:
 def _made_with(grid: Grid) -> str:
     asked = grid.request
     libraries = ", ".join(f"{name} {version(name)}" for name in ("workbench", "torch", "diffusers", "transformers"))
-    drawn = f"{asked.sampler}, {asked.steps} steps, guidance {asked.guidance:g}, seeds {', '.join(map(str, asked.seeds))}"
+    sampler = asked.sampler or "the scheduler of the models' own config"
+    drawn = f"{sampler}, {asked.steps} steps, guidance {asked.guidance:g}, seeds {', '.join(map(str, asked.seeds))}"
     return f"Drawn with {drawn}. Made with {libraries}, Python {platform.python_version()}, by the command workbench demo."

@@ -105,7 +105,6 @@ def _class_of(path: Path, part: str, library: str, name: object) -> type:
 def _check_draws(path: Path, kind: type, parts: Mapping[str, type]) -> None:
     """Raises RenderError for a pipeline that is no text-to-image one, or has several denoisers."""
     from diffusers import DiffusionPipeline, ModelMixin
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
     if not issubclass(kind, DiffusionPipeline):
         raise RenderError(f"{path}: {kind.__name__} is no pipeline")
@@ -118,11 +117,18 @@ def _check_draws(path: Path, kind: type, parts: Mapping[str, type]) -> None:
     if "num_frames" in arguments:
         raise RenderError(f"{path}: {kind.__name__} draws videos; only pictures are drawn here")
     asked = [name for name, one in arguments.items() if one.default is one.empty and name not in ("self", "prompt", "kwargs", "args")]
-    known = kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values() or "image" not in arguments
-    if models not in (["unet"], ["transformer"]) or "prompt" not in arguments or asked or not known:
+    alone = "prompt" in arguments and not asked and ("image" not in arguments or _needs_no_image(kind))
+    if models not in (["unet"], ["transformer"]) or not alone:
         raise RenderError(
             f"{path}: {kind.__name__} does not draw pictures from a prompt alone; give the folder of a text-to-image pipeline"
         )
+
+
+def _needs_no_image(kind: type) -> bool:
+    """Whether a pipeline that takes an image, as Flux.2's does, also does without: diffusers has a list of those."""
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING  # which imports every pipeline
+
+    return kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
 
 
 def build_pipeline(plan: Blueprint) -> DiffusionPipeline:

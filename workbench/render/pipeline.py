@@ -231,10 +231,12 @@ class Renderer:
 
     @cached_property
     def denoiser(self) -> Denoiser:
-        """Single steps of denoising, as training a merge needs them. Raises RenderError for a pipeline without a U-Net."""
+        """Single steps of denoising, as training a merge needs them. Raises RenderError for what has no U-Net that reads text alone."""
         stage = self._stage
-        if stage.blueprint.denoiser != "unet":
-            raise RenderError(f"merges are trained through a U-Net, and {self.config} is of a {stage.blueprint.pipeline.__name__}")
+        unet = stage.pipeline.components.get("unet")
+        if unet is None or unet.config.get("addition_embed_type"):
+            name = stage.blueprint.pipeline.__name__
+            raise RenderError(f"merges are trained through the U-Nets of SD 1.x and 2.x, and {self.config} is of a {name}")
         return Denoiser(stage, self._latents, torch.empty(0, device=self.device, dtype=self.dtype))
 
     @property
