@@ -34,12 +34,6 @@ def first_wanted(checkpoints: Sequence[Checkpoint]) -> Wanted:
     return replace(Wanted(own), steps=usual.steps, guidance=usual.guidance)
 
 
-def first_size(checkpoints: Sequence[Checkpoint]) -> str:
-    """The size that pictures have where none is asked for, in words; a renderer may know better."""
-    edges = {pictures.size for one in checkpoints if (pictures := one.structure.family.pictures_for(tuple(one)))}
-    return f"{edges.pop()} x" if len(edges) == 1 else "own"
-
-
 def samplers_of(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     """The samplers that models of these families may be drawn with."""
     predictions = {one.structure.family.prediction for one in checkpoints if one.structure.family is not GENERIC} or {""}

@@ -18,7 +18,7 @@ from workbench.errors import Cancelled, RecipeError, RenderError, WorkbenchError
 from workbench.merge import Merge
 from workbench.panels.drawing_view import DrawingView
 from workbench.panels.fields import close_all
-from workbench.panels.first_wanted import first_size, samplers_of
+from workbench.panels.first_wanted import samplers_of
 from workbench.panels.gallery import Gallery
 from workbench.panels.history_view import HistoryView
 from workbench.panels.judging import Judged, judge
@@ -55,12 +55,10 @@ class Panel(ABC):
         self._gallery = Gallery()
         self._status = DrawingView(self.stop, self._present)
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
-        models = list(shelf.checkpoints.values())
         self._wanted = WantedView(
             lambda wanted: self._changed(lambda state: state.with_wanted(**vars(wanted)), "pictures"),
             lambda text: self._status.say([text]),
-            samplers_of(models),
-            first_size(models),
+            samplers_of(list(shelf.checkpoints.values())),
         )
         self._outcome = OutcomeView(
             lambda dtype: self._changed(lambda state: state.with_dtype(dtype), "dtype"),

@@ -12,29 +12,29 @@ from workbench.panels.controls import heading
 from workbench.panels.fields import full
 from workbench.panels.state import Wanted
 
-_OWN = "the model's own"
+_OWN = "each model's own"
 
 
 @final
 class WantedView:
     """Tells `changed(wanted)` whenever a field was changed, and `said(text)` what cannot be read; `show` sets them and tells nothing."""
 
-    def __init__(self, changed: Callable[[Wanted], None], said: Callable[[str], None], samplers: Sequence[str], size: str) -> None:
+    def __init__(self, changed: Callable[[Wanted], None], said: Callable[[str], None], samplers: Sequence[str]) -> None:
         self._changed, self._said, self._showing = changed, said, False
         self._prompts = widgets.Textarea(continuous_update=False, rows=2, placeholder="one prompt per line", layout=full())
         self._negative = widgets.Text(continuous_update=False, placeholder="negative prompt: what should not be there", layout=full())
         self._seeds = widgets.Text(continuous_update=False, placeholder="0, 1", layout=_narrow("110px"))
-        self._size = widgets.Text(continuous_update=False, placeholder=size, layout=_narrow("96px"))
+        self._size = widgets.Text(continuous_update=False, placeholder="own", layout=_narrow("96px"))
         self._steps = widgets.BoundedIntText(min=1, max=150, layout=_narrow("72px"))
         self._guidance = widgets.BoundedFloatText(min=0, max=30, step=0.5, layout=_narrow("72px"))
-        self._sampler = widgets.Dropdown(options=[(_OWN, ""), *((name, name) for name in samplers)], layout=_narrow("148px"))
+        self._sampler = widgets.Dropdown(options=[(_OWN, ""), *((name, name) for name in samplers)], layout=_narrow("164px"))
         self._clip_skip = widgets.BoundedIntText(min=0, max=12, layout=_narrow("56px"))
         self._fields = (self._prompts, self._negative, self._seeds, self._size, self._steps, self._guidance, self._sampler, self._clip_skip)
         for field in self._fields:
             field.observe(self._typed, "value")
         numbers = [
             _named("seeds", "Whole numbers; a-b for all from a to b", self._seeds),
-            _named("size", "Width x height in pixels; empty is what each model was made for", self._size),
+            _named("size", "Width x height in pixels; empty is each model's own", self._size),
             _named("steps", "Steps of the sampler", self._steps),
             _named("guidance", "How closely the prompt is followed; 1 is not at all", self._guidance),
             _named("sampler", "The scheduler that takes the steps", self._sampler),
