@@ -14,6 +14,7 @@ _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"
 _OLD_ATTENTION = re.compile(r"(?<=mid_block\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)")
 _LEVEL = re.compile(r"(?<=^decoder\.up\.)\d+(?=\.)")
 _LEVELS = re.compile(r"decoder\.(?:up|up_blocks)\.(\d+)\.")
+_DEEP = re.compile(r"(?:en|de)coder\.(?:down|up)_blocks\.\d+\.\d+\.")  # Sana's, which has one layout, and names of either here
 
 
 def _coder(coder: str) -> dict[str, str]:
@@ -35,13 +36,16 @@ _TABLE = Table(
 
 @dataclass(frozen=True)
 class VaeNames:
-    """The names of one VAE in both layouts. LDM counts the decoder's `levels` from the fine end, diffusers from the coarse one."""
+    """The names of one VAE in both layouts. LDM counts the decoder's `levels` from the fine end, diffusers from the coarse one.
+
+    One of no levels is not Stable Diffusion's: its layouts are not known.
+    """
 
     levels: int
 
     def find(self, name: str) -> Correspondence | None:
         """See `Lookup.find`."""
-        one = _TABLE.find(self._counted_otherwise(name))
+        one = _TABLE.find(self._counted_otherwise(name)) if self.levels else None
         return one and replace(one, original=self._counted_otherwise(one.original))
 
     def _counted_otherwise(self, name: str) -> str:
@@ -50,6 +54,9 @@ class VaeNames:
 
 def vae_names(names: Iterable[str]) -> VaeNames:
     """How a VAE with these names counts its levels."""
+    names = list(names)
+    if any(map(_DEEP.match, names)):
+        return VaeNames(0)
     return VaeNames(1 + max((int(found[1]) for name in names if (found := _LEVELS.match(name))), default=0))
 
 

@@ -76,13 +76,19 @@ def read_blueprint(
     name = index.get("_class_name") if isinstance(index, dict) else None
     with quiet():
         kind = _class_of(path, "the pipeline", "diffusers", name)
-        found = {part: entry for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
-        parts = {part: _class_of(path, part, *entry) for part, entry in found.items() if part not in _NOT_FOR_TEXT}
-    settings = {key: value for key, value in index.items() if not key.startswith("_") and key not in found and not isinstance(value, list)}
+        entries = {part: entry for part, entry in index.items() if _names_class(entry)}
+        parts = {part: _class_of(path, part, *entry) for part, entry in entries.items() if part not in _NOT_FOR_TEXT and entry[1]}
+    plain = {key: value for key, value in index.items() if not key.startswith("_") and key not in entries}
+    settings = {**dict.fromkeys(entries.keys() - parts.keys()), **plain}  # a part that is left out is None
     _check_draws(path, kind, parts)
     known = _options(kind)
     settings = {key: value for key, value in {**settings, **_WITHOUT}.items() if key in known}
     return Blueprint(folder, kind, parts, settings, elsewhere or {}, configs or {})
+
+
+def _names_class(entry: object) -> bool:
+    """Whether an entry of a pipeline's index is a part: a library and a class, or null twice, of one that is left out."""
+    return isinstance(entry, list) and len(entry) == 2 and all(one is None or isinstance(one, str) for one in entry)
 
 
 def _options(kind: type) -> Collection[str]:
@@ -141,7 +147,7 @@ def build_pipeline(plan: Blueprint) -> DiffusionPipeline:
         parts = {name: _build_part(plan, name) for name in plan.parts}
         absent = {name: None for name in _NOT_FOR_TEXT if name in _options(plan.pipeline)}
         try:
-            pipeline: DiffusionPipeline = plan.pipeline(**absent, **parts, **plan.settings)
+            pipeline: DiffusionPipeline = plan.pipeline(**{**absent, **plan.settings, **parts})
         except (TypeError, ValueError, AttributeError) as error:
             raise RenderError(f"{plan.folder}: {plan.pipeline.__name__} cannot be put together ({_first_line(error)})") from error
     pipeline.set_progress_bar_config(disable=True)
@@ -158,7 +164,7 @@ def _build_part(plan: Blueprint, name: str) -> Any:
         if name not in plan.weighted:
             return _unweighted(kind, folder)
         with init_empty_weights():
-            return _from_config(kind, folder, plan.configs.get(name)).requires_grad_(False).eval()
+            return _as_diffusers_knows_it(_from_config(kind, folder, plan.configs.get(name)).requires_grad_(False).eval())
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
         raise RenderError(f"{plan.folder}: the {name} of the pipeline cannot be built from this folder ({_first_line(error)})") from error
 
@@ -179,6 +185,13 @@ def _from_config(kind: Any, folder: Path, config: Mapping[str, Any] | None) -> A
             kind.config_class.from_dict(dict(config)) if config else kind.config_class.from_pretrained(str(folder), local_files_only=True)
         )
     return kind.from_config(dict(config) if config else kind.load_config(str(folder), local_files_only=True))
+
+
+def _as_diffusers_knows_it(module: Any) -> Any:
+    """With `clip_skip`, diffusers asks for a part of CLIP below `text_model`, where transformers has it no more."""
+    if hasattr(module, "final_layer_norm") and not hasattr(module, "text_model"):
+        module.__dict__["text_model"] = module  # not as a part of itself
+    return module
 
 
 def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 OnStep = Callable[[int, "torch.Tensor"], None]  # the step that was taken, from 0, and the latents after it
 
+_DOUBLINGS = 6  # of the edge of a patch, to find one that a pipeline accepts: Stable Diffusion's are multiples of 8, Sana's of 32
 _USUAL = Pictures(1024, 28, 4.0)  # of a family that says nothing
 _WITHOUT_GUIDANCE = 1.0  # a scale of classifier-free guidance up to which it does nothing
 
@@ -47,11 +48,12 @@ class Manner:
 
     @property
     def multiple(self) -> int:
-        """What width and height must be divisible by, in pixels: what a latent, or a patch of latents, covers."""
+        """What width and height must be divisible by, in pixels: what a latent, or a patch of latents, covers, or more if asked for."""
         patch = getattr(self._module.config, "patch_size", None) if self._denoiser == "transformer" else 1
         packs = any(hasattr(self._pipeline, name) for name in ("_pack_latents", "_patchify_latents"))
         patches = patch if isinstance(patch, int) and patch > 1 else 2 if packs or patch is None else 1
-        return self._scale * patches
+        least = self._scale * patches
+        return next((edge for edge in (least << i for i in range(_DOUBLINGS)) if self._accepts(edge)), least)
 
     def defaults(self, pictures: Pictures | None) -> Defaults:
         """The settings of pictures unless told otherwise; `pictures` are the family's."""
@@ -104,7 +106,8 @@ class Manner:
     def tokenizer(self) -> Any:
         """The tokenizer that reads all of a prompt: the last one, since of a long prompt CLIP reads the beginning and T5 all."""
         names = ("tokenizer_3", "tokenizer_2", "tokenizer")
-        return next((one for name in names if (one := self._pipeline.components.get(name)) is not None), None)
+        found = next((one for name in names if (one := self._pipeline.components.get(name)) is not None), None)
+        return getattr(found, "tokenizer", found)  # a processor, for pictures and texts, has one
 
     @property
     def longest(self) -> int | None:
@@ -114,6 +117,21 @@ class Manner:
         if own is None or not isinstance(own.default, int) or "CLIP" in type(self.tokenizer).__name__:  # CLIP's length is not asked for
             return limit
         return own.default if limit is None else min(limit, own.default)
+
+    def _accepts(self, edge: int) -> bool:
+        """Whether the pipeline has nothing against pictures of this size."""
+        check = getattr(self._pipeline, "check_inputs", None)
+        if check is None:
+            return True
+        told = {"prompt": "", "width": edge, "height": edge, "guidance_scale": 1.0, "callback_steps": 1}
+        arguments = inspect.signature(check).parameters.values()
+        try:
+            check(**{one.name: told.get(one.name) for one in arguments if one.name in told or one.default is one.empty})
+        except ValueError as error:
+            return "divisible" not in str(error)
+        except (TypeError, AttributeError):  # it asks about more than these
+            return True
+        return True
 
     @property
     def _module(self) -> Any:
