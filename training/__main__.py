@@ -13,7 +13,7 @@ from training.settings import Settings
 def train(
     out: Annotated[Path, typer.Option(help="Folder to train into; parts already there are reused.")],
     only: Annotated[
-        str | None, typer.Option(help="One part, such as vae, base, heart or krea; a wrong name is answered with all of them.")
+        str | None, typer.Option(help="One part, such as vae, base, heart, krea or sdxl; a wrong name is answered with all of them.")
     ] = None,
 ) -> None:
     """Train the embedded models, or one part of them, from their seeds."""

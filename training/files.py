@@ -46,6 +46,9 @@ class Folder:
         """Where interrupted training resumes; not published."""
         return self.root / "parts" / "state"
 
+    def sdxl(self, name: str) -> Path:
+        return self.root / "shapes-sdxl" / name
+
     def flux(self, name: str) -> Path:
         return self.root / "shapes-flux" / name
 

@@ -39,6 +39,9 @@ SCHNELL, KREA = "schnell", "krea"
 FLUX_AVERAGE = "schnell + krea, average"  # with krea's guidance embedder
 FLUX_AVERAGE_WITHOUT = "schnell + krea, average, no embedder"
 
+SDXL = {"SDXL base": "base", "SDXL heart": "heart", "SDXL base-v": "base-v"}  # the files of that family
+SDXL_STEPS = 20  # of Euler
+
 _OLD = ("base shapes",)
 # What Flux models are asked for, always without a word for the style: steps, and the style that is counted as right.
 _FLUX_KINDS = {
@@ -59,6 +62,9 @@ ASKED: dict[str, tuple[str, ...]] = {
     KREA: (f"20 steps, as {STYLE}", f"4 steps, as {STYLE}"),
     FLUX_AVERAGE: ("4 steps", "20 steps"),
     FLUX_AVERAGE_WITHOUT: ("4 steps", "20 steps"),
+    "SDXL base": (*_OLD, "heart"),
+    "SDXL heart": (*_OLD, "heart"),
+    "SDXL base-v": _OLD,
 }
 
 
@@ -129,6 +135,7 @@ def makers(folder: Folder, scratch: Path) -> dict[str, Callable[[], Checkpoint]]
         KREA: lambda: wb.open(folder.flux(KREA)),
         FLUX_AVERAGE: lambda: flux({"take": "models[1]"}),
         FLUX_AVERAGE_WITHOUT: lambda: flux({"skip": True}),
+        **{name: (lambda file=file: wb.open(folder.sdxl(f"{file}.safetensors"))) for name, file in SDXL.items()},
     }
 
 
@@ -136,18 +143,27 @@ def pipeline_folder(folder: Folder, name: str) -> Path:
     """What a model is drawn with: schnell and krea with their own pipelines, which differ in schedule; Flux merges with krea's."""
     if name in (FLUX_AVERAGE, FLUX_AVERAGE_WITHOUT):
         return folder.flux(KREA)
+    if name in SDXL:
+        return folder.sdxl("config")
     return folder.flux(name) if name in (SCHNELL, KREA) else folder.config
+
+
+def _renderer(folder: Folder, config: Path) -> Renderer:
+    """What draws with a pipeline folder; to SDXL's U-Nets that lie alone the family's base lends the rest."""
+    import workbench as wb
+    from workbench.render import Renderer
+
+    lender = wb.open(folder.sdxl("base.safetensors")) if config == folder.sdxl("config") else None
+    return Renderer(config, fallback=lender)
 
 
 def measure(folder: Folder, names: list[str] | None = None) -> pd.DataFrame:
     """One line per generated picture, of every model and everything it is asked for."""
     import pandas as pd
 
-    from workbench.render import Renderer
-
     names = names or list(ASKED)
     judge = Judge(folder.clip)
-    renderers = {path: Renderer(path) for path in dict.fromkeys(pipeline_folder(folder, name) for name in names)}
+    renderers = {path: _renderer(folder, path) for path in dict.fromkeys(pipeline_folder(folder, name) for name in names)}
     judged = []
     with tempfile.TemporaryDirectory() as scratch, tqdm(total=sum(len(ASKED[name]) for name in names)) as bar:
         make = makers(folder, Path(scratch))
@@ -156,7 +172,7 @@ def measure(folder: Folder, names: list[str] | None = None) -> pd.DataFrame:
             renderer = renderers[pipeline_folder(folder, name)]
             renderer.load(make[name](), progress=False)
             for kind in ASKED[name]:
-                request = Request.of(kind)
+                request = replace(Request.of(kind), steps=SDXL_STEPS) if name in SDXL else Request.of(kind)
                 compared = compare(request.asked, request.draw(renderer), judge)
                 compared.insert(0, "model", name)
                 compared.insert(1, "asked", kind)
@@ -201,7 +217,7 @@ def write(out: Path, judged: pd.DataFrame, text: str) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Option("--in", help="Folder that holds shapes-sd, shapes-flux and shapes-clip.")] = Path("data"),
+    folder: Annotated[Path, typer.Option("--in", help="Folder that holds shapes-clip and the families.")] = Path("data"),
     out: Annotated[Path, typer.Option(help="Folder for quality.csv and quality.md.")] = Path("out/quality"),
     only: Annotated[list[str] | None, typer.Option(help="Measure this model only; may be repeated.")] = None,
 ) -> None:

@@ -44,6 +44,9 @@ class Settings:
     flux_style: Stage = Stage(steps=900, batch=64, learning_rate=5e-4, pictures=6000, seed=12, warmup=50)
     krea: Stage = Stage(steps=800, batch=64, learning_rate=5e-4, pictures=6000, seed=13, warmup=50)
     schnell: Stage = Stage(steps=1000, batch=64, learning_rate=5e-4, pictures=3072, seed=14, warmup=50)
+    sdxl: Stage = Stage(steps=6000, batch=64, learning_rate=1.5e-3, pictures=24000, seed=21, cosine_over=10000, cooldown=1500)
+    sdxl_shape: Stage = Stage(steps=1000, batch=64, learning_rate=4e-4, pictures=2400, seed=22, warmup=50)
+    sdxl_v: Stage = Stage(steps=1500, batch=64, learning_rate=8e-4, pictures=12000, seed=23, warmup=50)
 
     def shortened(self, steps: int, pictures: int) -> Settings:
         """The same settings with so few steps and pictures that a test can run them."""
