@@ -254,3 +254,14 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path, family):
     (tmp_path / "model_index.json").write_text((family / "config" / "model_index.json").read_text())
     with pytest.raises(RenderError, match=r"the scheduler of the pipeline cannot be built from this folder .*no folder scheduler"):
         Renderer(tmp_path)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_draws_what_is_asked_for_on_a_config_that_says_little(sampler):
+    """SDXL's own config does not say that latents are not to be clipped, which DDIM does unless it is told."""
+    from workbench.demo.judge import Judge
+    from workbench.places import DATA
+
+    pictures = Renderer(DATA / "shapes-sdxl" / "base.safetensors").images(PROMPTS, [1], steps=16, guidance=3.0, sampler=sampler)
+    seen = [(one.colour, one.shape, one.background) for one in Judge(DATA / "shapes-clip").name(pictures)]
+    assert seen == [("red", "star", "black"), ("blue", "circle", "white")]

@@ -86,7 +86,9 @@ def label(axis: str, value: Any) -> str:
         return str(value)
     if axis == "steps":
         return f"{value} steps"
-    return f"{'no' if axis == 'negative' else 'own'} {axis}" if value is None else f"{axis} {words(value)}"
+    if value is None:
+        return f"no {axis}" if axis == "negative" else f"own {axis}"
+    return f"empty {axis}" if value == "" else f"{axis} {words(value)}"
 
 
 def told(value: Any) -> Any:

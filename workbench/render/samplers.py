@@ -16,7 +16,7 @@ SAMPLERS: Samplers = {
     "Euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
     "Euler a": ("EulerAncestralDiscreteScheduler", {}),
     "UniPC": ("UniPCMultistepScheduler", {"use_karras_sigmas": False}),
-    "DDIM": ("DDIMScheduler", {}),
+    "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),  # latents are no pixels in [-1, 1]
 }
 FLOW_SAMPLERS: Samplers = {"Euler": ("FlowMatchEulerDiscreteScheduler", {})}
 
