@@ -17,6 +17,8 @@ import torch
 import transformers
 from tokenizers.pre_tokenizers import ByteLevel
 
+from workbench.render.assembly import quiet
+
 BYTES = sorted(ByteLevel.alphabet())
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -312,7 +314,7 @@ def krea2() -> Any:
 
 
 def lumina2() -> Any:
-    sizes = {"hidden_size": 24, "num_layers": 2, "num_refiner_layers": 1, "num_attention_heads": 2, "num_kv_heads": 1, "multiple_of": 8}
+    sizes = {"hidden_size": 36, "num_layers": 2, "num_refiner_layers": 1, "num_attention_heads": 3, "num_kv_heads": 1, "multiple_of": 8}
     return diffusers.Lumina2Pipeline(
         transformer=diffusers.Lumina2Transformer2DModel(
             sample_size=8, in_channels=4, axes_dim_rope=(4, 4, 4), axes_lens=(512, 64, 64), cap_feat_dim=16, **sizes
@@ -385,7 +387,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
 
 def build(kind: str | Callable[[], Any], seed: int = 1) -> Any:
     """A pipeline with random weights: equal for equal seeds."""
-    with warnings.catch_warnings(action="ignore"):  # of what diffusers itself does in an old way
+    with quiet(), warnings.catch_warnings(action="ignore"):  # of what diffusers itself does in an old way
         pipeline = (BUILDERS[kind] if isinstance(kind, str) else kind)()
     pipeline.set_progress_bar_config(disable=True)
     for name, part in sorted(pipeline.components.items()):
@@ -417,6 +419,6 @@ def _stir(module: torch.nn.Module, seed: int) -> None:
 
 def save(kind: str | Callable[[], Any], folder: Path, seed: int = 1) -> Path:
     """Such a pipeline in a folder."""
-    with warnings.catch_warnings(action="ignore"):
+    with quiet(), warnings.catch_warnings(action="ignore"):
         build(kind, seed).save_pretrained(folder)
     return folder
