@@ -63,7 +63,11 @@ WAN = {"transformer": "WanTransformer3DModel", "vae": "AutoencoderKLWan", "text_
 @pytest.mark.parametrize(
     ("name", "parts", "message"),
     [
-        ("WanPipeline", WAN | {"transformer_2": "WanTransformer3DModel"}, "WanPipeline has 2 models that denoise, transformer and transformer_2"),
+        (
+            "WanPipeline",
+            WAN | {"transformer_2": "WanTransformer3DModel"},
+            "WanPipeline has 2 models that denoise, transformer and transformer_2",
+        ),
         ("WanPipeline", WAN, "WanPipeline draws videos; only pictures are drawn here"),
         (
             "Ideogram4Pipeline",
@@ -121,24 +125,26 @@ def test_a_part_without_a_folder_is_named_and_not_looked_for_on_the_network(copy
 def test_an_empty_tokenizer_folder_is_named_and_not_looked_for_on_the_network(copy, offline):
     shutil.rmtree(copy / "tokenizer")
     (copy / "tokenizer").mkdir()
-    with pytest.raises(RenderError, match="the tokenizer of the pipeline cannot be built"):
+    with pytest.raises(RenderError, match=r"the tokenizer of the pipeline cannot be built .*tokenizer has no vocabulary"):
         Renderer(copy)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "17", '"EulerDiscreteScheduler"', "{", ""])
 @pytest.mark.parametrize(
-    ("part", "file"), [("scheduler", "scheduler_config.json"), ("unet", "config.json"), ("text_encoder", "config.json")], ids=lambda one: one
+    ("part", "file"),
+    [("scheduler", "scheduler_config.json"), ("unet", "config.json"), ("text_encoder", "config.json")],
+    ids=lambda one: one,
 )
 def test_a_config_that_is_no_mapping_is_named_and_not_looked_for_on_the_network(copy, offline, part, file, text):
     (copy / part / file).write_text(text)
-    with pytest.raises(RenderError, match=f"the {part} of the pipeline cannot be built from this folder .*{file}"):
+    with pytest.raises(RenderError, match=rf"the {part} of the pipeline cannot be built from this folder .*{file}"):
         Renderer(copy)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "17", "{", '{"_class_name": 3}', "{}"])
 def test_an_index_that_names_no_pipeline_is_refused(copy, text):
     (copy / "model_index.json").write_text(text)
-    with pytest.raises(RenderError, match=r"model_index.json"):
+    with pytest.raises(RenderError, match="model_index"):
         Renderer(copy)
 
 

@@ -29,7 +29,14 @@ LOOKS = ("q_proj", "k_proj", "add_q", "add_k", "add_v", "txt_in", "context_embed
 BODY = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "pad_token_id": 256, "bos_token_id": 256, "eos_token_id": 258}
 DECODER = BODY | {"vocab_size": 259, "num_key_value_heads": 1, "head_dim": 8}
 HEADS = {"attention_head_dim": 8, "num_attention_heads": 2}
-FLOW = {"shift": 1.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 16, "max_image_seq_len": 256}
+FLOW = {
+    "shift": 1.0,
+    "use_dynamic_shifting": True,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 16,
+    "max_image_seq_len": 256,
+}
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
@@ -141,14 +148,12 @@ def flux2_vae() -> Any:
 
 def qwen_vae() -> Any:
     spread = {"latents_mean": [0.1, -0.1, 0.2, 0.0], "latents_std": [1.0, 1.5, 0.8, 1.2]}
-    return diffusers.AutoencoderKLQwenImage(
-        base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False], **spread
-    )
+    return diffusers.AutoencoderKLQwenImage(base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False], **spread)
 
 
 def deep_vae() -> Any:
-    levels = 5
-    both = {"encoder": (8,) * levels, "decoder": (8,) * levels}
+    widths = (4, 4, 8, 8, 8, 8)
+    levels, both = len(widths), {"encoder": widths, "decoder": widths}
     sizes = {f"{way}_block_out_channels": widths for way, widths in both.items()}
     sizes |= {f"{way}_layers_per_block": (1,) * levels for way in both} | {f"{way}_qkv_multiscales": ((),) * levels for way in both}
     return diffusers.AutoencoderDC(latent_channels=4, attention_head_dim=4, scaling_factor=0.4, **sizes)
@@ -211,7 +216,13 @@ def sdxl(**more: Any) -> Any:
 
 
 def sd3(*, with_t5: bool = True) -> Any:
-    sizes = {"caption_projection_dim": 16, "joint_attention_dim": 32, "pooled_projection_dim": 32, "sample_size": 16, "pos_embed_max_size": 32}
+    sizes = {
+        "caption_projection_dim": 16,
+        "joint_attention_dim": 32,
+        "pooled_projection_dim": 32,
+        "sample_size": 16,
+        "pos_embed_max_size": 32,
+    }
     transformer = diffusers.SD3Transformer2DModel(
         in_channels=4, out_channels=4, num_layers=2, dual_attention_layers=(0,), qk_norm="rms_norm", **HEADS, **sizes
     )
@@ -289,7 +300,15 @@ def qwen_image() -> Any:
 
 
 def z_image() -> Any:
-    sizes = {"dim": 32, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2, "axes_dims": [8, 4, 4], "axes_lens": [512, 64, 64]}
+    sizes = {
+        "dim": 32,
+        "n_layers": 2,
+        "n_refiner_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "axes_dims": [8, 4, 4],
+        "axes_lens": [512, 64, 64],
+    }
     return diffusers.ZImagePipeline(
         transformer=diffusers.ZImageTransformer2DModel(in_channels=4, cap_feat_dim=16, **sizes),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),

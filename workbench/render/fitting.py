@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _EMBEDDER = "time_text_embed.guidance_embedder."
 _FIRST = ("conv_in.weight", "x_embedder.weight")  # of a denoiser: what its input goes through
-_GIVEN_A_PICTURE = "made for inpainting, or to change a picture that it is given, and cannot draw from a prompt alone; load a text-to-image model"
+_GIVEN_A_PICTURE = "made for inpainting, or to change a given picture, and cannot draw from a prompt alone; load a text-to-image model"
 _GUIDANCE = ("guidance_in.", _EMBEDDER)  # of a denoiser's names, in either layout
 
 
