@@ -19,7 +19,7 @@ from workbench.render import Renderer
 from workbench.render.assembly import quiet
 
 SIZE = {"width": 64, "height": 32}
-PROMPTS = ["a dog", "a red heart on a blue plate", "an old forest in winter"]
+PROMPTS = ["a dog", "a red heart on a blue plate"]
 SEEDS = [0, 7]
 SCALE = {"Qwen-Image": "true_cfg_scale"}  # else guidance_scale
 NO_NEGATIVE = ("Flux", "Flux without guidance", "Flux.2", "Flux.2 Klein")
@@ -89,13 +89,11 @@ def pair(folder) -> Callable[[str], tuple[Any, Renderer]]:
 def test_pictures_are_those_of_diffusers_for_several_prompts_and_seeds_at_once(pair, kind):
     pipeline, renderer = pair(kind)
     settings = {"steps": 2, "guidance": 3.0}
-    with warnings.catch_warnings():
-        if kind == "Qwen-Image":
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):  # of guidance that does nothing without a negative prompt
         drawn = ours(renderer, **settings)
-    assert drawn.shape == (6, 32, 64, 3)
+    assert drawn.shape == (4, 32, 64, 3)
     assert differ(drawn, theirs(pipeline, kind, **settings)) <= 1
-    assert min(differ(drawn[i], drawn[j]) for i in range(6) for j in range(i)) > 8  # each prompt and each seed shows
+    assert min(differ(drawn[i], drawn[j]) for i in range(4) for j in range(i)) > 8  # each prompt and each seed shows
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BUILDERS if kind not in NO_GUIDANCE])
@@ -104,7 +102,7 @@ def test_guidance_and_a_negative_prompt_do_what_they_do_in_diffusers(pair, kind)
     asked = [(1.0, None), (5.0, None)] if kind in NO_NEGATIVE else [(1.0, "a frog"), (5.0, "a frog"), (5.0, "")]
     drawn = []
     for guidance, negative in asked:
-        settings = {"steps": 2, "guidance": guidance, "negative": negative, "prompts": PROMPTS[:2], "seeds": [3]}
+        settings = {"steps": 2, "guidance": guidance, "negative": negative, "prompts": PROMPTS, "seeds": [3]}
         drawn.append(ours(renderer, **settings))
         assert differ(drawn[-1], theirs(pipeline, kind, **settings)) <= 1
         assert len(drawn) == 1 or differ(drawn[-1], drawn[-2]) > 8
@@ -115,7 +113,7 @@ def test_clip_skip_does_what_it_does_in_diffusers(pair, kind):
     pipeline, renderer = pair(kind)
     if not hasattr(pipeline.text_encoder, "text_model"):  # where diffusers looks for its last norm, and finds it no more
         pipeline.text_encoder.__dict__["text_model"] = pipeline.text_encoder
-    settings = {"steps": 2, "guidance": 4.0, "prompts": PROMPTS[:2], "seeds": [3]}
+    settings = {"steps": 2, "guidance": 4.0, "prompts": PROMPTS, "seeds": [3]}
     drawn = [ours(renderer, **settings, clip_skip=skip) for skip in (None, 1)]
     assert differ(drawn[1], theirs(pipeline, kind, **settings, clip_skip=1)) <= 1
     assert differ(*drawn) > 8
@@ -123,7 +121,7 @@ def test_clip_skip_does_what_it_does_in_diffusers(pair, kind):
 
 def test_sdxl_tells_no_negative_prompt_from_an_empty_one(pair):
     pipeline, renderer = pair("SDXL")
-    settings = {"steps": 2, "guidance": 4.0, "prompts": PROMPTS[:2], "seeds": [3]}
+    settings = {"steps": 2, "guidance": 4.0, "prompts": PROMPTS, "seeds": [3]}
     assert differ(ours(renderer, **settings), theirs(pipeline, "SDXL", **settings)) <= 1
     assert differ(ours(renderer, **settings), ours(renderer, **settings, negative="")) > 8
 
@@ -140,7 +138,7 @@ VARIANTS = ("SD 3 without T5", "Flux without guidance", "Flux.2 Klein", "PixArt 
 def test_a_merge_of_two_folders_draws_as_its_exported_folder_in_diffusers(folder, pair, kind, tmp_path):
     merge = wb.operators.weighted_average([wb.open(folder(kind)), wb.open(folder(kind, 2))], weights=[0.6, 0.4])
     exported = wb.export(merge, tmp_path / "out", max_shard_size="1GB", progress=False).path
-    settings = {"steps": 2, "guidance": 3.0, "negative": None if kind in NO_NEGATIVE else "a frog", "prompts": PROMPTS[:2], "seeds": [3]}
+    settings = {"steps": 2, "guidance": 3.0, "negative": None if kind in NO_NEGATIVE else "a frog", "prompts": PROMPTS, "seeds": [3]}
     drawn = ours(Renderer(merge, device="cpu"), **settings)
     assert differ(drawn, theirs(pipeline_of(exported, **absent(kind)), kind, **settings)) <= 1
     renderer = pair(kind)[1]
