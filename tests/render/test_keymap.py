@@ -5,14 +5,14 @@ import torch
 
 from workbench.checkpoint.views.view import Composite, Piece
 from workbench.errors import RenderError
-from workbench.render.assembly import build_pipeline
+from workbench.render.assembly import build_pipeline, read_blueprint
 from workbench.render.keymap import Origin, origins
 from workbench.tensors import TensorInfo
 
 
 @pytest.fixture(scope="module")
 def pipeline(family):
-    return build_pipeline(family / "config")
+    return build_pipeline(read_blueprint(family / "config"))
 
 
 @pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])

@@ -17,6 +17,8 @@ import torch
 import transformers
 from tokenizers.pre_tokenizers import ByteLevel
 
+from workbench.render.assembly import quiet
+
 BYTES = sorted(ByteLevel.alphabet())
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -150,8 +152,8 @@ def qwen_vae() -> Any:
 
 
 def deep_vae() -> Any:
-    levels = 5
-    both = {"encoder": (8,) * levels, "decoder": (8,) * levels}
+    widths = (4, 4, 8, 8, 8, 8)
+    levels, both = len(widths), {"encoder": widths, "decoder": widths}
     sizes = {f"{way}_block_out_channels": widths for way, widths in both.items()}
     sizes |= {f"{way}_layers_per_block": (1,) * levels for way in both} | {f"{way}_qkv_multiscales": ((),) * levels for way in both}
     return diffusers.AutoencoderDC(latent_channels=4, attention_head_dim=4, scaling_factor=0.4, **sizes)
@@ -331,7 +333,7 @@ def krea2() -> Any:
 
 
 def lumina2() -> Any:
-    sizes = {"hidden_size": 24, "num_layers": 2, "num_refiner_layers": 1, "num_attention_heads": 2, "num_kv_heads": 1, "multiple_of": 8}
+    sizes = {"hidden_size": 36, "num_layers": 2, "num_refiner_layers": 1, "num_attention_heads": 3, "num_kv_heads": 1, "multiple_of": 8}
     return diffusers.Lumina2Pipeline(
         transformer=diffusers.Lumina2Transformer2DModel(
             sample_size=8, in_channels=4, axes_dim_rope=(4, 4, 4), axes_lens=(512, 64, 64), cap_feat_dim=16, **sizes
@@ -404,7 +406,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
 
 def build(kind: str | Callable[[], Any], seed: int = 1) -> Any:
     """A pipeline with random weights: equal for equal seeds."""
-    with warnings.catch_warnings(action="ignore"):  # of what diffusers itself does in an old way
+    with quiet(), warnings.catch_warnings(action="ignore"):  # of what diffusers itself does in an old way
         pipeline = (BUILDERS[kind] if isinstance(kind, str) else kind)()
     pipeline.set_progress_bar_config(disable=True)
     for name, part in sorted(pipeline.components.items()):
@@ -436,6 +438,6 @@ def _stir(module: torch.nn.Module, seed: int) -> None:
 
 def save(kind: str | Callable[[], Any], folder: Path, seed: int = 1) -> Path:
     """Such a pipeline in a folder."""
-    with warnings.catch_warnings(action="ignore"):
+    with quiet(), warnings.catch_warnings(action="ignore"):
         build(kind, seed).save_pretrained(folder)
     return folder

@@ -161,6 +161,7 @@ def _build_part(plan: Blueprint, name: str) -> Any:
     kind: Any = plan.parts[name]
     folder = plan.elsewhere.get(name, plan.folder / name)
     try:
+        _check_configs(folder)
         if name not in plan.weighted:
             return _unweighted(kind, folder)
         with init_empty_weights():
@@ -169,13 +170,34 @@ def _build_part(plan: Blueprint, name: str) -> Any:
         raise RenderError(f"{plan.folder}: the {name} of the pipeline cannot be built from this folder ({_first_line(error)})") from error
 
 
-def _unweighted(kind: Any, folder: Path) -> Any:
-    """A tokenizer, a scheduler, a processor. A folder that is not there would be looked for on the hub, whatever it is told."""
+def _check_configs(folder: Path) -> None:
+    """Raises what is wrong with a part's folder: the libraries would look for it on the hub, whatever they are told."""
     if not folder.is_dir():
         raise OSError(f"there is no folder {folder.name}")
+    for path in folder.glob("*config.json"):
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path.name} is not JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{path.name} is no mapping")
+
+
+def _unweighted(kind: Any, folder: Path) -> Any:
+    """A tokenizer, a scheduler, a processor."""
     if SHIPPED in folder.parents and "Tokenizer" in kind.__name__:  # they share one vocabulary
         return clip_tokenizer(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")))
-    return kind.from_pretrained(str(folder), local_files_only=True)
+    files = getattr(kind, "vocab_files_names", {}).values()
+    if files and not any((folder / name).is_file() for name in files) and not next(folder.glob("*.model"), None):
+        raise OSError(f"{folder.name} has no vocabulary: none of {', '.join(files)}")  # a tokenizer would be made that knows no word
+    try:
+        return kind.from_pretrained(str(folder), local_files_only=True)
+    except ImportError:  # Flux.2's processor wants torchvision, for pictures; its tokenizer alone reads prompts
+        if not kind.__name__.endswith("Processor"):
+            raise
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
 def _from_config(kind: Any, folder: Path, config: Mapping[str, Any] | None) -> Any:

@@ -14,6 +14,7 @@ from workbench.checkpoint.files.hub import is_address
 from workbench.errors import RenderError
 from workbench.families import GENERIC, Family
 from workbench.render.assembly import INDEX, Blueprint, read_blueprint
+from workbench.render.fitting import draws
 from workbench.render.sizes import fit_config
 from workbench.render.sources import hub_folder, shipped_folder
 
@@ -82,16 +83,17 @@ def _beside(checkpoint: Checkpoint, family: Family) -> Iterator[Path]:
     """The pipeline folders of its kind that a checkpoint lies in or beside."""
     around = [folder for path in checkpoint.sources() for folder in path.parents[:2]]
     for folder in dict.fromkeys(place for one in around for place in (one, one / "config")):
-        if (folder / INDEX).is_file() and (family is GENERIC or _pipeline_of(folder) == family.pipeline):
+        if (folder / INDEX).is_file() and (family is GENERIC or _draws(folder, family)):
             yield folder
 
 
-def _pipeline_of(folder: Path) -> str | None:
+def _draws(folder: Path, family: Family) -> bool:
+    """Whether a pipeline folder is of a kind that draws a family."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return index.get("_class_name") if isinstance(index, dict) else None
+        return draws(index["_class_name"], index[family.denoiser][1], family)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _fitted(checkpoint: Checkpoint, folder: Path, family: Family, progress: bool) -> Configs:

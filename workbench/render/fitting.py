@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
-from workbench.families import GENERIC, registry
+from workbench.families import GENERIC, Family, registry
 from workbench.render.keymap import Origin, origins
 from workbench.tensors import Space
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[int, ...]]
 
 _EMBEDDER = "time_text_embed.guidance_embedder."
+_FIRST = ("conv_in.weight", "x_embedder.weight")  # of a denoiser: what its input goes through
+_GIVEN_A_PICTURE = "made for inpainting, or to change a given picture, and cannot draw from a prompt alone; load a text-to-image model"
 _GUIDANCE = ("guidance_in.", _EMBEDDER)  # of a denoiser's names, in either layout
 
 
@@ -42,6 +44,7 @@ class Fitting:
         self._pipeline = pipeline
         self._blueprint = blueprint
         self._plans: dict[object, Plan] = {}
+        _check_takes_noise_alone(blueprint.folder, blueprint.denoiser, pipeline.components[blueprint.denoiser].config)
 
     def plans(self, checkpoint: Checkpoint) -> dict[str, Plan]:
         """Part -> plan, for every part of the pipeline that the checkpoint has.
@@ -80,15 +83,27 @@ class Fitting:
 
     def _check_architecture(self, checkpoint: Checkpoint) -> None:
         family, pipeline = checkpoint.structure.family, self._blueprint.pipeline.__name__
-        drawn = [name for name, one in registry().items() if one.pipeline == pipeline]
-        model = self._blueprint.parts[self._blueprint.denoiser].__name__
-        # Flux.2's other pipeline, and others that no family names, draw what has their denoiser
-        if family is GENERIC or family.name in drawn or (not drawn and family.model in ("", model)):
+        if draws(pipeline, self._blueprint.parts[self._blueprint.denoiser].__name__, family):
             return
+        drawn = drawn_by(pipeline)
         raise RenderError(
             f"{checkpoint.name!r} is {checkpoint.architecture}; this renderer's pipeline, {pipeline}, draws "
             f"{' or '.join(drawn) or 'others'}: make another for it, Renderer({checkpoint.name})"
         )
+
+
+def drawn_by(pipeline: str) -> list[str]:
+    """The families that name a pipeline as theirs."""
+    return [name for name, one in registry().items() if one.pipeline == pipeline]
+
+
+def draws(pipeline: str, model: object, family: Family) -> bool:
+    """Whether a pipeline, whose denoiser is of a class `model`, draws a family.
+
+    Pipelines that no family names, such as the other ones of Flux.2 and PixArt, draw what has their denoiser.
+    """
+    drawn = drawn_by(pipeline)
+    return family is GENERIC or family.name in drawn or (not drawn and family.model in ("", model))
 
 
 def check_given(checkpoint: object) -> None:
@@ -141,6 +156,13 @@ def _with_guidance(wanted: Shapes) -> Shapes:
     return {**wanted, **{_EMBEDDER + name.removeprefix(head): shape for name, shape in wanted.items() if name.startswith(head)}}
 
 
+def _check_takes_noise_alone(folder: object, part: str, config: Any) -> None:
+    """Raises RenderError for a denoiser that takes more channels than it gives, packed or not."""
+    takes, gives, patch = (getattr(config, name, None) for name in ("in_channels", "out_channels", "patch_size"))
+    if isinstance(takes, int) and isinstance(gives, int) and takes > gives * (patch**2 if isinstance(patch, int) else 1):
+        raise RenderError(f"{folder}: its {part} takes {takes} channels and gives {gives}: it is {_GIVEN_A_PICTURE}")
+
+
 def _check_tensors(name: str, part: str, found: Mapping[str, Origin], wanted: Shapes, whole: bool) -> None:
     """Raises RenderError that names the checkpoint, the first tensor that does not fit, and both shapes.
 
@@ -153,6 +175,8 @@ def _check_tensors(name: str, part: str, found: Mapping[str, Origin], wanted: Sh
         )
     for key, shape in wanted.items():
         if found[key].shape != shape:
+            if key in _FIRST and whole and found[key].shape[:1] == shape[:1] and found[key].shape[1] > shape[1]:
+                raise RenderError(f"{name!r}: its {part} takes {found[key].shape[1]} channels, not {shape[1]}: it is {_GIVEN_A_PICTURE}")
             raise RenderError(
                 f"{name!r}: {found[key].key} is {list(found[key].shape)}, but the pipeline's {part} needs "
                 f"{list(shape)} for {key}: a model of another size or kind; make a Renderer of its own, Renderer({name})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,12 +222,21 @@ class Renderer:
             self.__dict__.pop("denoiser", None)
             release(self.device)
 
-    @cached_property
+    @property
     def fallback(self) -> Checkpoint | None:
-        """What lends the components that a checkpoint lacks."""
-        if self._given_fallback is not None or self.model is not None:
-            return self._given_fallback or self.model
+        """What lends the components that a checkpoint lacks; the config folder lends what it lacks, too."""
+        return self._given_fallback or self.model or self._in_folder
+
+    @cached_property
+    def _in_folder(self) -> Checkpoint | None:
+        """What the config folder holds."""
         return open_checkpoint(self.config) if self.configs.has_weights else None
+
+    def _lenders(self, given: Checkpoint | None) -> Iterator[Checkpoint]:
+        """Who may be asked for what a checkpoint lacks, one after the other."""
+        yield from (one for one in (given, self._given_fallback, self.model) if one is not None)
+        if self._in_folder is not None:
+            yield self._in_folder
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -267,9 +276,9 @@ class Renderer:
         stage = self._stage
         missing = [part for part in stage.blueprint.weighted if part not in plans]
         lent: dict[str, tuple[Checkpoint, Plan]] = {}
-        for one in (given, self.fallback) if missing else ():
-            if one is not None:
-                lent |= {part: (one, stage.fitting.plan(one, part)) for part in missing if part not in lent and part in one.components}
+        lenders = self._lenders(given)
+        while len(lent) < len(missing) and (one := next(lenders, None)) is not None:
+            lent |= {part: (one, stage.fitting.plan(one, part)) for part in missing if part not in lent and part in one.components}
         if nobody := [part for part in missing if part not in lent and part not in stage.parts.owners]:
             raise RenderError(
                 f"{checkpoint.name!r} has no {' and no '.join(nobody)}, only {', '.join(checkpoint.components)}: load a "

@@ -54,5 +54,5 @@ class Stage:
         with quiet():
             if self._offload == "model":
                 self.pipeline.enable_model_cpu_offload(device=self._device)
-            else:
+            elif self._device.type != "cpu":  # where every layer is already, and accelerate stumbles
                 self.pipeline.enable_sequential_cpu_offload(device=self._device)

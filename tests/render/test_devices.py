@@ -1,0 +1,104 @@
+"""Renderers on several threads, freed ones, and devices that are too small."""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_pipelines import save
+
+import workbench as wb
+from workbench.errors import RenderError
+from workbench.render import Renderer
+
+SMALL = {"steps": 1, "width": 64, "height": 32}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> list[Path]:
+    root = tmp_path_factory.mktemp("folders")
+    return [save("SDXL", root / "a", 1), save("SDXL", root / "b", 2)]
+
+
+def pixels(renderer: Renderer) -> np.ndarray:
+    return np.asarray(renderer.images(["a red heart"], [0], **SMALL)[0], int)
+
+
+def test_renderers_are_made_and_loaded_on_several_threads_at_once(folders):
+    alone = [pixels(Renderer(folder, device="cpu")) for folder in folders]
+    wrong: list[object] = []
+
+    def work(folder: Path, expected: np.ndarray, start: threading.Barrier) -> None:
+        try:
+            start.wait(timeout=60)
+            if np.abs(pixels(Renderer(folder, device="cpu")) - expected).max() > 1:
+                wrong.append(f"other pictures of {folder}")
+        except Exception as error:
+            wrong.append(error)
+
+    for _ in range(3):
+        start = threading.Barrier(4)
+        threads = [threading.Thread(target=work, args=(folders[i % 2], alone[i % 2], start)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_freed_models_are_gone_and_the_next_load_draws_as_before(folders):
+    from diffusers import UNet2DConditionModel
+
+    def unets() -> int:
+        gc.collect()
+        return sum(type(one) is UNet2DConditionModel for one in gc.get_objects())
+
+    before = unets()
+    renderer = Renderer(folders[0], device="cpu")
+    first = pixels(renderer)
+    assert unets() == before + 1
+    renderer.free()
+    assert unets() == before
+    renderer.load(wb.open(folders[0]))
+    assert np.array_equal(pixels(renderer), first)
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential"])
+def test_pictures_are_the_same_when_parts_visit_the_device(folders, offload):
+    # on the CPU, which moves nothing, but goes the same way
+    merge = wb.operators.weighted_average([wb.open(folder) for folder in folders], weights=[0.7, 0.3])
+    plain, visited = Renderer(folders[0], device="cpu"), Renderer(folders[0], device="cpu", offload=offload)
+    first = pixels(plain)
+    assert np.array_equal(pixels(visited), first)
+    for model in (merge, wb.open(folders[0])):
+        for renderer in (plain, visited):
+            renderer.load(model)
+        assert np.array_equal(pixels(visited), pixels(plain))
+        assert np.array_equal(pixels(plain), first) == (model is not merge)
+
+
+def test_a_device_without_room_says_what_would_help_before_anything_is_read(folders, monkeypatch):
+    renderer = Renderer(folders[0], device="cpu")
+    sizes = renderer._stage.parts.sizes()
+    monkeypatch.setattr("workbench.render.pipeline.free_memory", lambda device: max(sizes.values()) + 1)
+    with pytest.raises(
+        RenderError,
+        match=r'the pipeline takes .* GB on cpu, where .* are free \(vae .*, unet .* GB\): .*offload="model" keeps .*, the unet\)',
+    ):
+        renderer.load(wb.open(folders[0]))
+    monkeypatch.setattr("workbench.render.pipeline.free_memory", lambda device: 1)
+    with pytest.raises(RenderError, match=re.escape('Renderer(..., offload="sequential" one layer at a time, which is slow)')):
+        renderer.load(wb.open(folders[0]))
+    with pytest.raises(RenderError, match="the unet takes"):
+        Renderer(folders[0], device="cpu", offload="model").load(wb.open(folders[0]))
+    Renderer(folders[0], device="cpu", offload="sequential").load(wb.open(folders[0]))
+
+
+@pytest.mark.parametrize("given", [{"offload": "disk"}, {"device": "gpu"}, {"dtype": "int8"}, {"dtype": "half a float"}])
+def test_a_setting_that_there_is_not_is_named(folders, given):
+    with pytest.raises(RenderError, match=re.escape(str(next(iter(given.values()))))):
+        Renderer(folders[0], **{"device": "cpu"} | given)
