@@ -47,7 +47,7 @@ class NotebookPage:
     """A notebook of the server's folder, open in JupyterLab; `page` is Playwright's, for what is not here."""
 
     def __init__(self, watched: Watched, lab: Lab, path: str, shots: Path) -> None:
-        self.page, self.path, self._shots = watched.page, path, shots
+        self.page, self.path, self.shots = watched.page, path, shots
         self._address, self._runtime = lab.address, lab.runtime
         self.page.goto(f"{lab.address}/doc/tree/{path}?reset&token={TOKEN}")
         until(lambda: any(self._is_ready(session) for session in self._sessions()), "the kernel is not ready", 90)
@@ -114,8 +114,8 @@ class NotebookPage:
         self.theme(theme)
         self.page.set_viewport_size({"width": width, "height": HEIGHT})
         until(lambda: fits(part), f"{file}: cut off, or wider than its cell", 5)
-        part.screenshot(path=self._shots / file)
-        return self._shots / file
+        part.screenshot(path=self.shots / file)
+        return self.shots / file
 
     def close(self) -> None:
         """End the kernel."""

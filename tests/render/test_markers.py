@@ -59,7 +59,7 @@ CASES = {
     "v": ({"v_pred": None}, "PNDMScheduler", V, None),
     "v by Euler": ({"v_pred": None}, "EulerDiscreteScheduler", V, "Euler"),
     "zero terminal SNR, without PNDM": ({"v_pred": None, "ztsnr": None}, "EulerDiscreteScheduler", V | ZERO, None),
-    "zero terminal SNR by DDIM": ({"v_pred": None, "ztsnr": None}, "DDIMScheduler", V | ZERO, "DDIM"),
+    "zero terminal SNR by DDIM": ({"v_pred": None, "ztsnr": None}, "DDIMScheduler", V | ZERO | {"clip_sample": False}, "DDIM"),
 }
 
 

@@ -189,7 +189,7 @@ def _asymmetric(draw: st.DrawFn, change: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(unets())
 def test_any_thin_unet_is_built_again_from_its_tensors(drawn):
     folder, change = drawn
