@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from thin_models import write_thin
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "workbench"
@@ -96,10 +97,19 @@ assert panel.merge[{KEY!r}].unique().tolist() == [0.5]
 assert "wb-panel" in str(panel._root.children[0].value)  # its style
 panel.show(panel.state.with_wanted(prompts=("a star",)))
 assert panel.wait(60)
-assert "pass renderer=workbench.Renderer(folder)" in panel._status.value
+assert "lacks" in panel._status.value
 """,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_peoples_own_files_are_drawn_with_the_configs_in_the_wheel(run, tmp_path):
+    write_thin("sd1", tmp_path / "thin.safetensors")
+    done = run(
+        "-c", "import workbench as wb; print(wb.Renderer('thin.safetensors').images(['a cat'], width=64, height=64, steps=1)[0].size)"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(64, 64)" in done.stdout
 
 
 def test_the_commands_work_on_peoples_own_files(run, tmp_path):
@@ -125,8 +135,6 @@ def test_a_command_that_needs_the_clone_says_so(run, tmp_path, command):
     ("call", "instead"),
     [
         ("wb.MergePanel()", "give a list of your own checkpoints"),
-        ("wb.ab_grid({'a': wb.open('a.safetensors')}, ['a star'], [0])", "pass renderer=workbench.Renderer(folder)"),
-        ("wb.sweep(lambda share: wb.open('a.safetensors'), over={'share': [1]}, prompts=['a star'], seeds=[0])", "pass renderer="),
     ],
 )
 def test_what_the_embedded_models_would_be_for_says_what_to_give_instead(run, call, instead):

@@ -119,4 +119,6 @@ def _made_with(grid: Grid) -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("workbench", "torch", "diffusers", "transformers"))
     sampler = asked.sampler or "the scheduler of the models' own config"
     drawn = f"{sampler}, {asked.steps} steps, guidance {asked.guidance:g}, seeds {', '.join(map(str, asked.seeds))}"
-    return f"Drawn with {drawn}. Made with {libraries}, Python {platform.python_version()}, by the command workbench demo."
+    made = f"Made with {libraries}, Python {platform.python_version()}, by the command workbench demo."
+    yours = "Models of your own are drawn alike, by any text-to-image pipeline of diffusers: workbench.MergePanel(folder)."
+    return f"Drawn with {drawn}. {made} {yours}"

@@ -27,7 +27,7 @@ class WantedView:
         self._size = widgets.Text(continuous_update=False, placeholder="own", layout=_narrow("96px"))
         self._steps = widgets.BoundedIntText(min=1, max=150, layout=_narrow("72px"))
         self._guidance = widgets.BoundedFloatText(min=0, max=30, step=0.5, layout=_narrow("72px"))
-        self._sampler = widgets.Dropdown(options=[(_OWN, ""), *((name, name) for name in samplers)], layout=_narrow("164px"))
+        self._sampler = widgets.Dropdown(options=[(_OWN, ""), *((name, name) for name in samplers)], layout=_narrow("180px"))
         self._clip_skip = widgets.BoundedIntText(min=0, max=12, layout=_narrow("56px"))
         self._fields = (self._prompts, self._negative, self._seeds, self._size, self._steps, self._guidance, self._sampler, self._clip_skip)
         for field in self._fields:
