@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from training.parts import tokens_of
-from workbench.demo.captions import NEW_SHAPES, PLAIN, SHAPES, STYLES, subjects
+from workbench.demo.captions import BASE_SHAPES, PLAIN, SHAPES, STYLES, Subject, subjects
 
 if TYPE_CHECKING:
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
+ALL = subjects(SHAPES, (PLAIN, *STYLES))
 _STEPS = 300
 _APART = 14.0  # about the distance between two shapes that the base knows
 _SEED = 7
+
+Read = Callable[[Any, "torch.Tensor"], "torch.Tensor"]  # of the text encoder's output and the tokens it was given
 
 
 def set_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
@@ -23,38 +27,37 @@ def set_apart(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
     learn from it to do so. (Stable Diffusion's knows all words beforehand.) No caption of the base has these words, so
     the base draws what it drew.
     """
+    tokens = tokens_of(tokenizer, [subject.caption for subject in ALL])
+    move_apart(text_encoder, tokens, lambda said, _: said.last_hidden_state, _APART)
+
+
+def move_apart(text_encoder: torch.nn.Module, tokens: torch.Tensor, read: Read, apart: float) -> None:
+    """Do so in any text encoder; `tokens` are those of every caption of `ALL`, `read` is what a model sees of them."""
     import torch
 
     embedding = text_encoder.get_input_embeddings().weight
-    new = torch.tensor(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(" ".join((*NEW_SHAPES, ",", *STYLES)))))
+    based = torch.tensor([one.shape in BASE_SHAPES and one.style == PLAIN for one in ALL])
+    everything, known = tokens.unique(), tokens[based].unique()
+    new = everything[~torch.isin(everything, known)]
     text_encoder.requires_grad_(False)
     moved = embedding[new].clone().requires_grad_()
     optimizer = torch.optim.Adam([moved], lr=0.02)
-    captions = subjects(SHAPES, (PLAIN, *STYLES))
-    tokens = tokens_of(tokenizer, [subject.caption for subject in captions])
     draws = torch.Generator().manual_seed(_SEED)
     for _ in range(_STEPS):
         # One colour and background at a time: all its shapes and styles, which must differ from each other.
-        lot = int(torch.randint(len(captions), (1,), generator=draws))
-        alike = [i for i, other in enumerate(captions) if _setting(other) == _setting(captions[lot])]
-        loss = _closeness(text_encoder, tokens[alike], embedding, new, moved)
+        lot = int(torch.randint(len(ALL), (1,), generator=draws))
+        alike = [i for i, other in enumerate(ALL) if _setting(other) == _setting(ALL[lot])]
+        table = torch.index_put(embedding, (new,), moved)
+        parameters = {name: table for name, value in text_encoder.named_parameters() if value is embedding}
+        said = torch.func.functional_call(text_encoder, parameters, (tokens[alike],), {"output_hidden_states": True})
+        meanings = read(said, tokens[alike])
+        # How far the captions fall short of being so far from each other, squared and averaged.
+        loss = (1 - torch.pdist(meanings.flatten(1)) / apart).clamp(min=0).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     embedding[new] = moved.detach()
 
 
-def _setting(subject: object) -> tuple[str, str]:
+def _setting(subject: Subject) -> tuple[str, str]:
     return subject.colour, subject.background
-
-
-def _closeness(
-    text_encoder: CLIPTextModel, tokens: torch.Tensor, embedding: torch.Tensor, new: torch.Tensor, moved: torch.Tensor
-) -> torch.Tensor:
-    """How far the captions [n, tokens] fall short of being `_APART` from each other, squared and averaged."""
-    import torch
-
-    table = torch.index_put(embedding, (new,), moved)
-    parameters = {name: table for name, value in text_encoder.named_parameters() if value is embedding}
-    meanings = torch.func.functional_call(text_encoder, parameters, (tokens,)).last_hidden_state.flatten(1)
-    return (1 - torch.pdist(meanings) / _APART).clamp(min=0).square().mean()
