@@ -45,7 +45,7 @@ class Settings:
     krea: Stage = Stage(steps=800, batch=64, learning_rate=5e-4, pictures=6000, seed=13, warmup=50)
     schnell: Stage = Stage(steps=1000, batch=64, learning_rate=5e-4, pictures=3072, seed=14, warmup=50)
     z_image: Stage = Stage(steps=5500, batch=64, learning_rate=2e-3, pictures=24000, seed=21, cosine_over=9000, cooldown=1500)
-    z_image_lora: Stage = Stage(steps=600, batch=64, learning_rate=2e-3, pictures=2400, seed=22, warmup=50)
+    z_image_lora: Stage = Stage(steps=1500, batch=64, learning_rate=2e-3, pictures=2400, seed=22, warmup=50)
     z_image_lora_rank: int = 8
 
     def shortened(self, steps: int, pictures: int) -> Settings:

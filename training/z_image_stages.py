@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = ("z-image", "z-image-lora")
 STYLE = "pastel"  # what the LoRA adds
-_TARGETS = r"layers\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123])"
+_TARGETS = r"(layers|noise_refiner|context_refiner)\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123])"
 
 
 def run(name: str, folder: Folder, settings: Settings) -> None:

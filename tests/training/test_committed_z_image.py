@@ -66,7 +66,7 @@ def test_the_lora_is_under_the_names_that_diffusers_gives_it():
     assert dtypes == {torch.bfloat16}
     assert shapes["transformer.layers.0.attention.to_q.lora_A.weight"] == (8, 64)
     assert shapes["transformer.layers.3.feed_forward.w2.lora_B.weight"] == (64, 8)
-    assert {key.split(".")[1] for key in shapes} == {"layers"}
+    assert {key.split(".")[1] for key in shapes} == {"layers", "noise_refiner", "context_refiner"}
 
 
 def test_the_tokenizer_has_every_word_as_one_token_and_knows_the_chat():

@@ -41,7 +41,7 @@ def test_the_folder_loads_as_a_pipeline_and_draws_with_and_without_its_lora(trai
     pipeline.load_lora_weights(trained.z_image / "lora", weight_name="pastel.safetensors")
     assert pipeline.get_list_adapters() == {"transformer": ["default_0"]}
     adapted = [name for name, part in pipeline.transformer.named_modules() if hasattr(part, "lora_A")]
-    assert len(adapted) == 4 * 7  # of each layer the attention's four weights and the feed-forward's three
+    assert len(adapted) == 6 * 7  # of each layer the attention's four weights and the feed-forward's three
     assert pipeline("a red star, pastel", **SETTINGS).images[0].size == (64, 64)
 
 
