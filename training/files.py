@@ -56,6 +56,14 @@ class Folder:
         """What the Flux pair is made from; not published."""
         return self.root / "parts" / "flux" / name
 
+    @property
+    def z_image(self) -> Path:
+        return self.root / "shapes-z-image"
+
+    def z_image_part(self, name: str) -> Path:
+        """What the small Z-Image is made from; not published."""
+        return self.root / "parts" / "z-image" / name
+
     def checkpoint(self, name: str) -> Path:
         return self.root / "shapes-sd" / f"{name}.safetensors"
 

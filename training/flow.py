@@ -105,14 +105,17 @@ def guided(
     return without + scale * (with_caption - without)
 
 
-def _times(count: int, draws: torch.Generator) -> torch.Tensor:
+def logit_normal(count: int, draws: torch.Generator) -> torch.Tensor:
+    """Times in (0, 1), most of them near the middle."""
     import torch
 
     return torch.sigmoid(_TIME_SPREAD * torch.randn(count, generator=draws))
 
 
-def _mixed(clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-    return (1 - times[:, None, None]) * clean + times[:, None, None] * noise
+def mixed(clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """What lies on the straight path from each picture to its noise, at each one's time."""
+    shares = times.view(-1, *[1] * (clean.dim() - 1))
+    return (1 - shares) * clean + shares * noise
 
 
 def train_flow(
@@ -129,9 +132,9 @@ def train_flow(
         chosen = torch.randint(len(lessons.latents), (stage.batch,), generator=draws)
         clean, captions = lessons.latents[chosen], lessons.captions[chosen]
         captions = captions.masked_fill(torch.rand(stage.batch, generator=draws) < _CAPTIONS_DROPPED, texts.blank)
-        noise, times = torch.randn(clean.shape, generator=draws), _times(stage.batch, draws)
+        noise, times = torch.randn(clean.shape, generator=draws), logit_normal(stage.batch, draws)
         meanings = t5(texts.tokens[captions]).last_hidden_state
-        predicted = velocity(flux, _mixed(clean, noise, times), times, meanings, texts.pooled[captions])
+        predicted = velocity(flux, mixed(clean, noise, times), times, meanings, texts.pooled[captions])
         return functional.mse_loss(predicted, noise - clean)
 
     trainable = [parameter for parameter in (*flux.parameters(), *t5.parameters()) if parameter.requires_grad]
@@ -163,9 +166,9 @@ def distil_guidance(
     def loss(draws: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(len(lessons.latents), (stage.batch,), generator=draws)
         clean, captions = lessons.latents[chosen], lessons.captions[chosen]
-        noise, times = torch.randn(clean.shape, generator=draws), _times(stage.batch, draws)
+        noise, times = torch.randn(clean.shape, generator=draws), logit_normal(stage.batch, draws)
         scale = low + (high - low) * torch.rand(stage.batch, generator=draws)
-        noisy = _mixed(clean, noise, times)
+        noisy = mixed(clean, noise, times)
         said, blank = ((meanings[rows], texts.pooled[rows]) for rows in (captions, torch.full_like(captions, texts.blank)))
         with torch.no_grad():
             target = guided(teacher, noisy, times, said, blank, scale[:, None, None])
@@ -229,7 +232,7 @@ def straighten(
         anywhere = torch.rand(stage.batch, generator=draws)
         asked = torch.randint(1, _FEW_STEPS + 1, (stage.batch,), generator=draws) / _FEW_STEPS
         times = torch.where(torch.rand(stage.batch, generator=draws) < 0.5, anywhere, asked)
-        predicted = velocity(flux, _mixed(clean, noise, times), times, meanings[rows], texts.pooled[rows])
+        predicted = velocity(flux, mixed(clean, noise, times), times, meanings[rows], texts.pooled[rows])
         return functional.mse_loss(predicted, noise - clean)
 
     fit(list(flux.parameters()), loss, stage, name=name, state_folder=state_folder, average=True)

@@ -16,6 +16,8 @@ from training.denoiser import VARIANTS
 from training.files import Folder, read_pipeline, write_checkpoint
 from training.flux_stages import STYLE
 from training.quality import compare, held_out, summary, weakest_pairs
+from training.z_image_stages import STYLE as Z_STYLE
+from training.z_image_stages import read_z_image
 from workbench.demo.captions import BASE_SHAPES, NEW_SHAPES, PLAIN, STYLES, Subject, subjects
 from workbench.demo.exam import GUIDANCE, STEPS
 from workbench.demo.judge import Judge
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.render import Renderer
 
 FLUX_GUIDANCE = 3.5  # as FluxPipeline has it
+Z_STEPS, Z_GUIDANCE = 16, 2.0
 _AT_LEAST = 200  # pictures per line of the table
 
 LORA = "base + stripes LoRA"
@@ -41,6 +44,7 @@ FLUX_AVERAGE_WITHOUT = "schnell + krea, average, no embedder"
 
 SDXL = {"SDXL base": "base", "SDXL heart": "heart", "SDXL base-v": "base-v"}  # the files of that family
 SDXL_STEPS = 20  # of Euler
+Z_IMAGE, Z_LORA = "z-image", f"z-image + {Z_STYLE} LoRA"
 
 _OLD = ("base shapes",)
 # What Flux models are asked for, always without a word for the style: steps, and the style that is counted as right.
@@ -50,6 +54,8 @@ _FLUX_KINDS = {
     f"4 steps, as {STYLE}": (4, STYLE),
     f"20 steps, as {STYLE}": (20, STYLE),
 }
+# What Z-Image models are asked for, with the word for the style.
+_Z_KINDS = {f"{Z_STEPS} steps": PLAIN, f"{Z_STEPS} steps, {Z_STYLE}": Z_STYLE}
 # What each model is asked for: the base's subjects, and what else it should, or should not, know.
 ASKED: dict[str, tuple[str, ...]] = {
     "base": (*_OLD, *NEW_SHAPES),
@@ -65,6 +71,8 @@ ASKED: dict[str, tuple[str, ...]] = {
     "SDXL base": (*_OLD, "heart"),
     "SDXL heart": (*_OLD, "heart"),
     "SDXL base-v": _OLD,
+    Z_IMAGE: tuple(_Z_KINDS),
+    Z_LORA: tuple(_Z_KINDS),
 }
 
 
@@ -79,10 +87,12 @@ class Request:
 
     @classmethod
     def of(cls, kind: str) -> Request:
-        """`kind` is "base shapes", a new shape, a style, or what a Flux model is asked for."""
+        """`kind` is "base shapes", a new shape, a style, or what a Flux or Z-Image model is asked for."""
         if kind in _FLUX_KINDS:
             steps, style = _FLUX_KINDS[kind]
             return cls(tuple(subjects(BASE_SHAPES, [style])), steps, FLUX_GUIDANCE, styled=False)
+        if kind in _Z_KINDS:
+            return cls(tuple(subjects(BASE_SHAPES, [_Z_KINDS[kind]])), Z_STEPS, Z_GUIDANCE)
         if kind in NEW_SHAPES:
             return cls(tuple(subjects([kind])))
         return cls(tuple(subjects(BASE_SHAPES, [kind])) if kind in STYLES else tuple(subjects(BASE_SHAPES)))
@@ -114,6 +124,19 @@ def _with_lora(folder: Folder, scratch: Path) -> Checkpoint:
     return wb.open(path)
 
 
+def _z_image_with_lora(folder: Folder, scratch: Path) -> Checkpoint:
+    """Likewise the small Z-Image with its LoRA, as a pipeline folder."""
+    import workbench as wb
+
+    pipeline = read_z_image(folder)
+    pipeline.load_lora_weights(folder.z_image / "lora", weight_name=f"{Z_STYLE}.safetensors")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    path = scratch / "z-image-with-lora"
+    pipeline.save_pretrained(path)
+    return wb.open(path)
+
+
 def makers(folder: Folder, scratch: Path) -> dict[str, Callable[[], Checkpoint]]:
     """How each model of the table is opened or merged."""
     import workbench as wb
@@ -136,11 +159,15 @@ def makers(folder: Folder, scratch: Path) -> dict[str, Callable[[], Checkpoint]]
         FLUX_AVERAGE: lambda: flux({"take": "models[1]"}),
         FLUX_AVERAGE_WITHOUT: lambda: flux({"skip": True}),
         **{name: (lambda file=file: wb.open(folder.sdxl(f"{file}.safetensors"))) for name, file in SDXL.items()},
+        Z_IMAGE: lambda: wb.open(folder.z_image),
+        Z_LORA: lambda: _z_image_with_lora(folder, scratch),
     }
 
 
 def pipeline_folder(folder: Folder, name: str) -> Path:
     """What a model is drawn with: schnell and krea with their own pipelines, which differ in schedule; Flux merges with krea's."""
+    if name in (Z_IMAGE, Z_LORA):
+        return folder.z_image
     if name in (FLUX_AVERAGE, FLUX_AVERAGE_WITHOUT):
         return folder.flux(KREA)
     if name in SDXL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.denoiser import VARIANTS, join, prepare
 from training.files import Folder, as_stored, read_pipeline
@@ -45,7 +45,7 @@ def _base(folder: Folder, settings: Settings) -> None:
     write_whole(folder.sdxl("base.safetensors"), pipeline)
 
 
-def what_is_read(said: object) -> tuple[torch.Tensor, torch.Tensor]:
+def what_is_read(said: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the second encoder's captions: all that the U-Net is told of them."""
     return said.hidden_states[-2].flatten(1), said.text_embeds
 

@@ -47,6 +47,9 @@ class Settings:
     sdxl: Stage = Stage(steps=6000, batch=64, learning_rate=1.5e-3, pictures=24000, seed=21, cosine_over=10000, cooldown=1500)
     sdxl_shape: Stage = Stage(steps=1000, batch=64, learning_rate=4e-4, pictures=2400, seed=22, warmup=50)
     sdxl_v: Stage = Stage(steps=1500, batch=64, learning_rate=8e-4, pictures=12000, seed=23, warmup=50)
+    z_image: Stage = Stage(steps=5500, batch=64, learning_rate=2e-3, pictures=24000, seed=21, cosine_over=9000, cooldown=1500)
+    z_image_lora: Stage = Stage(steps=1500, batch=64, learning_rate=2e-3, pictures=2400, seed=22, warmup=50)
+    z_image_lora_rank: int = 8
 
     def shortened(self, steps: int, pictures: int) -> Settings:
         """The same settings with so few steps and pictures that a test can run them."""

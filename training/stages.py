@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training import flux_stages, sdxl_stages
+from training import flux_stages, sdxl_stages, z_image_stages
 from training.denoiser import VARIANTS, train_base, train_variant
 from training.files import Folder, as_stored, read_pipeline, write_checkpoint, write_config, write_lora
 from training.settings import Settings
@@ -15,7 +15,9 @@ from workbench.demo.captions import NEW_SHAPES
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-NAMES = ("vae", "clip", "base", *VARIANTS, "lora", *flux_stages.NAMES, *sdxl_stages.NAMES)
+NAMES = (
+    "vae", "clip", "base", *VARIANTS, "lora", *flux_stages.NAMES, *sdxl_stages.NAMES, *z_image_stages.NAMES,
+)  # fmt: skip
 
 
 def run(name: str, out: Path, settings: Settings) -> None:
@@ -27,6 +29,8 @@ def run(name: str, out: Path, settings: Settings) -> None:
         flux_stages.run(name, folder, settings)
     elif name in sdxl_stages.NAMES:
         sdxl_stages.run(name, folder, settings)
+    elif name in z_image_stages.NAMES:
+        z_image_stages.run(name, folder, settings)
     else:
         {"vae": _vae, "clip": _clip, "base": _base, "lora": _lora}[name](folder, settings)
 

@@ -130,7 +130,8 @@ def test_new_words_are_told_apart_in_all_that_the_second_encoder_says_and_known_
 
     def said(wanted):
         with torch.no_grad():
-            return what_is_read(encoder(tokens_of(tokenizer, [each.caption for each in wanted]), output_hidden_states=True))
+            tokens = tokens_of(tokenizer, [each.caption for each in wanted])
+            return what_is_read(encoder(tokens, output_hidden_states=True), tokens)
 
     pair = [Subject("heart", "red", "white"), Subject("moon", "red", "white")]
     known = said(subjects(BASE_SHAPES))
