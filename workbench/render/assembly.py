@@ -187,10 +187,10 @@ def _unweighted(kind: Any, folder: Path) -> Any:
     """A tokenizer, a scheduler, a processor."""
     if SHIPPED in folder.parents and "Tokenizer" in kind.__name__:  # they share one vocabulary
         return clip_tokenizer(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")))
-    files = getattr(kind, "vocab_files_names", {}).values()
-    if files and not any((folder / name).is_file() for name in files) and not next(folder.glob("*.model"), None):
-        raise OSError(f"{folder.name} has no vocabulary: none of {', '.join(files)}")  # a tokenizer would be made that knows no word
     try:
+        files = getattr(kind, "vocab_files_names", {}).values()
+        if files and not any((folder / name).is_file() for name in files) and not next(folder.glob("*.model"), None):
+            raise OSError(f"{folder.name} has no vocabulary: none of {', '.join(files)}")  # a tokenizer would be made that knows no word
         return kind.from_pretrained(str(folder), local_files_only=True)
     except ImportError:  # Flux.2's processor wants torchvision, for pictures; its tokenizer alone reads prompts
         if not kind.__name__.endswith("Processor"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RenderError, warn
 from workbench.families import Pictures
+from workbench.render.assembly import quiet
 from workbench.render.request import Defaults, Request
 
 if TYPE_CHECKING:
@@ -76,13 +77,20 @@ class Manner:
                 raise RenderError(f"{edge} must be divisible by {multiple} for {name}, got {value}: take {either}")
 
     def warn(self, request: Request) -> None:
-        """Warns of a setting that does nothing here."""
+        """Warns of a setting that does nothing here, and of a prompt whose end is not read."""
         if self.needs_negative and request.negative is None and (request.guidance or 0) > _WITHOUT_GUIDANCE:
             warn(
                 f"guidance {request.guidance:g} does nothing without a negative prompt: {type(self._pipeline).__name__} guides away from "
                 "one; a single space is enough",
                 UserWarning,
             )
+        tokenizer, limit = self.tokenizer, self.longest
+        if tokenizer is None or limit is None:
+            return
+        with quiet():
+            long = [prompt for prompt in (*request.prompts, request.negative or "") if len(tokenizer(prompt).input_ids) > limit]
+        if long:
+            warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", UserWarning)
 
     def arguments(self, request: Request, pictures: int, on_step: OnStep) -> dict[str, Any]:
         """What the pipeline is told beside prompts and generators, for a batch of so many pictures."""

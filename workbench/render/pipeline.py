@@ -13,9 +13,8 @@ import torch
 
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.base import Checkpoint
-from workbench.errors import RenderError, warn
+from workbench.errors import RenderError
 from workbench.families import GENERIC, Family, registry
-from workbench.render.assembly import quiet
 from workbench.render.denoising import Denoiser
 from workbench.render.devices import OFFLOADS, Offload, check_room, chosen_device, describe, dtype_named, free_memory, release
 from workbench.render.drawing import Drawing, OnStep
@@ -212,7 +211,6 @@ class Renderer:
             self.check_request(request)
             drawing = self._drawing(request, progress)
             self._stage.manner.warn(drawing.request)
-            self._warn_of_long([*request.prompts, request.negative or ""])
             return drawing.pictures(batch_size, progress, cancelled, on_step)
 
     def free(self) -> None:
@@ -312,13 +310,3 @@ class Renderer:
             wanted, size = drawing.request.pictures, drawing.batch_size
             found = [drawing.run(wanted[start : start + size], output="latent") for start in range(0, len(wanted), size)]
         return torch.cat(found).clone()  # inference tensors could not be trained on
-
-    def _warn_of_long(self, prompts: Sequence[str]) -> None:
-        manner = self._stage.manner
-        tokenizer, limit = manner.tokenizer, manner.longest
-        if tokenizer is None or limit is None:
-            return
-        with quiet():
-            long = [prompt for prompt in prompts if len(tokenizer(prompt).input_ids) > limit]
-        if long:
-            warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", UserWarning)
