@@ -201,7 +201,7 @@ Delta = Annotated["torch.Tensor", Slot(Space.DELTA, many=False)]
 Deltas = Annotated["Sequence[torch.Tensor]", Slot(Space.DELTA, many=True)]
 
 
-class Kept(Protocol):
+class KeptTensors(Protocol):
     """Keeps tensors of files on a device, between calculations that read them again."""
 
     def tensor(self, fingerprint: str, read: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -216,7 +216,7 @@ class Calculation:
     precision: str = "float32"
     device: str = "cpu"
     on_nonfinite: Callable[[str, str], None] | None = None
-    kept: Kept | None = None
+    kept: KeptTensors | None = None
 
     @property
     def dtype(self) -> torch.dtype:

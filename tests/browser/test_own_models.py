@@ -1,4 +1,4 @@
-"""MergePanel on a folder of single files, SDXL's, in a browser: prompts, a negative one, a size, a slider; and what takes long can be stopped."""
+"""MergePanel on a folder of SDXL files, in a browser: prompts, a size, a slider; and what takes long can be stopped."""
 
 from __future__ import annotations
 

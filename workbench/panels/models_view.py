@@ -15,6 +15,8 @@ from workbench.panels.fields import full
 from workbench.panels.shelf import checkpoint_files, subfolders
 
 _UP = ".."
+_DRAWN = "Drawn is what diffusers draws from a prompt: SD, SDXL, SD 3, Flux, Z-Image, Qwen-Image, ..."
+_HINT = f"Drag to reorder; × takes a model off. {_DRAWN}"
 
 
 @final
@@ -42,14 +44,8 @@ class ModelsView:
         refresh.on_click(lambda _: self._read_again(again))
         buttons = widgets.HBox([self._button, refresh]).add_class("wb-row")
         browser = widgets.VBox([self._folder, self._entries, buttons, self._said]).add_class("wb-column")
-        shelf = widgets.VBox(
-            [
-                widgets.HTML(
-                    "Drag to reorder; × takes a model off. Drawn is what diffusers draws from a prompt: SD, SDXL, Flux, Z-Image, Qwen-Image, ..."
-                ).add_class("wb-hint"),
-                self._shelf,
-            ]
-        ).add_class("wb-column")
+        hint = widgets.HTML(_HINT).add_class("wb-hint")
+        shelf = widgets.VBox([hint, self._shelf]).add_class("wb-column")
         self.widget = widgets.VBox([shelf, browser]).add_class("wb-column")
         self._list()
 

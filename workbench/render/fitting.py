@@ -27,7 +27,7 @@ _GUIDANCE = ("guidance_in.", _EMBEDDER)  # of a denoiser's names, in either layo
 
 
 @dataclass(frozen=True)
-class Plan:
+class PartPlan:
     """Where each tensor of a part comes from.
 
     The names are the module's; `renamed` where they are those of files, which transformers alone knows how to load: of Qwen2.5-VL.
@@ -43,10 +43,10 @@ class Fitting:
     def __init__(self, pipeline: DiffusionPipeline, blueprint: Blueprint) -> None:
         self._pipeline = pipeline
         self._blueprint = blueprint
-        self._plans: dict[object, Plan] = {}
+        self._plans: dict[object, PartPlan] = {}
         _check_takes_noise_alone(blueprint.folder, blueprint.denoiser, pipeline.components[blueprint.denoiser].config)
 
-    def plans(self, checkpoint: Checkpoint) -> dict[str, Plan]:
+    def plans(self, checkpoint: Checkpoint) -> dict[str, PartPlan]:
         """Part -> plan, for every part of the pipeline that the checkpoint has.
 
         Raises RenderError for another architecture, and for a missing, extra or misshapen tensor.
@@ -59,7 +59,7 @@ class Fitting:
         held = ", ".join(checkpoint.components) or "no tensors"
         raise RenderError(f"{checkpoint.name!r} holds none of {', '.join(weighted)}, only {held}: nothing to draw with")
 
-    def plan(self, checkpoint: Checkpoint, part: str) -> Plan:
+    def plan(self, checkpoint: Checkpoint, part: str) -> PartPlan:
         """Where each tensor of one part comes from."""
         structure = checkpoint.structure
         names = tuple((key, checkpoint.info(key).shape) for key in checkpoint if structure.component(key) == part)
@@ -67,7 +67,7 @@ class Fitting:
             self._plans[part, names] = self._planned(checkpoint, part)
         return self._plans[part, names]
 
-    def _planned(self, checkpoint: Checkpoint, part: str) -> Plan:
+    def _planned(self, checkpoint: Checkpoint, part: str) -> PartPlan:
         module = self._pipeline.components[part]
         wanted, denoises = _shapes(module), part == self._blueprint.denoiser
         if denoises and embeds_guidance(module) is not None:
@@ -75,11 +75,11 @@ class Fitting:
         found = origins(checkpoint, part, module)
         tied = _tied(module)
         if _from_transformers(module) and not wanted.keys() - tied <= found.keys():
-            return Plan(found, renamed=True)
+            return PartPlan(found, renamed=True)
         _check_tensors(
             checkpoint.name, part, found, {key: shape for key, shape in wanted.items() if key in found or key not in tied}, denoises
         )
-        return Plan({name: found[name] for name in wanted if name in found})
+        return PartPlan({name: found[name] for name in wanted if name in found})
 
     def _check_architecture(self, checkpoint: Checkpoint) -> None:
         family, pipeline = checkpoint.structure.family, self._blueprint.pipeline.__name__

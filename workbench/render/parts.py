@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.errors import Cancelled, RenderError
 from workbench.render.assembly import BUILDING, embed_guidance, quiet
-from workbench.render.fitting import Plan, embeds_guidance, has_guidance
+from workbench.render.fitting import PartPlan, embeds_guidance, has_guidance
 from workbench.render.keymap import as_in_module
-from workbench.tensors import Calculation, Kept, rounded
+from workbench.tensors import Calculation, KeptTensors, rounded
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -26,7 +26,9 @@ OnTensor = Callable[[str, int, int], None]  # the part that is read, how many of
 class Parts:
     """Fills the parts of a pipeline, on one device and in one dtype; merges are calculated on `at`, where `kept` keeps their inputs."""
 
-    def __init__(self, pipeline: DiffusionPipeline, device: torch.device, dtype: torch.dtype, at: torch.device, kept: Kept | None) -> None:
+    def __init__(
+        self, pipeline: DiffusionPipeline, device: torch.device, dtype: torch.dtype, at: torch.device, kept: KeptTensors | None
+    ) -> None:
         self._pipeline, self._device, self._dtype = pipeline, device, dtype
         self._at, self._kept = at, kept
         self._prints: dict[str, Mapping[str, str]] = {}  # part -> tensor -> what was read for it
@@ -37,7 +39,7 @@ class Parts:
         return hashed(*sorted(self._prints.get(part, {}).items()))
 
     def put(
-        self, part: str, checkpoint: Checkpoint, plan: Plan, progress: bool, cancelled: Cancel | None, on_tensor: OnTensor | None = None
+        self, part: str, checkpoint: Checkpoint, plan: PartPlan, progress: bool, cancelled: Cancel | None, on_tensor: OnTensor | None = None
     ) -> None:
         """Read what changed of one part and hand it to its module: copies, so that nobody else's tensor is aliased."""
         view = as_in_module(checkpoint, plan.entries)

@@ -18,7 +18,7 @@ from workbench.families import GENERIC, Family, registry
 from workbench.render.denoising import Denoiser
 from workbench.render.devices import OFFLOADS, Offload, check_room, chosen_device, describe, dtype_named, free_memory, release
 from workbench.render.drawing import Drawing, OnStep
-from workbench.render.fitting import Plan, embeds_guidance
+from workbench.render.fitting import PartPlan, embeds_guidance
 from workbench.render.given import Given, opened
 from workbench.render.loaded import Loaded
 from workbench.render.parts import Cancel, OnTensor
@@ -269,11 +269,13 @@ class Renderer:
     def _dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
-    def _lent(self, checkpoint: Checkpoint, plans: Mapping[str, Plan], given: Checkpoint | None) -> dict[str, tuple[Checkpoint, Plan]]:
+    def _lent(
+        self, checkpoint: Checkpoint, plans: Mapping[str, PartPlan], given: Checkpoint | None
+    ) -> dict[str, tuple[Checkpoint, PartPlan]]:
         """What a fallback supplies. Raises RenderError for a component that neither it nor an earlier load has."""
         stage = self._stage
         missing = [part for part in stage.blueprint.weighted if part not in plans]
-        lent: dict[str, tuple[Checkpoint, Plan]] = {}
+        lent: dict[str, tuple[Checkpoint, PartPlan]] = {}
         lenders = self._lenders(given)
         while len(lent) < len(missing) and (one := next(lenders, None)) is not None:
             lent |= {part: (one, stage.fitting.plan(one, part)) for part in missing if part not in lent and part in one.components}
