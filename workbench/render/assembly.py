@@ -74,7 +74,7 @@ def read_blueprint(
     except ValueError as error:
         raise RenderError(f"{path}: not JSON ({error})") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
-    with quiet():
+    with BUILDING, quiet():  # classes that two threads import at once may be found half made
         kind = _class_of(path, "the pipeline", "diffusers", name)
         entries = {part: entry for part, entry in index.items() if _names_class(entry)}
         parts = {part: _class_of(path, part, *entry) for part, entry in entries.items() if part not in _NOT_FOR_TEXT and entry[1]}
