@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.errors import RenderError
-from workbench.render.shapes import Shapes, changed, groups, numbered, side
-from workbench.render.unet_sizes import unet_config
+from workbench.families.shapes import Shapes, changed, groups, numbered, side
+from workbench.families.unet_sizes import unet_config
 
 _HEAD = 64  # width of a head in every published CLIP
 _AXES = (16, 56, 56)  # Flux's rotary embedding: of 128 numbers, 16 for the picture's number, 56 for its rows, 56 for its columns
