@@ -116,6 +116,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             tensor[start - first : start - first + PIECE] = piece
         return tensor.reshape(part_shape(part, shape))
 
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        """What a merge changes: the same part in the model that it starts from, calculated; None where it starts from none."""
+        return None
+
     @property
     def parents(self) -> tuple[Checkpoint, ...]:
         """What it is made of: the inputs of a merge; nothing for what lies in a file or in memory."""
@@ -254,6 +258,9 @@ class Rounded(Checkpoint):
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         return self.source.calculate(key, part, calculation)
+
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        return self.source.start(key, part, calculation)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         return self.source.origin(key)

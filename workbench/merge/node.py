@@ -16,6 +16,7 @@ from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge import schedules, sources
 from workbench.merge.call import Call
+from workbench.merge.declaration import UNION
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
 from workbench.merge.plan import Entry, Plan, plan_merge
 from workbench.merge.rules import Rule
@@ -132,6 +133,12 @@ class Merge(Checkpoint):
         wide = widened(part, self.own_scope, entry.info.shape)
         tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation)
         return tensor if wide == part else narrowed(tensor, wide, part, entry.info.shape)
+
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        entry = self.entry(key)
+        at = entry.holder if self.call.operator.keys == UNION else self.call.slots[self.call.operator.keys][0]
+        name = entry.names[at]
+        return None if name is None or entry.take is not None else self.call.viewed[at].calculate(name, part, calculation)
 
     def sources(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.sources()))

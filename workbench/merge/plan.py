@@ -55,6 +55,11 @@ class Entry:
         return self.location.block
 
     @property
+    def holder(self) -> int:
+        """The first model that has it."""
+        return next(i for i, name in enumerate(self.names) if name is not None)
+
+    @property
     def taken(self) -> tuple[int, str] | None:
         """The model it comes from untouched, and its name there; None when it is merged."""
         name = None if self.take is None else self.names[self.take]

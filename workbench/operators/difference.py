@@ -24,7 +24,7 @@ def add_difference(
 
     Shapes: all three and the result are of one shape.
     """
-    return base + strength * (tuned - original)
+    return base + strength * (tuned - original) if strength else base.clone()  # 0 times NaN is NaN
 
 
 @operator(scope=Scope.ELEMENT, keys="base", source="Hu et al. 2021, arXiv:2106.09685, section 4.1: W + B A")
@@ -40,5 +40,6 @@ def add_delta(
     """
     result = base.clone()
     for change, strength in zip(deltas, strengths, strict=True):
-        result.add_(change, alpha=strength)
+        if strength:  # 0 times NaN is NaN
+            result.add_(change, alpha=strength)
     return result

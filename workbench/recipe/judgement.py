@@ -216,7 +216,7 @@ def _option_problems(merge: Merge) -> Iterator[Finding]:
     seen = set()
     for key, entry in merge.plan.entries.items():
         case = (entry.location, tuple(name is not None for name in entry.names))
-        if case in seen or entry.problem:
+        if case in seen or entry.problem or entry.take is not None:
             continue
         seen.add(case)
         try:
@@ -240,8 +240,7 @@ def _answers(merge: Merge) -> Iterator[Finding]:
             answer = f"is not in {' and '.join(lacking)} and {'counts as unchanged there' if delta else 'is merged from the others'}"
         else:
             continue
-        holder = next(i for i, name in enumerate(entry.names) if name is not None)
-        groups.setdefault((answer, entry.component, holder), []).append(entry)
+        groups.setdefault((answer, entry.component, entry.holder), []).append(entry)
     for (answer, _, holder), entries in groups.items():
         which, told, each = _which(merge, entries)
         other = f"; to decide otherwise, {mending(which, list(merge.call.models)[holder])}{each}" if entries[0].take is None else ""

@@ -117,6 +117,11 @@ class View(Checkpoint):
 
         return _gathered(entry, part, fetch, calculation.dtype, calculation.device)
 
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        """As ever; None for what is put together, whose pieces are measured where they are one tensor."""
+        entry = self.entry(key)
+        return self.source.start(entry, part, calculation) if isinstance(entry, str) else None
+
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         """As ever; what is put together from untouched tensors comes from this view."""
         entry = self.entry(key)
