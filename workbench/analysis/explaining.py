@@ -15,7 +15,7 @@ from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
 from workbench.analysis.pictures import DrawnPictures, draw
 from workbench.analysis.warning_signs import Evidence, WarningSign, findings
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.names.buffers import is_marker
 from workbench.checkpoint.views.matching import Matched
 from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.engine.inputs import check

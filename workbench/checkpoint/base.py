@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
-from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
+from workbench.checkpoint.names.buffers import is_marker
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.errors import MissingTensorError, OptionError
 from workbench.tensors import (
     PIECE,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final, get_args
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.base import hashed
-from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.names.buffers import is_marker
 from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge import schedules, sources

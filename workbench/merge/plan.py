@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.names.structure import Structure, is_marker
+from workbench.checkpoint.names.buffers import is_marker, leftover
+from workbench.checkpoint.names.structure import Structure
 from workbench.checkpoint.views.layouts import incomplete
 from workbench.families import Block, Location
 from workbench.merge.call import Call
@@ -59,6 +60,10 @@ class Entry:
         """The first model that has it."""
         return next(i for i, name in enumerate(self.names) if name is not None)
 
+    def needs(self, model: int) -> bool:
+        """Whether it is read from a model."""
+        return self.names[model] is not None and self.take in (None, model)
+
     @property
     def taken(self) -> tuple[int, str] | None:
         """The model it comes from untouched, and its name there; None when it is merged."""
@@ -68,10 +73,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every tensor of the result in order, those that are left out, with the reason, and the rules that decided nothing."""
+    """Every tensor of the result in order, those that are left out, with the reason, and the rules that decided nothing.
+
+    Of what is left out, `leftovers` are what training left in the files, which no rule keeps.
+    """
 
     entries: Mapping[str, Entry]
     left_out: Mapping[str, str]
+    leftovers: Mapping[str, TensorInfo]
     idle: tuple[Rule, ...]
 
 
@@ -79,15 +88,20 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     """Plan every tensor without reading one. The names are those of the first input's layout."""
     entries: dict[str, Entry] = {}
     left_out: dict[str, str] = {}
+    leftovers: dict[str, TensorInfo] = {}
     used = set()
     keys = call.operator.keys
     reference = call.viewed if keys == UNION else [call.viewed[call.slots[keys][0]]]
     blocks = [_blocks(model) for model in call.viewed]
     union = list(_union([*reference, *call.viewed]))
     foreign = _foreign(rules, union)
+    keeping = _keeping(rules, union, foreign)
     for key, holder in union:
-        structure = holder.structure
-        rule = next((rule for rule in rules if _fits(rule, key, structure, rule in foreign)), None)
+        structure, what = holder.structure, leftover(key)
+        rule = next((rule for rule in (keeping if what else rules) if _fits(rule, key, structure, rule in foreign)), None)
+        if what and rule is None:
+            leftovers[key], left_out[key] = holder.info(key), f"it is one of the {what}, which only a rule of their own keeps"
+            continue
         if not any(key in model for model in reference) and not _asked_for(call, rule, key):
             continue
         used.add(rule)
@@ -100,12 +114,25 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
         only = f"it is only in {call.names[i]}, and the result has the tensors of {keys}"
         reasons = dict.fromkeys(model, only) | {key: one.why for key, one in incomplete(model).items()}
         left_out |= {key: why for key, why in reasons.items() if key not in entries and key not in left_out}
-    return Plan(entries, left_out, tuple(rule for rule in rules if rule not in used))
+    for twin, key in call.inputs[0].structure.twins.items():  # one tensor, written under both of its names
+        if key in entries:
+            entries[twin] = entries[key]
+        else:
+            left_out[twin] = left_out[key]
+    return Plan(entries, left_out, leftovers, tuple(rule for rule in rules if rule not in used))
 
 
 def _asked_for(call: Call, rule: Rule | None, key: str) -> bool:
     """Whether a rule skips a tensor that the result would not have of itself, or takes it from a model that has it."""
     return rule is not None and (rule.skip or (rule.take is not None and key in call.viewed[call.position(rule.take)]))
+
+
+def _keeping(rules: tuple[Rule, ...], union: Sequence[tuple[str, Checkpoint]], foreign: set[Rule]) -> list[Rule]:
+    """The rules that mean what training left behind: those that fit nothing else."""
+    if all(leftover(key) is None for key, _ in union):
+        return []
+    live = [(key, holder.structure) for key, holder in union if leftover(key) is None]
+    return [rule for rule in rules if not any(_fits(rule, key, structure, rule in foreign) for key, structure in live)]
 
 
 def _foreign(rules: tuple[Rule, ...], union: Sequence[tuple[str, Checkpoint]]) -> set[Rule]:
@@ -162,7 +189,7 @@ def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, s
     holder, held = next((i, name) for i, name in enumerate(names) if name is not None)
     info = call.viewed[holder].info(held)
     if is_marker(held) or not info.is_float or info.numel == 0:
-        return holder, "holds no weights (integers, a marker, or empty)"
+        return holder, "holds no weights (integers, a marker, a buffer, or empty)"
     if call.operator.missing is Missing.CANDIDATE and None in names:
         return next((i for i, name in enumerate(names) if i and name is not None), 0), "is not in every model"
     return None, None

@@ -10,13 +10,15 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.names.buffers import is_positions, leftover
 from workbench.checkpoint.views.layouts import incomplete
+from workbench.checkpoint.views.live import counted, differing_twin
 from workbench.errors import MergeError, OptionError
 from workbench.families import GENERIC
 from workbench.merge import Merge, rules
 from workbench.merge.plan import Entry, Problem, mending
 from workbench.tensors import Space
-from workbench.wording import few, listed
+from workbench.wording import few, listed, size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +87,7 @@ def preflight(checkpoint: Checkpoint) -> Preflight:
     """Judge a merge and the merges inside it by names, shapes and options; no weight is read."""
     files = _files(checkpoint)
     findings = list(dict.fromkeys(finding for merge in _merges(checkpoint) for finding in _judge(merge)))
+    findings += _leftovers([merge for merge in _merges(checkpoint)])
     findings += [Finding("note", f"{file.name}: {text}") for file in files for text in file.notes]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))
     return Preflight(tuple(describe(model) for model in files), tuple(findings))
@@ -127,6 +130,8 @@ def _judge(merge: Merge) -> Iterator[Finding]:
         yield Finding("error", f"{merge.name}: no tensor is left: its rules skip them all, or take them from models that lack them")
         return
     yield from _problems(merge)
+    yield from _twins(merge)
+    yield from _positions(merge)
     yield from _option_problems(merge)
     yield from _answers(merge)
     yield from _differences(merge)
@@ -145,7 +150,10 @@ def _strangers(merge: Merge) -> Iterator[Finding]:
         told = ", ".join(f"{name} is {found}" for name, found in known)
         yield Finding("error", f"{merge.name}: {told}; only models of one architecture can be merged")
         return
-    for name, model, seen in zip(names[1:], inputs[1:], viewed[1:], strict=True):
+    taken_from = {entry.take for entry in merge.plan.entries.values() if entry.ruled}
+    for i, (name, model, seen) in enumerate(zip(names, inputs, viewed, strict=True)):
+        if i == 0 or i in taken_from:
+            continue
         if viewed[0].keys().isdisjoint((*seen, *incomplete(seen))):
             yield Finding(
                 "error",
@@ -201,9 +209,32 @@ def _which(merge: Merge, entries: list[Entry]) -> tuple[dict[str, str], str, str
     fellows = [entry.component for entry in merge.plan.entries.values()].count(component)
     if len(entries) == fellows > 1 and len({entry.component for entry in entries}) == 1:
         return {"component": component}, f"the whole {component} ({fellows} tensors)", ""
-    pattern = _pattern(entries)
+    pattern = _pattern([entry.key for entry in entries])
     exact = sum(fnmatchcase(key, pattern) for key in merge.plan.entries) == len(entries)
     return {"match": pattern if exact else entries[0].key}, _summary(entries), "" if exact else ", for each of them"
+
+
+def _twins(merge: Merge) -> Iterator[Finding]:
+    """Text encoders that are in a file under both of their names: one, or two that differ. Only these are read, and once."""
+    for i, (name, model) in enumerate(zip(merge.call.names, merge.call.inputs, strict=True)):
+        twins, structure = model.structure.twins, model.structure
+        parts = {structure.component(key) for key in twins.values()}
+        if not any(entry.component in parts and entry.needs(i) for entry in merge.plan.entries.values()):
+            continue
+        if differing := differing_twin(model):
+            told = f"{differing[0]!r} and {differing[1]!r} are two names of one tensor, and hold other numbers"
+            yield Finding("error", f"{merge.name}: {name}: {told}; programs read either of them: save the model with the right one alone")
+        elif model.merge is None:
+            yield Finding("note", f"{name}: {listed(list(twins), 1)} is there under two names, and merged once")
+
+
+def _positions(merge: Merge) -> Iterator[Finding]:
+    for i, (name, model) in enumerate(zip(merge.call.names, merge.call.live, strict=True)):
+        broken = counted(model)
+        if broken and any(is_positions(entry.key) and entry.take == i for entry in merge.plan.entries.values()):
+            count, had = model.info(broken[0]).numel, merge.call.inputs[i].info(broken[0]).dtype_name
+            told = f"{listed(broken, 1)} is broken ({had}, or not counted from 0)"
+            yield Finding("note", f"{name}: {told}; the result has the whole numbers 0 to {count - 1} (int64)")
 
 
 def _option_problems(merge: Merge) -> Iterator[Finding]:
@@ -245,10 +276,20 @@ def _answers(merge: Merge) -> Iterator[Finding]:
         which, told, each = _which(merge, entries)
         other = f"; to decide otherwise, {mending(which, list(merge.call.models)[holder])}{each}" if entries[0].take is None else ""
         yield Finding("note", f"{merge.name}: {told} {answer}{other}")
-    for reason in dict.fromkeys(merge.plan.left_out.values()):
-        keys = [key for key, why in merge.plan.left_out.items() if why == reason]
+    left_out = {key: why for key, why in merge.plan.left_out.items() if key not in merge.plan.leftovers}
+    for reason in dict.fromkeys(left_out.values()):
+        keys = [key for key, why in left_out.items() if why == reason]
         rule = reason.startswith("a rule")
         yield Finding("note" if rule else "warning", f"{merge.name}: {listed(keys, 1)} is not in the result: {reason}")
+
+
+def _leftovers(merges: list[Merge]) -> Iterator[Finding]:
+    """What training left in the files and no result has: said once for all merges."""
+    found = {key: info for merge in merges for key, info in merge.plan.leftovers.items()}
+    for what in dict.fromkeys(filter(None, map(leftover, found))):
+        keys = [key for key in found if leftover(key) == what]
+        told = f"{len(keys)} tensors ({size(sum(found[key].nbytes for key in keys))}) are {what}, and not in the result: {listed(keys, 1)}"
+        yield Finding("note", f"{told}; to keep them, add the rule {{match: {_pattern(keys)!r}, merge: true}}")
 
 
 def _differences(merge: Merge) -> Iterator[Finding]:
@@ -287,11 +328,11 @@ def _summary(entries: list[Entry]) -> str:
     return listed([entry.key for entry in entries], 1) + (f" ({told})" if len(entries) > 1 else "")
 
 
-def _pattern(entries: list[Entry]) -> str:
+def _pattern(keys: list[str]) -> str:
     """The one name, or the longest pattern of whole parts that all the names share."""
-    if len(entries) == 1:
-        return entries[0].key
-    split = [entry.key.split(".") for entry in entries]
+    if len(keys) == 1:
+        return keys[0]
+    split = [key.split(".") for key in keys]
     shared = []
     for parts in zip(*split, strict=False):
         if len(set(parts)) > 1:

@@ -59,7 +59,5 @@ def stand_ins() -> Iterator[None]:
 
 def _known() -> list[Any]:
     """Pairs of what is made and the name that a pickle has for it."""
-    callbacks = [
-        f"{package}.callbacks.{module}.{name}" for package in _LIGHTNING for module, names in _CALLBACKS.items() for name in names
-    ]
+    callbacks = [f"{package}.callbacks.{module}.{name}" for package in _LIGHTNING for module, names in _CALLBACKS.items() for name in names]
     return [*((StandIn, name) for name in (*callbacks, *_OTHERS)), *((dict, name) for name in _MAPPINGS)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from workbench import families
+from workbench.checkpoint.names.buffers import is_marker, leftover
 from workbench.families import GENERIC, Block, Family, Location, Names
 from workbench.families.blocks import Blocks, UnetBlocks, blocks_shown, numbered_stacks
 from workbench.families.clip_names import BESIDE, OPEN_CLIP, TEXT_MODEL
@@ -48,7 +49,6 @@ _MODULES = re.compile(
     r"|conv_out|conv_norm_out|double_blocks|single_blocks|transformer_blocks|single_transformer_blocks|img_in|txt_in|time_in|final_layer"
     r"|x_embedder|context_embedder|time_text_embed|norm_out|proj_out)\."
 )
-_MARKERS = re.compile(r"(^|\.)(v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(min|max)|position_ids)$")
 _HEADER = "modelspec.prediction_type"
 
 
@@ -65,9 +65,16 @@ class Structure:
     """What the names of one checkpoint say; see `structure_of`."""
 
     def __init__(
-        self, names: Mapping[str, Name], family: Family, conflict: str | None, metadata: Mapping[str, str], whole: Structure | None
+        self,
+        names: Mapping[str, Name],
+        twins: Mapping[str, str],
+        family: Family,
+        conflict: str | None,
+        metadata: Mapping[str, str],
+        whole: Structure | None,
     ) -> None:
         self._names, self._metadata, self._whole = names, metadata, whole
+        self.twins = twins  # tensors of a text encoder that are there under two names: the second name -> the first
         self.family = family
         self.conflict = conflict  # what is wrong with names of several families
 
@@ -127,8 +134,16 @@ class Structure:
 
         The last is left out where only diffusers' converter knows it; see `spelled_otherwise`.
         """
-        own = {key, self._names[key].rest}
+        own = {key, self._names[key].rest, *self._either_spelling(key)}
         return own if self._names[key].component == DENOISER and self.family.conversion.costly else own | self.spelled_otherwise(key)
+
+    def _either_spelling(self, key: str) -> tuple[str, ...]:
+        """A text encoder's tensor with and without `text_model.`, which programs do not agree on."""
+        name = self._names[key]
+        if not name.component.startswith("text_encoder") or name.rest.startswith(BESIDE):
+            return ()
+        stem = name.prefix.removesuffix(TEXT_MODEL)
+        return stem + name.rest, stem + TEXT_MODEL + name.rest
 
     def spelled_otherwise(self, key: str) -> set[str]:
         """What a tensor is called in the other layout."""
@@ -143,7 +158,7 @@ class Structure:
 
     @cached_property
     def _vae(self) -> VaeNames:
-        return self._whole._vae if self._whole else vae_names(self._rests("vae"))
+        return self._whole._vae if self._whole and "vae" in self._whole.components else vae_names(self._rests("vae"))
 
     @cached_property
     def _blocks(self) -> Blocks:
@@ -165,6 +180,10 @@ class Structure:
         if known is None and component in self._prefixes:
             return prefixed(self._prefixes[component], rest)
         return known
+
+    def prefix(self, component: str) -> str | None:
+        """That of most of a component's tensors; None for one that is not there."""
+        return self._prefixes.get(component)
 
     def name(self, key: str) -> Name:
         return self._names[key]
@@ -214,27 +233,24 @@ def structure_of(
     Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none for sure.
     """
     keys = list(keys)
-    family, told = (whole.family, {}) if whole else families.tell(_without_prefix(key, rank) for key in keys)
+    family, told = (whole.family, {}) if whole else families.tell(_without_prefix(key, rank) for key in keys if leftover(key) is None)
     family = hint if hint and (family is GENERIC or family.assumed) and not told else family
     names: dict[str, Name] = {}
-    taken = set()
+    twins: dict[str, str] = {}
+    taken: dict[tuple[str, str], str] = {}
     for key, name in _split(keys, family, rank, whole):
-        if (name.component, name.rest) in taken:  # the same tensor under two prefixes: neither may hide the other
+        if first := taken.get((name.component, name.rest)):  # the same tensor under two prefixes: neither may hide the other
+            twins |= {key: first} if name.component.startswith("text_encoder") else {}
             name = Name("other", "", key)
-        taken.add((name.component, name.rest))
+        taken.setdefault((name.component, name.rest), key)
         names[key] = name
     several = " and ".join(f"{key!r} is of {family}" for family, key in told.items())
-    return Structure(names, family, f"{several}: these are tensors of several models" if several else None, metadata or {}, whole)
+    return Structure(names, twins, family, f"{several}: these are tensors of several models" if several else None, metadata or {}, whole)
 
 
 def prefixed(prefix: str, rest: str) -> str:
     """A name with its prefix; what lies beside CLIP's `text_model.` has none of it."""
     return (prefix.removesuffix(TEXT_MODEL) if rest.startswith(BESIDE) else prefix) + rest
-
-
-def is_marker(key: str) -> bool:
-    """Whether a tensor is a mark or an index (`v_pred`, `position_ids`, ...), which is carried over and never averaged."""
-    return _MARKERS.search(key) is not None
 
 
 def _without_prefix(key: str, rank: Callable[[str], int]) -> str:
@@ -253,8 +269,9 @@ def _denoiser_prefix(key: str, prefixes: Sequence[str]) -> str:
 
 def _split(keys: Sequence[str], family: Family, rank: Callable[[str], int], whole: Structure | None) -> Iterable[tuple[str, Name]]:
     """Component, prefix and the rest of each tensor's name in any file of a family."""
-    found = {key: _prefixed_name(key, family) for key in keys}
-    others = [key for key, name in found.items() if not (name or is_marker(key) or _bare_name(key))]
+    apart = {key for key in keys if leftover(key) is not None}  # of no component, whatever they begin with
+    found = {key: None if key in apart else _prefixed_name(key, family) for key in keys}
+    others = [key for key, name in found.items() if not (name or key in apart or is_marker(key) or _bare_name(key))]
     alone = not any(name and name.component == DENOISER for name in found.values())
     if whole:  # what lies beside a VAE or a text encoder in its own file is no part of a denoiser
         bare = any(name is None and _bare_name(key) for key, name in found.items())
@@ -264,7 +281,7 @@ def _split(keys: Sequence[str], family: Family, rank: Callable[[str], int], whol
     else:
         stands_alone = alone and family.told(Names(_without_prefix(key, rank) for key in others)) is not None
     for key, name in found.items():
-        if name is None and is_marker(key):
+        if name is None and (key in apart or is_marker(key)):
             name = Name("other", "", key)
         yield key, name or _bare_name(key) or Name(DENOISER if stands_alone or _MODULES.match(key) else "other", "", key)
 

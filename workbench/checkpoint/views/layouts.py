@@ -90,7 +90,7 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
         own = structure_of(model, lambda key: len(model.info(key).shape), model.metadata, other)
     elif other.family is GENERIC and own.family is not GENERIC:
         other = structure_of(first, lambda key: len(first.info(key).shape), first.metadata, own)
-    return _viewed(model, own, After(other), None, first)
+    return _viewed(model, own, After(other, own), None, first)
 
 
 def alike(models: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
