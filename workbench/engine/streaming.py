@@ -103,7 +103,7 @@ def stream(
 
 @dataclass(frozen=True)
 class _Rounding:
-    """What rounding did to a piece: how many values saturated; the square of the change there was to be, and its product with what is left."""
+    """What rounding did to a piece: how many values saturated, the square of the change there was to be, its product with what is left."""
 
     beyond: int = 0
     wanted: float = 0.0

@@ -29,6 +29,11 @@ def fit_config(
     return fit(config, shapes) if fit and shapes else dict(config)
 
 
+def is_known(class_name: str) -> bool:
+    """Whether a class's config can be told by shapes."""
+    return class_name == "UNet2DConditionModel" or class_name in _FITS
+
+
 def _vae(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     levels = numbered(shapes, "encoder.down_blocks.")
     widths = [shapes[f"encoder.down_blocks.{level}.resnets.0.conv1.weight"][0] for level in levels]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
@@ -38,6 +38,7 @@ class Entry:
     """One tensor of the result. `names` has its name in each model, viewed in the first's layout, or None.
 
     `take` is the model it comes from untouched, and `unasked` why, if no rule says so; `ruled` is whether one says what becomes of it.
+    `narrower` are the models that have fewer input channels than the base, whose change is 0 beyond them.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Entry:
     unasked: str | None = None
     problem: Problem | None = None
     ruled: bool = False
+    narrower: tuple[int, ...] = ()
 
     @property
     def block(self) -> Block | None:
@@ -178,10 +180,11 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, blocks: 
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
     info = call.viewed[source].info(key)
     location = structure.location(key)
-    problem = None
+    component, problem, narrower = structure.component(key), None, ()
     if take is None:
-        problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names)
-    return Entry(key, structure.component(key), location, info, names, take, unasked, problem, ruled=rule is not None)
+        narrower = _narrower(call, names) if component == structure.denoiser else ()
+        problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names, narrower)
+    return Entry(key, component, location, info, names, take, unasked, problem, rule is not None, narrower)
 
 
 def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, str | None]:
@@ -195,6 +198,17 @@ def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, s
     return None, None
 
 
+def _transfer(shapes: Collection[tuple[int, ...]]) -> str:
+    """How a model of more input channels gets what those of fewer learned, where that is the difference of two shapes."""
+    few, many = min(shapes), max(shapes)
+    if len(shapes) > 2 or not _fits_into(few, many):
+        return ""
+    return (
+        f"; to give the model of {many[1]} input channels (an inpainting model) what one of {few[1]} learned, make it the base of "
+        f"add_difference, with `original` of {few[1]} too, or of a delta method: beyond the first {few[1]} it stays as it is"
+    )
+
+
 def _lacking_blocks(call: Call, block: Block | None, names: tuple[str | None, ...], blocks: Sequence[frozenset[str]]) -> Problem | None:
     """Why a tensor of a block that another model lacks as a whole is not merged unless a rule says so; None when every model has it."""
     if block is None:
@@ -206,15 +220,33 @@ def _lacking_blocks(call: Call, block: Block | None, names: tuple[str | None, ..
     return Problem(f"is of {block.name}, which {holder} has and {' and '.join(lacking)} lacks", slot)
 
 
-def _problem(call: Call, key: str, names: tuple[str | None, ...]) -> Problem | None:
+def _narrower(call: Call, names: tuple[str | None, ...]) -> tuple[int, ...]:
+    """The models that have a tensor with fewer input channels than the base, where the operator adds their change to it."""
+    if call.operator.keys == UNION or names[0] is None or call.slots[call.operator.keys][0] != 0:
+        return ()
+    shapes = {i: call.viewed[i].info(name).shape for i, name in enumerate(names) if name is not None}
+    added = {i for slot in call.operator.inputs if slot.space is Space.DELTA for i in call.slots[slot.name]}
+    subtracted = [i for name in call.operator.difference for i in call.slots[name]]
+    if len({shapes.get(i) for i in subtracted}) == 1:  # what they have alike cancels beyond
+        added |= {*subtracted}
+    return tuple(i for i in added if i in shapes and _fits_into(shapes[i], shapes[0]))
+
+
+def _fits_into(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether a tensor is another one's but for the last of its input channels."""
+    return len(shape) == len(full) > 1 and shape[1] < full[1] and (shape[0], *shape[2:]) == (full[0], *full[2:])
+
+
+def _problem(call: Call, key: str, names: tuple[str | None, ...], narrower: tuple[int, ...]) -> Problem | None:
     """Why the operator has no answer for this tensor; None when it has one."""
     held = [(told, model.info(name).shape) for told, model, name in zip(call.names, call.viewed, names, strict=True) if name is not None]
     slot = next(slot for slot, name in zip(call.models, names, strict=True) if name is not None)
     if broken := [incomplete(model)[key].why for model in call.viewed if key in incomplete(model)]:
         return Problem(f"is not to be had of every model: {broken[0]}", slot)
-    if len({shape for _, shape in held}) > 1:
+    whole = {call.viewed[i].info(name).shape for i, name in enumerate(names) if name is not None and i not in narrower}
+    if len(whole) > 1:
         told = ", ".join(f"{list(shape)} in {model}" for model, shape in held)
-        return Problem(f"has different shapes: {told}", slot)
+        return Problem(f"has different shapes: {told}{_transfer(whole)}", slot)
     for declared in call.operator.inputs:
         lacking = [call.names[i] for i in call.slots[declared.name] if names[i] is None]
         answered = declared.space is Space.DELTA or (call.operator.missing is Missing.OMIT and declared.many)

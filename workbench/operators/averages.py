@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from workbench.merge import Missing, PerModel, Range, operator
 from workbench.tensors import Scope, Weight, Weights
+
+if TYPE_CHECKING:
+    import torch
 
 
 def _sums_to_something(weights: list[float]) -> str | None:
@@ -32,7 +35,7 @@ def weighted_average(
     """
     total = sum(weights)
     first, *others = [(model, weight / total) for model, weight in zip(models, weights, strict=True) if weight]  # 0 times NaN is NaN
-    result = first[0] * first[1]
+    result: torch.Tensor = first[0] * first[1]
     for model, share in others:
         result.add_(model, alpha=share)
     return result

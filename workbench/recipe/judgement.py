@@ -18,7 +18,7 @@ from workbench.families import GENERIC
 from workbench.merge import Merge, rules
 from workbench.merge.plan import Entry, Problem, mending
 from workbench.tensors import Space
-from workbench.wording import few, listed, size
+from workbench.wording import enumerated, few, listed, size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def preflight(checkpoint: Checkpoint) -> Preflight:
     """Judge a merge and the merges inside it by names, shapes and options; no weight is read."""
     files = _files(checkpoint)
     findings = list(dict.fromkeys(finding for merge in _merges(checkpoint) for finding in _judge(merge)))
-    findings += _leftovers([merge for merge in _merges(checkpoint)])
+    findings += _leftovers(list(_merges(checkpoint)))
     findings += [Finding("note", f"{file.name}: {text}") for file in files for text in file.notes]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))
     return Preflight(tuple(describe(model) for model in files), tuple(findings))
@@ -134,6 +134,7 @@ def _judge(merge: Merge) -> Iterator[Finding]:
     yield from _positions(merge)
     yield from _option_problems(merge)
     yield from _answers(merge)
+    yield from _narrower(merge)
     yield from _differences(merge)
     yield from _idle_rules(merge)
 
@@ -292,12 +293,33 @@ def _leftovers(merges: list[Merge]) -> Iterator[Finding]:
         yield Finding("note", f"{told}; to keep them, add the rule {{match: {_pattern(keys)!r}, merge: true}}")
 
 
+def _narrower(merge: Merge) -> Iterator[Finding]:
+    """Input channels that only the base has."""
+    for entry in merge.plan.entries.values():
+        if entry.narrower:
+            few = merge.call.viewed[entry.narrower[0]].info(entry.names[entry.narrower[0]] or "").shape[1]
+            models, base = enumerated([merge.call.names[i] for i in entry.narrower]), merge.call.names[0]
+            told = f"{entry.key!r} has {entry.info.shape[1]} input channels in {base} and {few} in {models}"
+            yield Finding("note", f"{merge.name}: {told}: the first {few} are merged, the others stay as in {base}")
+
+
 def _differences(merge: Merge) -> Iterator[Finding]:
     inputs = dict(zip(merge.call.names, merge.call.inputs, strict=True))
     predictions = {name: model.structure.prediction for name, model in inputs.items() if model.structure.prediction != "unknown"}
     if len(set(predictions.values())) > 1:
         told = ", ".join(f"{name} predicts {kind}" for name, kind in predictions.items())
-        yield Finding("warning", f"{merge.name}: {told}; the markers of the first that has them go into the result")
+        marks = merge.structure.marked("v_pred", "edm_vpred", "ztsnr")
+        what = f"{listed(marks)} of the first that has it goes into the result" if marks else "the result has no marker"
+        yield Finding("warning", f"{merge.name}: {told}; {what}, and is taken to predict {merge.structure.prediction}")
+    denoising = {
+        name: model for name, model in inputs.items() if model.space is Space.WEIGHT and model.structure.denoiser in model.components
+    }
+    marked = [name for name, model in denoising.items() if model.structure.marked("ztsnr")]
+    if marked and len(marked) < len(denoising):
+        others = enumerated([name for name in denoising if name not in marked])
+        has = "has the marker" if merge.structure.marked("ztsnr") else "has no such marker"
+        told = f"'ztsnr' is in {enumerated(marked)} and not in {others}: trained with and without pure noise at the first step"
+        yield Finding("warning", f"{merge.name}: {told}; the result {has}")
     for slot in merge.call.operator.inputs:
         for i in merge.call.slots[slot.name] if slot.space is Space.DELTA else ():
             if (path := merge.call.inputs[i].path) is not None and path == merge.call.inputs[0].path:

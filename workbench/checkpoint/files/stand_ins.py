@@ -23,7 +23,8 @@ _OTHERS = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     "numpy.dtype", "numpy.ndarray", *(f"numpy.dtypes.{kind}DType" for kind in ("Float32", "Float64", "Int32", "Int64", "Bool")),
     "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata",
-    "omegaconf.nodes.AnyNode", "builtins.dict", "builtins.list", "builtins.int", "builtins.float", "builtins.str", "builtins.bool", "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath",
+    "omegaconf.nodes.AnyNode", *(f"builtins.{kind}" for kind in ("dict", "list", "int", "float", "str", "bool")),
+    "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath",
     "pathlib.Path", "typing.Any",
 )  # fmt: skip
 # a subclass of dict is filled entry by entry, which torch does for plain dicts alone

@@ -49,7 +49,7 @@ _MODULES = re.compile(
     r"|conv_out|conv_norm_out|double_blocks|single_blocks|transformer_blocks|single_transformer_blocks|img_in|txt_in|time_in|final_layer"
     r"|x_embedder|context_embedder|time_text_embed|norm_out|proj_out)\."
 )
-_HEADER = "modelspec.prediction_type"
+PREDICTION = "modelspec.prediction_type"  # in a header
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Structure:
         metadata: Mapping[str, str],
         whole: Structure | None,
     ) -> None:
-        self._names, self._metadata, self._whole = names, metadata, whole
+        self._names, self.metadata, self._whole = names, metadata, whole
         self.twins = twins  # tensors of a text encoder that are there under two names: the second name -> the first
         self.family = family
         self.conflict = conflict  # what is wrong with names of several families
@@ -201,16 +201,20 @@ class Structure:
             return Location(block)
         return Location(module=self._blocks.module(name.rest, self.lookup))
 
+    def marked(self, *marks: str) -> list[str]:
+        """The markers that begin so (`v_pred`, `ztsnr`)."""
+        return [key for key, name in self._names.items() if name.component == "other" and name.rest.partition(".")[0] in marks]
+
     @cached_property
     def prediction(self) -> str:
         """`"v"` where a marker tensor or the header says so, `"flow"`, `"epsilon"`.
 
         `"unknown"` where nothing tells: without a denoiser, and of SD 2.x, of which there are both kinds.
         """
-        if any(name.rest == "v_pred" or name.rest.startswith("edm_vpred.") for name in self._names.values()):
+        if self.marked("v_pred", "edm_vpred"):
             return "v"
-        if self._metadata.get(_HEADER) in ("v", "epsilon"):
-            return self._metadata[_HEADER]
+        if self.metadata.get(PREDICTION) in ("v", "epsilon", "unknown"):
+            return self.metadata[PREDICTION]
         return self.family.prediction if self.denoiser in self.components else "unknown"
 
     @cached_property
@@ -245,7 +249,8 @@ def structure_of(
         taken.setdefault((name.component, name.rest), key)
         names[key] = name
     several = " and ".join(f"{key!r} is of {family}" for family, key in told.items())
-    return Structure(names, twins, family, f"{several}: these are tensors of several models" if several else None, metadata or {}, whole)
+    metadata = metadata or (whole.metadata if whole else {})
+    return Structure(names, twins, family, f"{several}: these are tensors of several models" if several else None, metadata, whole)
 
 
 def prefixed(prefix: str, rest: str) -> str:

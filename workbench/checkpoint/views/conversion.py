@@ -8,11 +8,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.names.naming import Naming
 from workbench.checkpoint.names.structure import Structure
-from workbench.checkpoint.views.view import Composite, Entry, Incomplete, Piece
+from workbench.checkpoint.views.view import Composite, Incomplete, Piece
 from workbench.families.correspondence import ORIGINAL, Correspondence, Form
 from workbench.tensors import Space, TensorInfo
 
 Held = Mapping[str, str]  # name without prefix -> the tensor's name in its checkpoint
+Entry = Composite | str  # what a tensor is made of, or the tensor that it is
 
 _LARGEST = ("F64", "F32")  # what tensors of several dtypes go into, unless they hold the other
 

@@ -44,7 +44,7 @@ class Indices:
     info: TensorInfo
 
 
-Entry = Composite | Indices | str  # what a tensor of a view is: put together, counted, or one of the source
+Where = Composite | Indices | str  # what a tensor of a view is: put together, counted, or one of the source
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class View(Checkpoint):
     def __init__(
         self,
         source: Checkpoint,
-        where: Mapping[str, Entry],
+        where: Mapping[str, Where],
         incomplete: Mapping[str, Incomplete] | None = None,
         layout: Layout | None = None,
         whole: Structure | None = None,
@@ -78,7 +78,7 @@ class View(Checkpoint):
         self._where = where
 
     @property
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Mapping[str, Where]:
         return self._where
 
     @cached_property
@@ -101,7 +101,7 @@ class View(Checkpoint):
         return found.with_output(layout=self.layout) if found and self.layout else found
 
     def _rounded_to(self, dtype: SavedDtype) -> View:
-        def changed(key: str, entry: Entry) -> Entry:
+        def changed(key: str, entry: Where) -> Where:
             return entry if isinstance(entry, str) else replace(entry, info=retyped(key, entry.info, dtype))
 
         where = {key: changed(key, entry) for key, entry in self._where.items()}
@@ -156,7 +156,7 @@ class View(Checkpoint):
         return self.source.replaced()
 
 
-def keys_of(entry: Entry) -> tuple[str, ...]:
+def keys_of(entry: Where) -> tuple[str, ...]:
     """The tensors of the source that one of a view is made of, each once."""
     if not isinstance(entry, Composite):
         return (entry,) if isinstance(entry, str) else ()
