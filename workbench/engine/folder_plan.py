@@ -92,11 +92,9 @@ def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> tuple[di
     had = {key: first.info(key) for key in first}
     if first.path is not None and (found := config_beside(first.path.parent, infos, had)):
         return found
-    config = flux_config(infos) if structure.components == ("transformer",) else None
-    return (
-        config,
-        "" if config else f"there is none beside {first.name}, and the tensors do not tell it; copy the model's own into the folder",
-    )
+    if structure.components == ("transformer",) and (config := flux_config(infos)):
+        return config, ""
+    return None, f"there is none beside {first.name}, and the tensors do not tell it; copy the model's own into the folder"
 
 
 def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: Infos, limit: int | str) -> FolderPlan:

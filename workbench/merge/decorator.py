@@ -158,7 +158,8 @@ def operator(
     `scope` may depend on the options: then it is a function of them. `keys` is whose tensors the result has: the name of an
     input, or `"union"`. `check(**options)` returns what is wrong with options that are each allowed but not together, or None;
     it is asked before anything is read. `rules` are defaults. `difference` are inputs of which only the difference matters: where
-    they have fewer input channels than the base, they are continued as it is, which comes to no change. Defined anew in the same module, it replaces what it was; raises
+    they have fewer input channels than the base, they are continued as it is, which comes to no change. Defined anew in the same
+    module, it replaces what it was; raises
     WorkbenchError for a name that one of Workbench's own operators has.
     """
 

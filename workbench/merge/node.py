@@ -151,9 +151,14 @@ class Merge(Checkpoint):
 
     def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
         entry = self.entry(key)
-        at = entry.holder if self.call.operator.keys == UNION else self.call.slots[self.call.operator.keys][0]
+        at = self.starts_from(entry)
         name = entry.names[at]
         return None if name is None or entry.take is not None else self.call.viewed[at].calculate(name, part, calculation)
+
+    def starts_from(self, entry: Entry) -> int:
+        """The position of the model that is changed: whose tensors the result has, or the first that has this one."""
+        keys = self.call.operator.keys
+        return entry.holder if keys == UNION else self.call.slots[keys][0]
 
     def sources(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.sources()))

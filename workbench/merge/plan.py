@@ -180,7 +180,8 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, blocks: 
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
     info = call.viewed[source].info(key)
     location = structure.location(key)
-    component, problem, narrower = structure.component(key), None, ()
+    component, problem = structure.component(key), None
+    narrower: tuple[int, ...] = ()
     if take is None:
         narrower = _narrower(call, names) if component == structure.denoiser else ()
         problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names, narrower)

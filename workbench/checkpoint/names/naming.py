@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
 
-from workbench.checkpoint.names.structure import DENOISER, Structure, prefixed
+from workbench.checkpoint.names.components import DENOISER
+from workbench.checkpoint.names.structure import Structure, prefixed
 from workbench.families.clip_names import BESIDE, TEXT_MODEL
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL
 

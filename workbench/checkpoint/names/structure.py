@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 from workbench import families
-from workbench.checkpoint.names.buffers import is_marker, leftover
+from workbench.checkpoint.names.buffers import leftover
+from workbench.checkpoint.names.components import DENOISER, Name, split, without_prefix
 from workbench.families import GENERIC, Block, Family, Location, Names
-from workbench.families.blocks import Blocks, UnetBlocks, blocks_shown, numbered_stacks
+from workbench.families.blocks import Blocks, UnetBlocks, blocks_shown
 from workbench.families.clip_names import BESIDE, OPEN_CLIP, TEXT_MODEL
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Correspondence, Lookup
 from workbench.families.vae_names import VaeNames, modern, vae_names
 
-DENOISER = "denoiser"  # diffusers calls it `unet` or `transformer`
-
-_DENOISERS = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.")
-_TEXT_ENCODERS = {
-    "cond_stage_model.transformer.": "text_encoder",
-    "cond_stage_model.model.": "text_encoder",
-    "cond_stage_model.": "text_encoder",
-    "conditioner.embedders.0.transformer.": "text_encoder",
-    "conditioner.embedders.0.model.": "text_encoder_2",  # the refiner has only OpenCLIP
-    "conditioner.embedders.0.": "text_encoder",
-    "conditioner.embedders.1.model.": "text_encoder_2",
-    "conditioner.embedders.1.": "text_encoder_2",
-    "text_encoders.clip_l.transformer.": "text_encoder",
-    "text_encoders.clip_l.": "text_encoder",
-    "text_encoders.clip_g.transformer.": "text_encoder_2",
-    "text_encoders.clip_g.": "text_encoder_2",
-    "text_encoders.t5xxl.transformer.": "text_encoder_2",
-    "text_encoders.t5xxl.": "text_encoder_2",
-    **{f"text_encoder{number}.": f"text_encoder{number}" for number in ("", "_2", "_3", "_4")},
-}
-# components in files of their own, where no prefix tells them; of a text encoder also what transformers before 5 puts first
-_BARE: tuple[tuple[str, str, re.Pattern[str]], ...] = (
-    ("", "vae", re.compile(r"(encoder|decoder)\.(conv_|norm_out|down|mid|up)|(post_)?quant_conv\.")),
-    (TEXT_MODEL, "text_encoder", re.compile("")),
-    ("", "text_encoder", re.compile(r"embeddings\.(token|position)_|encoder\.layers\.|final_layer_norm\.|text_projection\.")),
-    ("", "text_encoder_2", re.compile(r"shared\.|encoder\.(block|embed_tokens|final_layer_norm)\.")),  # T5
-)
-# what a denoiser of no known family is made of, where no prefix tells it
-_MODULES = re.compile(
-    r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|out|down_blocks|mid_block|up_blocks|time_embedding|add_embedding|conv_in"
-    r"|conv_out|conv_norm_out|double_blocks|single_blocks|transformer_blocks|single_transformer_blocks|img_in|txt_in|time_in|final_layer"
-    r"|x_embedder|context_embedder|time_text_embed|norm_out|proj_out)\."
-)
 PREDICTION = "modelspec.prediction_type"  # in a header
-
-
-@dataclass(frozen=True)
-class Name:
-    """A tensor's name taken apart: `prefix + rest` is the name in its file."""
-
-    component: str
-    prefix: str
-    rest: str
 
 
 class Structure:
@@ -237,12 +194,12 @@ def structure_of(
     Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none for sure.
     """
     keys = list(keys)
-    family, told = (whole.family, {}) if whole else families.tell(_without_prefix(key, rank) for key in keys if leftover(key) is None)
+    family, told = (whole.family, {}) if whole else families.tell(without_prefix(key, rank) for key in keys if leftover(key) is None)
     family = hint if hint and (family is GENERIC or family.assumed) and not told else family
     names: dict[str, Name] = {}
     twins: dict[str, str] = {}
     taken: dict[tuple[str, str], str] = {}
-    for key, name in _split(keys, family, rank, whole):
+    for key, name in split(keys, family, rank, whole.denoiser in whole.components if whole else None):
         if first := taken.get((name.component, name.rest)):  # the same tensor under two prefixes: neither may hide the other
             twins |= {key: first} if name.component.startswith("text_encoder") else {}
             name = Name("other", "", key)
@@ -256,66 +213,3 @@ def structure_of(
 def prefixed(prefix: str, rest: str) -> str:
     """A name with its prefix; what lies beside CLIP's `text_model.` has none of it."""
     return (prefix.removesuffix(TEXT_MODEL) if rest.startswith(BESIDE) else prefix) + rest
-
-
-def _without_prefix(key: str, rank: Callable[[str], int]) -> str:
-    """A name as families are told by it."""
-    rest = key
-    if prefix := _denoiser_prefix(key, _DENOISERS):
-        rest = key[len(prefix) :]
-    return f"{rest}:{rank(key)}" if rest.endswith("proj_in.weight") else rest
-
-
-def _denoiser_prefix(key: str, prefixes: Sequence[str]) -> str:
-    """The denoiser's prefix that a name begins with; OpenCLIP's names begin with `transformer.` as well."""
-    prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
-    return "" if key.startswith("transformer.resblocks.") else prefix
-
-
-def _split(keys: Sequence[str], family: Family, rank: Callable[[str], int], whole: Structure | None) -> Iterable[tuple[str, Name]]:
-    """Component, prefix and the rest of each tensor's name in any file of a family."""
-    apart = {key for key in keys if leftover(key) is not None}  # of no component, whatever they begin with
-    found = {key: None if key in apart else _prefixed_name(key, family) for key in keys}
-    others = [key for key, name in found.items() if not (name or key in apart or is_marker(key) or _bare_name(key))]
-    alone = not any(name and name.component == DENOISER for name in found.values())
-    if whole:  # what lies beside a VAE or a text encoder in its own file is no part of a denoiser
-        bare = any(name is None and _bare_name(key) for key, name in found.items())
-        stands_alone = alone and not bare and whole.denoiser in whole.components
-    elif family is GENERIC:
-        stands_alone = alone and bool(numbered_stacks(others))
-    else:
-        stands_alone = alone and family.told(Names(_without_prefix(key, rank) for key in others)) is not None
-    for key, name in found.items():
-        if name is None and (key in apart or is_marker(key)):
-            name = Name("other", "", key)
-        yield key, name or _bare_name(key) or Name(DENOISER if stands_alone or _MODULES.match(key) else "other", "", key)
-
-
-def _prefixed_name(key: str, family: Family) -> Name | None:
-    for prefix, component in _prefix_table(family):
-        if key.startswith(prefix) and not (component == DENOISER and not _denoiser_prefix(key, (prefix,))):
-            return Name(component, prefix, key[len(prefix) :])
-    return None
-
-
-def _bare_name(key: str) -> Name | None:
-    for prefix, component, pattern in _BARE:
-        if key.startswith(prefix) and pattern.match(key, len(prefix)):
-            return Name(component, prefix, key[len(prefix) :])
-    return None
-
-
-@lru_cache(64)
-def _table_of(encoders: tuple[tuple[str, str], ...], vae: str, denoiser: str) -> tuple[tuple[str, str], ...]:
-    table = dict.fromkeys((*_DENOISERS[:-1], denoiser), DENOISER) | {"first_stage_model.": "vae", "vae.": "vae", vae: "vae"}
-    shorter = [(prefix.removesuffix(TEXT_MODEL).removesuffix("transformer."), component) for prefix, component in encoders]
-    for prefix, component in (*_TEXT_ENCODERS.items(), *shorter, *encoders):
-        start = prefix.removesuffix(TEXT_MODEL)
-        table |= {start: component, start + TEXT_MODEL: component}
-    return tuple(sorted(table.items(), key=lambda pair: -len(pair[0])))
-
-
-def _prefix_table(family: Family) -> tuple[tuple[str, str], ...]:
-    """Prefix and component, longer prefixes first."""
-    encoders = tuple((encoder.prefix, component) for component, encoder in family.text_encoders.items())
-    return _table_of(encoders, family.vae, family.prefix)

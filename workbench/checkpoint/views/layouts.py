@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.names.naming import After, Layout, Naming, naming
-from workbench.checkpoint.names.structure import DENOISER, Structure, structure_of
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.checkpoint.views.conversion import converted
 from workbench.checkpoint.views.view import Incomplete, View
 from workbench.errors import CheckpointError, InputError
