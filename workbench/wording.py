@@ -18,6 +18,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
 
 
+def size(nbytes: int) -> str:
+    """`864 bytes`, `1.5 kB`, `24.0 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes} bytes"
+
+
 def few(words: Collection[str], shown: int = _SHOWN) -> str:
     """`a, b, c`, or `a, b, c and 5 more`."""
     more = f" and {len(words) - shown} more" if len(words) > shown else ""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
-from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
+from workbench.checkpoint.names.buffers import is_marker
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.errors import MissingTensorError, OptionError
 from workbench.tensors import (
     PIECE,
@@ -115,6 +116,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             calculation.watch(self.name, key, piece)
             tensor[start - first : start - first + PIECE] = piece
         return tensor.reshape(part_shape(part, shape))
+
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        """What a merge changes: the same part in the model that it starts from, calculated; None where it starts from none."""
+        return None
 
     @property
     def parents(self) -> tuple[Checkpoint, ...]:
@@ -254,6 +259,9 @@ class Rounded(Checkpoint):
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         return self.source.calculate(key, part, calculation)
+
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        return self.source.start(key, part, calculation)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         return self.source.origin(key)

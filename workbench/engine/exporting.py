@@ -44,12 +44,16 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Exported:
-    """A file or folder that was written: where, how many bytes of tensors and headers, in how many seconds, and what to know of it."""
+    """A file or folder that was written: where, how many bytes of tensors and headers, in how many seconds, and what to know of it.
+
+    `kept` is the share of a merge's change that is left after rounding to float8; None where nothing was rounded so.
+    """
 
     path: Path
     nbytes: int
     seconds: float
     note: str = ""
+    kept: float | None = None
 
     def open(self) -> Checkpoint:
         """What was written as a checkpoint."""
@@ -99,12 +103,12 @@ def export(
     check_arguments(path, threads, max_shard_size)
     check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)
     check_sources(path, checkpoint)
+    source = checkpoint  # what is rounded no more lies where its configs lie
+    checkpoint = checkpoint.with_dtype(saved) if saved else checkpoint
     judged = preflight(checkpoint)
     judged.raise_errors()
     for text in judged.warnings:
         warn(text, MergeWarning)
-    source = checkpoint  # what is rounded no more lies where its configs lie
-    checkpoint = checkpoint.with_dtype(saved) if saved else checkpoint
     infos = {key: checkpoint.info(key) for key in checkpoint}
     plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
     findings = Findings(strict)
@@ -121,7 +125,8 @@ def export(
         nbytes = _write_file(path, writing) if plan is None else _write_folder(path.resolve(), writing, plan)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
-    return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(source, checkpoint), *(plan.notes if plan else ())]))
+    notes = [*_notes(source, checkpoint), *(plan.notes if plan else ()), *findings.swallowed()]
+    return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.kept)
 
 
 def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:

@@ -14,6 +14,7 @@ from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE
 
 _PARENTS = "sd_merge_models"
+_HASHES = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")  # ModelSpec's, and kohya's
 
 
 def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[Path, str]) -> dict[str, str]:
@@ -35,13 +36,18 @@ def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[P
 
 
 def _own(checkpoint: Checkpoint, folder: Path) -> dict[str, str]:
-    """What a file says of itself; its recipe as it is for what is written now, with paths as seen from `folder`."""
-    said = dict(checkpoint.metadata)
+    """What a file says of itself; its recipe as it is for what is written now, with paths as seen from `folder`.
+
+    A hash in it is of the bytes that were read, and so is left out.
+    """
+    said = {name: value for name, value in checkpoint.metadata.items() if name not in _HASHES}
     if _json_object(said.get(HEADER)).get("type") == TYPE:
         try:
             recipe = checkpoint.recipe
         except RecipeError:  # a newer version's, perhaps
-            return said
+            recipe = None
+            if checkpoint.rounding is None and checkpoint.layout is None:
+                return said
         del said[HEADER]
         said |= {HEADER: _spelled(recipe.relative_to(folder))} if recipe else {}
     return said
@@ -82,8 +88,6 @@ def _modelspec(checkpoint: Checkpoint, title: str, parents: list[str]) -> dict[s
     """ModelSpec 1.0.1. Its date is left out, since the same recipe is to give the same bytes."""
     structure = checkpoint.structure
     prediction = structure.prediction
-    if prediction != "v":  # no marker says so; the files may
-        prediction = _carried(checkpoint, "prediction_type") or prediction
     specification = structure.family.specification(tuple(checkpoint), prediction)
     if specification is None:
         return {}

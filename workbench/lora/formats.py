@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.files.writing import replacing
-from workbench.checkpoint.names.structure import DENOISER
+from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.layouts import in_layout
 from workbench.checkpoint.views.low_rank import Factors, LowRank

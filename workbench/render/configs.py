@@ -13,9 +13,9 @@ from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint.files.hub import is_address
 from workbench.errors import RenderError
 from workbench.families import GENERIC, Family
+from workbench.families.sizes import fit_config
 from workbench.render.assembly import INDEX, Blueprint, read_blueprint
 from workbench.render.fitting import draws
-from workbench.render.sizes import fit_config
 from workbench.render.sources import hub_folder, shipped_folder
 
 _WEIGHTS = ("*.safetensors", "*.bin")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.identity import identity, lies_at
+from workbench.checkpoint.files.stand_ins import stand_ins
 from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, cut, dtype_code
 from workbench.wording import few
@@ -71,7 +72,7 @@ def _load(path: Path, zipped: bool) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that torch does not write itself
+        with stand_ins(), warnings.catch_warnings(action="ignore"):  # of pickle protocols that torch does not write itself
             # files of before torch 1.6 are no archives, and cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged pickle can fail in any way

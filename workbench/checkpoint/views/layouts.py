@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.names.naming import After, Layout, Naming, naming
-from workbench.checkpoint.names.structure import DENOISER, Structure, structure_of
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.checkpoint.views.conversion import converted
 from workbench.checkpoint.views.view import Incomplete, View
 from workbench.errors import CheckpointError, InputError
@@ -90,7 +91,7 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
         own = structure_of(model, lambda key: len(model.info(key).shape), model.metadata, other)
     elif other.family is GENERIC and own.family is not GENERIC:
         other = structure_of(first, lambda key: len(first.info(key).shape), first.metadata, own)
-    return _viewed(model, own, After(other), None, first)
+    return _viewed(model, own, After(other, own), None, first)
 
 
 def alike(models: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
