@@ -142,7 +142,7 @@ def _place(event: Any) -> str:
 def _deeper(found: Any, levels: int) -> bool:
     """Whether a value of JSON has more levels than so many."""
     row = [found]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         row = [one for it in row if isinstance(it, (list, dict)) for one in (it.values() if isinstance(it, dict) else it)]
     return any(isinstance(it, (list, dict)) for it in row)
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint.files.hub import is_address
-from workbench.errors import RenderError
+from workbench.checkpoint.files.json_object import read_object
+from workbench.errors import CheckpointError, RenderError
 from workbench.families import GENERIC, Family
-from workbench.render.assembly import INDEX, Blueprint, read_blueprint
+from workbench.render.assembly import INDEX, Blueprint, read_blueprint, settings_in
 from workbench.render.sizes import fit_config
 from workbench.render.sources import hub_folder, shipped_folder
+from workbench.untrusted import Refused, open_regular, parse_json
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _DESCRIPTIONS = ("*.json", "*/*.json", "*/*.txt", "*/*.model")  # configs and tokenizers, not weights
@@ -88,10 +90,9 @@ def _beside(checkpoint: Checkpoint, family: Family) -> Iterator[Path]:
 
 def _pipeline_of(folder: Path) -> str | None:
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / INDEX).get("_class_name")
+    except CheckpointError:
         return None
-    return index.get("_class_name") if isinstance(index, dict) else None
 
 
 def _fitted(checkpoint: Checkpoint, folder: Path, family: Family, progress: bool) -> Configs:
@@ -101,7 +102,7 @@ def _fitted(checkpoint: Checkpoint, folder: Path, family: Family, progress: bool
     pooled = shapes.get("text_encoder_2", {}).get("text_projection.weight", (None,))[0]
     fitted = []
     for part in blueprint.weighted:
-        config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+        config = settings_in(folder / part / "config.json")
         found = fit_config(blueprint.parts[part].__name__, config, shapes[part], pooled=pooled) if shapes.get(part) else config
         if found != config:
             fitted.append((part, json.dumps(found, sort_keys=True)))
@@ -122,10 +123,14 @@ def _shapes(checkpoint: Checkpoint) -> Mapping[str, Mapping[str, tuple[int, ...]
 
 def _content(path: Path) -> bytes:
     """A config without what it says of where it came from: such names begin with an underscore."""
-    text = path.read_bytes()
     try:
-        config = json.loads(text) if path.name.endswith("config.json") else None
-    except ValueError:
+        with open_regular(path) as file:
+            text = file.read()
+    except OSError as error:
+        raise RenderError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        config = parse_json(text) if path.name.endswith("config.json") else None
+    except Refused:
         return text
     if not isinstance(config, dict):
         return text
