@@ -61,6 +61,16 @@ def started(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "workbench", *arguments], capture_output=True, text=True, timeout=120)
 
 
+def test_inspect_goes_on_with_the_other_files_and_escapes_what_does_not_show(command, folder):
+    (folder / "bad\x1b[2J\n.safetensors").write_bytes(b"")
+    code, out, err = command("inspect", "bad\x1b[2J\n.safetensors", "a.safetensors")
+    assert code == 1
+    assert out.startswith("a.safetensors\n")
+    assert "bad\\x1b[2J\\n.safetensors" in err
+    assert "\x1b" not in out + err
+    assert err.count("\n") == 1
+
+
 def test_merge_writes_what_the_recipe_says(command, folder):
     code, out, err = command("merge", "recipe.yaml", "--out", "m.safetensors")
     assert (code, err) == (0, "")

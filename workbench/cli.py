@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.errors import WorkbenchError
+from workbench.errors import MergeError, WorkbenchError
 from workbench.lora.commands import app as lora
 from workbench.places import NOTEBOOKS, ROOT, in_clone
 from workbench.tensors import SavedDtype
+from workbench.wording import printable
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
@@ -46,12 +47,13 @@ def merge(
         typer.echo(str(found))
     else:
         for note in found.notes:
-            typer.echo(f"note: {note}", err=True)
+            typer.echo(f"note: {printable(note)}", err=True)
     if dry_run:
         found.raise_errors()
-        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
+        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {printable(out)}")
         return
-    typer.echo(wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict))
+    written = wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict)
+    typer.echo(printable(written, keep="\n"))
 
 
 @app.command()
@@ -64,9 +66,9 @@ def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files
         try:
             found.append(wb.open(file))
         except WorkbenchError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {printable(error)}", err=True)
             continue
-        typer.echo(f"{file}")
+        typer.echo(printable(file))
         _describe(found[-1])
     if len(found) == len(files) == 2:
         typer.echo(f"\n{wb.diff(*found)}")
@@ -79,12 +81,12 @@ def _describe(checkpoint: Checkpoint) -> None:
     from workbench.recipe.judgement import describe
 
     for name, value in describe(checkpoint).items():
-        typer.echo(f"  {name}: {value}")
+        typer.echo(f"  {name}: {printable(value)}")
     depth = Depth.of(map(checkpoint.structure.location, checkpoint))
-    typer.echo(f"  blocks: {', '.join(depth.names) or 'none'}")
-    typer.echo(f"  modules beside them: {', '.join(depth.modules) or 'none'}")
+    typer.echo(f"  blocks: {printable(', '.join(depth.names)) or 'none'}")
+    typer.echo(f"  modules beside them: {printable(', '.join(depth.modules)) or 'none'}")
     for note in checkpoint.notes:
-        typer.echo(f"  note: {note}")
+        typer.echo(f"  note: {printable(note)}")
     if "sd_merge_recipe" in checkpoint.metadata:
         typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
 
@@ -112,9 +114,10 @@ def main() -> None:
     """Run the command; what goes wrong on purpose is one message, not a traceback."""
     # torch's threads wait for each other by spinning, which on a busy core makes small models many times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(message)}", file=sys.stderr)
     try:
         app()
     except WorkbenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        lines = "\n" if isinstance(error, MergeError) else ""  # in others a line break is in a name that somebody gave
+        print(f"error: {printable(error, keep=lines)}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from itertools import islice
+from unicodedata import category
 
 _SHOWN = 3  # names
 
@@ -42,3 +43,17 @@ def enumerated(words: Sequence[str], shown: int = _SHOWN) -> str:
     if len(words) > shown:
         return few(words, shown)
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def printable(text: object, keep: str = "") -> str:
+    """What others wrote, as it may stand in a terminal: what does not show is escaped, as in `\\x1b`, but for characters to `keep`."""
+    told = str(text)
+    return told if told.isprintable() else "".join(one if one in keep or _shows(one) else _escaped(one) for one in told)
+
+
+def _shows(character: str) -> bool:
+    return character.isprintable() or category(character) == "Zs"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

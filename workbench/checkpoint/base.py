@@ -38,9 +38,34 @@ if TYPE_CHECKING:
 Entry = TypeVar("Entry", covariant=True)
 
 
+MOST_MERGES = 10_000  # in a merge, each counted as often as it is an input
+
+
 def hashed(*parts: object) -> str:
     """A short hash of parts that are told apart by their `repr`."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def tree(checkpoint: Checkpoint) -> list[Checkpoint]:
+    """A checkpoint and all that it is made of, each once however often it is an input, the innermost first."""
+    found: dict[Checkpoint, None] = {}
+
+    def visit(model: Checkpoint) -> None:
+        if model not in found:
+            for parent in model.parents:
+                visit(parent)
+            found[model] = None
+
+    visit(checkpoint)
+    return list(found)
+
+
+def merges_in(checkpoint: Checkpoint) -> int:
+    """How many merges it is made of, itself too, each counted as often as it is an input: so often it is calculated."""
+    counts: dict[Checkpoint, int] = {}
+    for model in tree(checkpoint):
+        counts[model] = (model.merge is not None) + sum(counts[parent] for parent in model.parents)
+    return counts[checkpoint]
 
 
 class _Held(Protocol[Entry]):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.base import tree
 from workbench.checkpoint.files import hashing
 from workbench.errors import RecipeError
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE
+from workbench.untrusted import MOST_LEVELS, Refused, parse_json
 
 _PARENTS = "sd_merge_models"
 _HASHES = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")  # ModelSpec's, and kohya's
@@ -59,9 +61,7 @@ def _spelled(recipe: Recipe) -> str:
 
 def homeless(checkpoint: Checkpoint) -> list[str]:
     """The names of what a merge is made of that lies in no file."""
-    if not checkpoint.parents:
-        return [] if checkpoint.path is not None else [checkpoint.name]
-    return list(dict.fromkeys(name for model in checkpoint.parents for name in homeless(model)))
+    return list(dict.fromkeys(model.name for model in tree(checkpoint) if not model.parents and model.path is None))
 
 
 def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
@@ -78,8 +78,8 @@ def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
 def _json_object(text: str | None) -> dict[str, object]:
     """An object that another program may have written into a header; empty when it is not one."""
     try:
-        found = json.loads(text or "null")
-    except ValueError:
+        found = parse_json(text or "null", levels=MOST_LEVELS)
+    except Refused:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -106,6 +106,5 @@ def _modelspec(checkpoint: Checkpoint, title: str, parents: list[str]) -> dict[s
 
 def _carried(checkpoint: Checkpoint, field: str) -> str | None:
     """What the first file that says so says of itself in a ModelSpec field."""
-    if checkpoint.parents:
-        return next(filter(None, (_carried(model, field) for model in checkpoint.parents)), None)
-    return checkpoint.metadata.get(f"modelspec.{field}")
+    said = (model.metadata.get(f"modelspec.{field}") for model in tree(checkpoint) if not model.parents)
+    return next(filter(None, said), None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.base import hashed
+from workbench.checkpoint.base import hashed, tree
 from workbench.checkpoint.names.buffers import is_marker
 from workbench.checkpoint.names.structure import PREDICTION, Structure, structure_of
 from workbench.errors import MergeError, OptionError
@@ -53,6 +53,7 @@ class Merge(Checkpoint):
         self.options = options
         self.rules = rules
         self.settings = settings
+        self._fingerprints: dict[str, str] = {}
         self.name = call.operator.name
         self.metadata = {}
         self.space = call.operator.space
@@ -125,6 +126,11 @@ class Merge(Checkpoint):
         return rounded(holder.read(name, part), self.info(key).dtype)
 
     def fingerprint(self, key: str) -> str:
+        if key not in self._fingerprints:  # a merge may be an input many times over
+            self._fingerprints[key] = self._fingerprint(key)
+        return self._fingerprints[key]
+
+    def _fingerprint(self, key: str) -> str:
         entry, settings = self.entry(key), self.settings
         inputs = [None if name is None else model.fingerprint(name) for model, name in zip(self.call.viewed, entry.names, strict=True)]
         if entry.take is not None:
@@ -161,10 +167,10 @@ class Merge(Checkpoint):
         return entry.holder if keys == UNION else self.call.slots[keys][0]
 
     def sources(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.sources()))
+        return tuple(dict.fromkeys(path for model in tree(self) if not model.parents for path in model.sources()))
 
     def replaced(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.replaced()))
+        return tuple(dict.fromkeys(path for model in tree(self) if not model.parents for path in model.replaced()))
 
     def check_options(self, key: str) -> None:
         """Raise OptionError if the options make no sense for this tensor (weights of its holders that sum to 0)."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.base import MOST_MERGES, merges_in, tree
 from workbench.errors import MergeError
-from workbench.merge import Merge
 from workbench.recipe.findings import judge, leftovers, rounding
 from workbench.recipe.inputs import Finding
+from workbench.wording import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ class Preflight:
     def raise_errors(self) -> None:
         """Raise MergeError with every error there is; nothing when there is none."""
         if self.errors:
-            raise MergeError("this merge cannot be made:\n" + "\n".join(f"- {text}" for text in self.errors))
+            raise MergeError("this merge cannot be made:\n" + "\n".join(f"- {printable(text)}" for text in self.errors))
 
     def frame(self) -> pd.DataFrame:
         """One row per input: name, architecture, layout, components, prediction type, dtypes, tensors, megabytes."""
@@ -58,7 +59,7 @@ class Preflight:
 
     def __str__(self) -> str:
         lines = [", ".join(f"{name}: {value}" for name, value in model.items()) for model in self.models]
-        return "\n".join([*lines, *(f"{finding.level}: {finding.text}" for finding in self.findings)])
+        return "\n".join(map(printable, [*lines, *(f"{finding.level}: {finding.text}" for finding in self.findings)]))
 
     def _repr_html_(self) -> str:
         marks = {"error": "&#10060;", "warning": "&#9888;&#65039;", "note": "&#8505;&#65039;"}
@@ -71,9 +72,11 @@ class Preflight:
 
 def preflight(checkpoint: Checkpoint) -> Preflight:
     """Judge a merge and the merges inside it by names, shapes and options; no weight is read."""
-    files = _files(checkpoint)
-    findings = list(dict.fromkeys(finding for merge in _merges(checkpoint) for finding in judge(merge)))
-    findings += leftovers(list(_merges(checkpoint)))
+    models = tree(checkpoint)
+    files = [model for model in models if not model.parents]
+    merges = list(dict.fromkeys(model.merge for model in models if model.merge is not None))
+    findings = list(dict.fromkeys([*_repetition(checkpoint), *(one for merge in merges for one in judge(merge))]))
+    findings += leftovers(merges)
     findings += rounding(checkpoint.merge) if checkpoint.merge else ()
     findings += [Finding("note", f"{file.name}: {text}") for file in files for text in file.notes]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))
@@ -95,13 +98,8 @@ def describe(model: Checkpoint) -> dict[str, object]:
     }
 
 
-def _merges(checkpoint: Checkpoint) -> Iterator[Merge]:
-    """The merges of a tree, innermost first."""
-    for model in checkpoint.parents:
-        yield from _merges(model)
-    if checkpoint.merge is not None:
-        yield checkpoint.merge
-
-
-def _files(checkpoint: Checkpoint) -> list[Checkpoint]:
-    return list(dict.fromkeys(file for model in checkpoint.parents for file in _files(model))) or [checkpoint]
+def _repetition(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """An error about merges that are inputs again and again: each time they are calculated, and stand in the recipe."""
+    if (count := merges_in(checkpoint)) > MOST_MERGES:
+        told = f"{checkpoint.name}: is made of {count:,} merges, each counted as often as it is an input; at most {MOST_MERGES:,} are made"
+        yield Finding("error", f"{told}: export an inner merge that is used often, and merge what `open` gives")

@@ -15,6 +15,8 @@ import platformdirs
 from tqdm.auto import tqdm
 
 from workbench.errors import CheckpointError
+from workbench.untrusted import open_regular
+from workbench.wording import printable
 
 _CHUNK = 1 << 20
 _SETTLED = 2.0  # seconds after which every file system gives a changed file another time
@@ -38,9 +40,9 @@ def _sha256(path: Path, stop: Event | None) -> str:
         return known
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
-    shown: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 2, "leave": False, "desc": f"sha256 of {path.name}"}
+    shown: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 2, "leave": False, "desc": f"sha256 of {printable(path.name)}"}
     bar = tqdm(total=path.stat().st_size, disable=stop is not None, **shown)
-    with path.open("rb", buffering=0) as file, bar:
+    with open_regular(path) as file, bar:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
             bar.update(count)
