@@ -186,7 +186,7 @@ def _header(checkpoint: Checkpoint) -> Any:
     """What stands where recipes do in a checkpoint's metadata. Raises RecipeError for what is no JSON."""
     try:
         return json.loads(checkpoint.metadata.get(HEADER, "null"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{checkpoint.path or checkpoint.name}: the recipe in its header is damaged: {error}") from error
 
 
