@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workbench.analysis.provenance import comfyui_graphs, mecha_recipes, merge_recipes, training_notes
 from workbench.analysis.provenance.account import ROOT, Account, Link, Member
-from workbench.analysis.provenance.lineage_result import Ancestor, Evidence, Lineage
+from workbench.analysis.provenance.lineage_result import Ancestor, Basis, Lineage
 from workbench.analysis.provenance.measuring import proposed
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.catalogue import SUFFIXES, Catalogue, Mark, Match
@@ -38,7 +38,7 @@ def lineage(path: str | os.PathLike[str], among: str | os.PathLike[str] | None =
     catalogue = None if among is None else Catalogue(among, progress=progress)
     name = Path(str(path)).name
     told = accounts(header, Path(name).stem)
-    root = Ancestor(name, file=place, found_by="given", source=Evidence.FILE)
+    root = Ancestor(name, file=place, found_by="given", source=Basis.FILE)
     growing = _Growing(catalogue)
     if told:
         rows = growing.tree(root, told)
@@ -116,7 +116,7 @@ class _Growing:
         for path, weight in proposal.weights.items():
             own, at = self._own(path), len(self.rows)
             row = Ancestor(
-                path.name, 1, 0, "measured", weight, source=Evidence.MEASURED, file=path, found_by="measured", residual=root.residual
+                path.name, 1, 0, "measured", weight, source=Basis.MEASURED, file=path, found_by="measured", residual=root.residual
             )
             made = own.root if own else Member()
             self.rows.append(_with_parents(replace(row, method=made.method), own))
@@ -153,7 +153,7 @@ class _Growing:
             branch.link.role,
             branch.link.weight,
             made.method,
-            _evidence(member, match),
+            _basis(member, match),
             hash=member.mark.hash,
             file=match.path,
             found_by=match.by,
@@ -205,19 +205,19 @@ def _name(member: Member, match: Match) -> str:
     return (member.mark.hash[:10] or "unknown") if member.is_file else member.method.partition("(")[0]
 
 
-def _evidence(member: Member, match: Match) -> Evidence:
+def _basis(member: Member, match: Match) -> Basis:
     if not member.is_file:
-        return Evidence.STEP
+        return Basis.STEP
     if match.path is None:
-        return Evidence.TOLD
-    return Evidence.NAME if match.by == "name" else Evidence.HASH
+        return Basis.TOLD
+    return Basis.NAME if match.by == "name" else Basis.HASH
 
 
 def _with_parents(row: Ancestor, account: Account | None) -> Ancestor:
     """A row with who tells of its parents, or that they are unknown."""
     if account is not None:
         return replace(row, told_by=account.source)
-    if row.source is Evidence.STEP:
+    if row.source is Basis.STEP:
         return row
     unknown = f"{_UNKNOWN}: its header says nothing of them" if row.file else _UNKNOWN
     return replace(row, note="; ".join(filter(None, [row.note, unknown])))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NAME, _HASH, _DRAWN = 90, 10, 120  # letters of a name, digits of a hash; rows of a figure
 
 
-class Evidence(Enum):
+class Basis(Enum):
     """What a row of the tree rests on."""
 
     FILE = "the file itself"
@@ -42,7 +42,7 @@ class Ancestor:
     role: str = ""
     weight: str = ""
     method: str = ""
-    source: Evidence = Evidence.TOLD
+    source: Basis = Basis.TOLD
     told_by: str = ""  # who tells of its parents
     hash: str = ""
     file: Path | None = None
@@ -68,8 +68,8 @@ class Ancestor:
         if self.file is None or not self.depth:
             return ""
         seen = self.file.relative_to(folder) if folder and self.file.is_relative_to(folder) else self.file
-        by = "by name only" if self.source is Evidence.NAME else f"by {self.found_by}"
-        return f"is {plain(str(seen))} ({'measured' if self.source is Evidence.MEASURED else by})"
+        by = "by name only" if self.source is Basis.NAME else f"by {self.found_by}"
+        return f"is {plain(str(seen))} ({'measured' if self.source is Basis.MEASURED else by})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,19 +90,19 @@ class Lineage(Result):
 
         cells = [vars(row) | {"source": row.source.value, "file": None if row.file is None else str(row.file)} for row in self.rows]
         frame = pd.DataFrame(cells, columns=list(Ancestor.__dataclass_fields__))
-        frame["source"] = pd.Categorical(frame["source"], [source.value for source in Evidence], ordered=True)
+        frame["source"] = pd.Categorical(frame["source"], [source.value for source in Basis], ordered=True)
         return frame.astype({"parent": "Int64"})
 
     @property
     def headline(self) -> str:
         """How many parents are known, and what that rests on."""
         file, name = self.rows[0], plain(self.rows[0].name)
-        files = [row for row in self.rows[1:] if row.source is not Evidence.STEP]
+        files = [row for row in self.rows[1:] if row.source is not Basis.STEP]
         if not files:
             return f"{name}: {plain(file.note, 600) or 'parents unknown'}"
-        if files[0].source is Evidence.MEASURED:
+        if files[0].source is Basis.MEASURED:
             return f"{name}: {plain(file.note, 600)}"
-        counts = [(sum(row.source is source for row in files), source.value) for source in (Evidence.HASH, Evidence.NAME, Evidence.TOLD)]
+        counts = [(sum(row.source is source for row in files), source.value) for source in (Basis.HASH, Basis.NAME, Basis.TOLD)]
         told = ", ".join(f"{count} {what}" for count, what in counts if count)
         return f"{name}: {len(files)} ancestor{'s' * (len(files) != 1)} by {plain(file.told_by)}: {told}"
 
@@ -114,7 +114,7 @@ class Lineage(Result):
         lines = [figures.Branch(row.depth, row.parent, row.title, row.detail(self.among), row.source.value) for row in rows]
         left = f"; the first {_DRAWN} of {len(self.rows)} are drawn" if len(self.rows) > _DRAWN else ""
         title = f"What {plain(self.rows[0].name, 60)} was made of"
-        return figures.family_tree(lines, [source.value for source in Evidence], title=title, told=self.headline + left)
+        return figures.family_tree(lines, [source.value for source in Basis], title=title, told=self.headline + left)
 
     def __str__(self) -> str:
         return "\n".join([*self._lines(), *map(plain, self.notes)])
