@@ -155,7 +155,7 @@ def test_our_own_recipes_show_every_operator_and_lead_on_to_the_parents_recipes(
     found = lineage(second, tmp_path)
     assert rows(found, "name", "parent", "role", "weight", "method") == told
     assert [row.source for row in found.rows].count(Basis.HASH) == 6
-    assert str(found).splitlines()[1].startswith("├─ models[0] 1: add_difference: add_difference(strength=0.5)")
+    assert str(found).splitlines()[1].startswith("├─ models[0] 1: add_difference(strength=0.5): says Workbench's sd_merge_recipe")
     assert "│     ├─ models[0] 0.3: a.safetensors" not in str(found)
     assert "│  │  ├─ models[0] 0.3: a.safetensors [" in str(found)
 
@@ -438,6 +438,9 @@ def test_metadata_that_is_no_text_and_files_that_are_none_are_our_errors(write, 
         wb.lineage(tmp_path / "m.safetensors")
     with pytest.raises(CheckpointError, match="there is no such file"):
         wb.lineage(tmp_path / "none.safetensors")
+    for path in ("~nobody at all/m.safetensors", "a\0b.safetensors", "n" * 300 + ".safetensors", ""):
+        with pytest.raises(CheckpointError):
+            wb.lineage(path)
     with pytest.raises(CheckpointError, match="is no folder; give the folder"):
         wb.lineage(write("a.safetensors"), tmp_path / "none")
 
@@ -454,7 +457,8 @@ def test_the_figure_has_a_label_for_each_row_below_each_other(write, tmp_path):
     figure = lineage(write("mine_00001_.safetensors", prompt=GRAPH)).plot()
     labels = figure.layout.annotations
     assert [label.text.partition("<br>")[0] for label in labels][:3] == [
-        "<b>mine_00001_.safetensors</b>", "<b>model, clip: LoraLoader</b>", "<b>model: ModelMergeSimple</b>"]  # fmt: skip
+        "<b>mine_00001_.safetensors</b>", "<b>model, clip: LoraLoader(strength_model=0.8, strength_clip=1)</b>",
+        "<b>model: ModelMergeSimple(ratio=0.3)</b>"]  # fmt: skip
     heights = [(label.y, 17 * (1 + label.text.count("<br>"))) for label in labels]
     assert all(above + height <= below for (above, height), (below, _) in pairwise(heights))
     assert heights[-1][0] + heights[-1][1] <= figure.layout.yaxis.range[0]

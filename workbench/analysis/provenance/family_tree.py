@@ -12,7 +12,8 @@ from workbench.analysis.provenance.account import ROOT, Account, Link, Member
 from workbench.analysis.provenance.lineage_result import Ancestor, Basis, Lineage
 from workbench.analysis.provenance.measuring import proposed
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.files.catalogue import SUFFIXES, Catalogue, Mark, Match
+from workbench.checkpoint.files.catalogue import SAFETENSORS, SUFFIXES, Catalogue, Mark, Match, absolute
+from workbench.checkpoint.files.hub import is_address
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.errors import CheckpointError
 from workbench.wording import listed
@@ -33,7 +34,7 @@ def lineage(path: str | os.PathLike[str], among: str | os.PathLike[str] | None =
     Metadata is what somebody wrote: it is shown as such, bounded, and what is in no header is unknown.
     Raises CheckpointError for a file that cannot be opened, and for `among` that is no folder.
     """
-    place = Path(path).expanduser().absolute() if "://" not in str(path) else None
+    place = None if is_address(path) else absolute(path)
     header = header_of(path)
     catalogue = None if among is None else Catalogue(among, progress=progress)
     name = Path(str(path)).name
@@ -54,10 +55,10 @@ def lineage(path: str | os.PathLike[str], among: str | os.PathLike[str] | None =
 
 def header_of(path: str | os.PathLike[str]) -> Mapping[str, str]:
     """What the header of a file or folder says; of a safetensors file without judging its tensors, of a pickle nothing."""
-    file = Path(path).expanduser()
-    if file.is_file() and file.suffix.lower() in (".safetensors", ".sft"):
-        return SafetensorsFile(file.absolute()).metadata
-    if file.is_file() and file.suffix.lower() in SUFFIXES:
+    file = None if is_address(path) else absolute(path)
+    if file is not None and file.is_file() and file.suffix.lower() in SAFETENSORS:
+        return SafetensorsFile(file).metadata
+    if file is not None and file.is_file() and file.suffix.lower() in SUFFIXES:
         return {}
     return open_checkpoint(path).metadata
 

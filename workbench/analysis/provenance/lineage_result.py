@@ -55,13 +55,14 @@ class Ancestor:
         """`primary 0.7: a.safetensors [0123456789]`, in letters that are safe to print."""
         hashed = f" [{self.hash[:_HASH]}]" if self.hash and not self.name.startswith(self.hash[:_HASH]) else ""
         role = f"{plain(self.role)} {plain(self.weight)}".strip()
-        return f"{role}: {plain(self.name)}{hashed}" if role else f"{plain(self.name)}{hashed}"
+        name = plain(self.name if self.source is not Basis.STEP else self.method, _NAME)
+        return f"{role}: {name}{hashed}" if role else f"{name}{hashed}"
 
     def detail(self, folder: Path | None) -> str:
         """How it was made, which file it is, what is not known."""
         measured = "" if math.isnan(self.residual) or self.depth else f"residual {percent(self.residual)}"
-        made = f"{plain(self.method, 240)}, says {plain(self.told_by)}" if self.told_by and self.method else plain(self.method, 240)
-        made = made or (f"says {plain(self.told_by)}" if self.told_by else "")
+        method = "" if self.source is Basis.STEP and len(self.method) <= _NAME else plain(self.method, 240)
+        made = ", ".join(filter(None, [method, f"says {plain(self.told_by)}" if self.told_by else ""]))
         return "; ".join(filter(None, [made, self._where(folder), measured, plain(self.note, 400)]))
 
     def _where(self, folder: Path | None) -> str:

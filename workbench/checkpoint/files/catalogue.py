@@ -18,8 +18,8 @@ from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.errors import CheckpointError
 from workbench.wording import listed
 
-_SAFETENSORS = (".safetensors", ".sft")
-SUFFIXES = (*_SAFETENSORS, ".ckpt", ".pt", ".pth", ".bin")
+SAFETENSORS = (".safetensors", ".sft")
+SUFFIXES = (*SAFETENSORS, ".ckpt", ".pt", ".pth", ".bin")
 _WHOLE = 64  # hexadecimal digits of a sha256
 _SHORT = 10  # that AUTOMATIC1111 shows
 _NOTHING = hashlib.sha256().hexdigest()[:8]  # the legacy hash of every file of 1 MiB or less
@@ -75,7 +75,7 @@ class Catalogue:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, progress: bool = True) -> None:
-        self.folder = Path(folder).expanduser().absolute()
+        self.folder = absolute(folder)
         if not self.folder.is_dir():
             raise CheckpointError(f"{folder}: is no folder; give the folder in which the parents may lie")
         self.files: tuple[Path, ...] = tuple(_models_below(self.folder))
@@ -184,12 +184,23 @@ class Catalogue:
         """What the files' headers say; pickles have none."""
         found = {}
         for path in self.files:
-            if path.suffix.lower() in _SAFETENSORS:
+            if path.suffix.lower() in SAFETENSORS:
                 try:
                     found[path] = dict(SafetensorsFile(path).metadata)
                 except CheckpointError as error:
                     self._unread[path] = str(error)
         return found
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A path from the root on, whatever the current folder is later. Raises CheckpointError for one that no file can have."""
+    try:
+        found = Path(path).expanduser().absolute()
+        found.exists()
+    except (RuntimeError, ValueError, OSError) as error:  # the home of nobody, a NUL, a name that is too long
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{str(path)[:200]!r}: is no path of a file: {why}") from error
+    return found
 
 
 def _models_below(folder: Path) -> Iterator[Path]:
