@@ -306,3 +306,40 @@ def test_ctrl_c_says_so_in_one_line_and_leaves_nothing_behind(folder):
     assert process.returncode == 130
     assert "Traceback" not in told
     assert {path.name for path in folder.iterdir()} - {"cache"} == before - {"cache"}
+
+
+def test_lineage_prints_the_family_tree(command, folder):
+    command("merge", "recipe.yaml", "--out", "m.safetensors")
+    (folder / "b.safetensors").rename(folder / "other name.safetensors")
+    code, out, err = command("lineage", "m.safetensors", "--among", ".")
+    assert (code, err) == (0, "")
+    first, *parents = out.splitlines()
+    assert first.startswith("m.safetensors: weighted_average(), says Workbench's sd_merge_recipe")
+    assert parents[0].startswith("├─ models[0]: a.safetensors [")
+    assert "is other name.safetensors (by sha256)" in parents[1]
+    assert "parents unknown" in command("lineage", "a.safetensors")[1]
+    code, out, err = command("lineage", "none.safetensors")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+
+
+def test_verify_says_same_differs_or_cannot_by_its_status(command, folder):
+    command("merge", "recipe.yaml", "--out", "m.safetensors")
+    code, out, err = command("verify", "m.safetensors")
+    assert (code, err) == (0, "")
+    assert "m.safetensors: same: its recipe makes it again, byte for byte" in out
+    data = bytearray(Path("m.safetensors").read_bytes())
+    data[-1] ^= 1
+    Path("n.safetensors").write_bytes(data)
+    code, out, _ = command("verify", "n.safetensors")
+    assert code == 1
+    assert "differs: 1 of 2 tensors differ, first " in out
+    (folder / "kept").mkdir()
+    (folder / "b.safetensors").rename(folder / "kept" / "x.safetensors")
+    code, out, _ = command("verify", "m.safetensors")
+    assert code == 2
+    assert "cannot: a parent is not where the recipe says" in out
+    assert command("verify", "m.safetensors", "--among", "kept")[0] == 0
+    code, out, err = command("verify", "none.safetensors")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")

@@ -76,6 +76,34 @@ def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files
         raise typer.Exit(1)
 
 
+@app.command()
+def lineage(
+    file: Annotated[Path, typer.Argument(help="A checkpoint or LoRA: file or folder.")],
+    among: Annotated[Path | None, typer.Option(help="The folder in which its ancestors may lie; they are found by hash.")] = None,
+) -> None:
+    """Show the family tree of a file, as far as headers tell it; measured among the files of a folder where they are silent."""
+    import workbench as wb
+
+    typer.echo(wb.lineage(file, among))
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A merged file or folder that carries its recipe.")],
+    among: Annotated[Path | None, typer.Option(help="The folder in which its parents lie, renamed or not.")] = None,
+) -> None:
+    """Make a merged file again from its recipe, and compare every byte: exits with 0 if it is the same, 1 if it differs, 2 if it cannot."""
+    import workbench as wb
+
+    try:
+        found = wb.verify(file, among)
+    except WorkbenchError as error:  # no statement about the file, and so not the status of one that differs
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(found)
+    raise typer.Exit(found.status)
+
+
 def _describe(checkpoint: Checkpoint) -> None:
     from workbench.merge.schedules import Depth
     from workbench.recipe.judgement import describe
@@ -88,7 +116,7 @@ def _describe(checkpoint: Checkpoint) -> None:
     for note in checkpoint.notes:
         typer.echo(f"  note: {printable(note)}")
     if "sd_merge_recipe" in checkpoint.metadata:
-        typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
+        typer.echo("  carries a recipe: workbench.Recipe.from_file(path); `workbench lineage` shows what it was made of")
 
 
 @app.command()

@@ -64,6 +64,12 @@ class SafetensorsFile(Checkpoint):
         self._read_into(buffer.numpy().data, self._start + offset + first * info.itemsize, key)
         return buffer.view(info.dtype).reshape(part_shape(part, info.shape))
 
+    def head(self) -> bytes:
+        """The bytes before the tensors, as they are in the file."""
+        buffer = bytearray(self._start)
+        self._read_into(memoryview(buffer), 0, "the header")
+        return bytes(buffer)
+
     def sources(self) -> tuple[Path, ...]:
         return (self.path,)
 
