@@ -172,11 +172,11 @@ def _write_folder(path: Path, writing: Writing, plan: FolderPlan, overwrite: boo
     with failing(path), replacing_folder(path, stale, overwrite) as folder:
         for place in places:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        for place, source in plan.links.items():
-            _link(source, folder / place)
         for place, source in plan.copies.items():
             shutil.copyfile(source, folder / place)
         known = writing.write({folder / planned.place: file for planned, file in zip(plan.files, files, strict=True)})
+        for place, source in plan.links.items():  # now that it is hashed: a new name counts as a change of the file
+            _link(source, folder / place)
         check_sources(path, writing.checkpoint)
         texts = dict(plan.texts)
         if plan.pipeline is not None:

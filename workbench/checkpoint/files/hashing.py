@@ -14,6 +14,7 @@ from typing import Any
 import platformdirs
 from tqdm.auto import tqdm
 
+from workbench.checkpoint.files.identity import identity
 from workbench.errors import CheckpointError
 
 _CHUNK = 1 << 20
@@ -33,7 +34,7 @@ def sha256(path: Path, stop: Event | None = None) -> str:
 
 
 def _sha256(path: Path, stop: Event | None) -> str:
-    place, began = _place(path), time.time()
+    place, found, began = _place(path), identity(path.stat()), time.time()
     if known := _recall(place):
         return known
     digest = hashlib.sha256()
@@ -46,9 +47,9 @@ def _sha256(path: Path, stop: Event | None) -> str:
             bar.update(count)
             if stop is not None and stop.is_set():
                 raise CheckpointError(f"{path}: hashing was stopped")
-    if _place(path) != place:
+    if identity(path.stat()) != found:
         raise CheckpointError(f"{path}: the file changed while it was read; try again when it is complete")
-    if path.stat().st_mtime < began - _SETTLED:
+    if found[1] / 1e9 < began - _SETTLED and _place(path) == place:  # a new link to a file is no change of it, but of its place
         _remember(place, digest.hexdigest())
     return digest.hexdigest()
 

@@ -65,10 +65,11 @@ def take_back(stage: Path) -> None:
 
 
 def discard(stage: Path) -> None:
-    """Remove a hidden folder, once what was moved into it is back. Raises OSError where it cannot be."""
+    """Remove a hidden folder, once what was moved into it is back. Raises OSError where that cannot be done."""
     if os.path.lexists(stage / JOURNAL):
         take_back(stage)
-    shutil.rmtree(stage, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(stage)
 
 
 def heal(folder: Path) -> None:

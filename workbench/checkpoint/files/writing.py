@@ -11,13 +11,17 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from workbench.checkpoint.files.journal import JOURNAL, NEW, discard, exchange, settle, take_all_back, take_back
 from workbench.checkpoint.files.leftovers import clear
 from workbench.checkpoint.files.stopping import stoppable
 from workbench.checkpoint.files.temporary import create_locked, create_locked_folder, flush, folder_locked, hidden_beside, visible
 from workbench.errors import ExportError, WorkbenchError
-from workbench.tensors import TensorInfo
+from workbench.tensors import TensorInfo, dtype_code
+
+if TYPE_CHECKING:
+    import torch
 
 _ALIGNMENT = 8
 _PREFIX = 8  # bytes of the header's length
@@ -62,9 +66,11 @@ def replacing_folder(path: Path, stale: Callable[[], Iterable[Path]], overwrite:
         new = stage / NEW
         new.mkdir()
         yield new
-        for place in [*new.rglob("*"), new]:
-            if place.is_dir() or place.stat().st_nlink == 1:  # what a link leads to is on the disk already
-                flush(place)
+        for folder, names in _contents(new).items():
+            for file in [folder / name for name in names]:
+                if file.stat().st_nlink == 1:  # what a link leads to is on the disk already
+                    flush(file)
+            flush(folder)
         if stage.parent == path:
             with folder_locked(path):
                 _exchange(stage, stale, overwrite)
@@ -82,7 +88,7 @@ def _exchange(stage: Path, stale: Callable[[], Iterable[Path]], overwrite: bool)
     take_all_back(folder)
     if not overwrite and visible(folder):
         raise ExportError(_appeared(folder))
-    new = [file.relative_to(staged) for file in staged.rglob("*") if not file.is_dir()]
+    new = [(above / name).relative_to(staged) for above, names in _contents(staged).items() for name in names]
     old = {*(file.relative_to(folder) for file in stale()), *_in_the_way(folder, new)}
     try:
         exchange(stage, old, new)
@@ -90,6 +96,15 @@ def _exchange(stage: Path, stale: Callable[[], Iterable[Path]], overwrite: bool)
         if os.path.lexists(stage / JOURNAL):
             take_back(stage)
         raise
+
+
+def _contents(folder: Path) -> dict[Path, list[str]]:
+    """The names of all files in a folder and the folders inside. Raises OSError, where `rglob` would leave out what it cannot see."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    return {Path(above): names for above, _, names in os.walk(folder, onerror=fail)}
 
 
 def _in_the_way(folder: Path, places: Iterable[Path]) -> Iterator[Path]:
@@ -155,6 +170,18 @@ def write_at(handle: int, data: memoryview, offset: int) -> None:
                 os.lseek(handle, offset, os.SEEK_SET)
                 count = os.write(handle, data)
         data, offset = data[count:], offset + count
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors that are in memory; the same bytes each time, which the library's own order of metadata is not."""
+    import torch
+
+    infos = {key: TensorInfo(tuple(tensor.shape), dtype_code(tensor.dtype)) for key, tensor in tensors.items()}
+    header, begins = safetensors_header(infos, metadata)
+    with path.open("wb") as file:
+        file.write(header)
+        for key in sorted(begins, key=begins.__getitem__):
+            file.write(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def safetensors_header(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str], length: int = 0) -> tuple[bytes, dict[str, int]]:
