@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from workbench.checkpoint.files.writing import replacing
 from workbench.errors import CheckpointError, WorkbenchError
 
 from .accidents import Accident, before, failing, filling, interrupt, kill, terminate
@@ -68,6 +69,10 @@ def _twice(scene: Scene, folder: Path) -> None:
     except WorkbenchError:
         if tree(folder) != scene.trees["after"]:
             raise
+        other = (folder / scene.model).with_name("other")  # what is whole is not written again: so something else is
+        with replacing(other) as temporary:
+            temporary.write_text("other")
+        other.unlink()
 
 
 def disk_errors(scenes: list[Scene], place: Path, count: int, chance: random.Random) -> Iterator[Case]:
