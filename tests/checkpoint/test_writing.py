@@ -165,7 +165,7 @@ def test_what_cannot_be_removed_is_said(tmp_path, monkeypatch):
 
     def write() -> None:
         with writing.replacing(tmp_path / "a.txt"):
-            monkeypatch.setattr(Path, "unlink", fail)
+            monkeypatch.setattr(os, "unlink", fail)
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(ExportError, match=r"No space left.*could not be removed, or put back: Input/output error; the next export"):

@@ -20,6 +20,7 @@ def main() -> int:
     for name, count in OPTIONS.items():
         asked.add_argument(f"--{name}", type=int, default=count, help=f"how many of them (default: {count})")
     asked.add_argument("--seed", type=int, default=1, help="the same seed tries the same cases")
+    asked.add_argument("--only", default="", help="the scenes that have this in their name")
     given = asked.parse_args()
     place = Path(tempfile.mkdtemp(prefix="faults-"))
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(place / "cache")}
@@ -40,7 +41,7 @@ def _rows(given: argparse.Namespace, place: Path) -> Iterator:
     from .scenes import scenes
     from .table import Row
 
-    all_scenes = scenes(place / "sources")
+    all_scenes = [scene for scene in scenes(place / "sources") if given.only in scene.name]
     kinds = {
         "crash-points": ("killed before a call of the file system", crash_points),
         "disk-errors": ("the disk fails, or is full", disk_errors),

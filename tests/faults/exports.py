@@ -24,13 +24,16 @@ _NEVER = 1 << 30
 
 def measured(scene: Scene, place: Path) -> int:
     """How many calls of the file system a scene makes; its folder before and after is known then."""
+    if scene.calls:
+        return scene.calls[0]
     folder, _ = scene.fresh(place)
     scene.trees["before"] = tree(folder)
     found = outcome(lambda: before(folder, _NEVER, kill, lambda: scene.act(folder)))
     assert found.kind == "done", f"{scene.name}: {found.said}"
     scene.trees["after"] = tree(folder)
     assert not hidden_in(folder)
-    return int(found.text)
+    scene.calls.append(int(found.text))
+    return scene.calls[0]
 
 
 def crash_points(scenes: list[Scene], place: Path, count: int, chance: random.Random) -> Iterator[Case]:
@@ -69,10 +72,11 @@ def _twice(scene: Scene, folder: Path) -> None:
     except WorkbenchError:
         if tree(folder) != scene.trees["after"]:
             raise
-        other = (folder / scene.model).with_name("other")  # what is whole is not written again: so something else is
-        with replacing(other) as temporary:
-            temporary.write_text("other")
-        other.unlink()
+        model = folder / scene.model
+        for place in [model.parent, *([model] if model.is_dir() else [])]:  # what is whole is not written again: so something else is
+            with replacing(place / "other") as temporary:
+                temporary.write_text("other")
+            (place / "other").unlink()
 
 
 def disk_errors(scenes: list[Scene], place: Path, count: int, chance: random.Random) -> Iterator[Case]:

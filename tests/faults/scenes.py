@@ -35,6 +35,7 @@ class Scene:
     act: Callable[[Path], object]
     model: str
     trees: dict[str, Tree] = field(default_factory=dict)  # the folder before, and after it has ended well
+    calls: list[int] = field(default_factory=list)  # of the file system that it takes, once measured
 
     def fresh(self, place: Path) -> tuple[Path, dict[str, int]]:
         """The folder as it was, and the inodes of what is a person's own in it."""
