@@ -163,7 +163,7 @@ def _write_folder(path: Path, writing: Writing, plan: FolderPlan, overwrite: boo
     size = sum(map(writing.size, files))
     places = [*(file.place for file in plan.files), *plan.links, *plan.copies, *plan.texts]
     check_disk(path, size)
-    check_places(path, places)
+    check_places(path, [*places, *([Path(PIPELINE)] if plan.pipeline is not None else [])])
 
     def stale() -> Iterable[Path]:
         return stale_in(path) if path.is_dir() else ()
