@@ -343,3 +343,26 @@ def test_verify_says_same_differs_or_cannot_by_its_status(command, folder):
     code, out, err = command("verify", "none.safetensors")
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(folder):
+    save_file({f"x{i}": torch.zeros(4) for i in range(400)}, folder / "a.safetensors")
+    recipe(folder, operator="slow", inputs={"base": "a"})
+    before = {path.name for path in folder.iterdir()}
+    command = [sys.executable, "-c", SLOW + "cli.main()", "merge", "recipe.yaml", "--out", "m.safetensors"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout.read(1) == "w"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=15)
+    assert process.returncode == 143
+    assert "Traceback" not in told
+    assert {path.name for path in folder.iterdir()} - {"cache"} == before - {"cache"}
+
+
+def test_inspect_of_a_folder_names_what_a_killed_export_left_in_it(command, folder):
+    (folder / ".m.safetensors.0123abcd.workbench.tmp").write_bytes(bytes(3_000_000))
+    code, out, err = command("inspect", str(folder))
+    assert code == 1
+    assert "holds" in err
+    assert ".m.safetensors.0123abcd.workbench.tmp, 3.0 MB" in out
+    assert "the next export into this folder removes it" in out

@@ -60,6 +60,7 @@ def merge(
 def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files or folders; of two, also how they differ.")]) -> None:
     """Say what checkpoints are: architecture, layout, components, prediction type, dtypes, blocks, recipe; of two, how they differ."""
     import workbench as wb
+    from workbench.checkpoint.files.leftovers import leftovers
 
     found = []
     for file in files:
@@ -67,9 +68,12 @@ def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files
             found.append(wb.open(file))
         except WorkbenchError as error:
             typer.echo(f"error: {printable(error)}", err=True)
-            continue
-        typer.echo(printable(file))
-        _describe(found[-1])
+        else:
+            typer.echo(printable(file))
+            _describe(found[-1])
+        for left in leftovers(file):
+            told = f"{file}: an export that was killed left {left}; the next export into this folder removes it"
+            typer.echo(printable(told))
     if len(found) == len(files) == 2:
         typer.echo(f"\n{wb.diff(*found)}")
     if len(found) < len(files):

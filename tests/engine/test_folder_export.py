@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -457,12 +458,10 @@ def test_a_disk_that_fails_leaves_nothing_behind_and_an_older_folder_as_it_was(m
         export(merge, target, max_shard_size="10KB")
         (target / "notes.txt").write_text("mine")
     before = tree(target.parent)
-    plain, calls = os.rename, []
+    calls = []
 
     def fail(*given, **named):
         calls.append(given)
-        if call == "rename" and not str(given[0]).endswith(".tmp"):
-            return plain(*given, **named)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, fail)
@@ -510,3 +509,79 @@ def test_the_command_writes_folders_too(models, target):
     assert "carries a recipe" in shown.output
     save_file({"old": torch.ones(1)}, target / "diffusion_pytorch_model-00099-of-00099.safetensors")
     assert "note: diffusion_pytorch_model-00099-of-00099.safetensors is not in" in CliRunner().invoke(app, ["inspect", str(target)]).output
+
+
+# ---------------------------------------------------------------- disks, links, and what is in the way
+
+
+@contextmanager
+def mounted(place: Path) -> Iterator[None]:
+    """A small disk at a place; skipped where nobody may mount one."""
+    if (
+        not shutil.which("mount")
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True).returncode
+    ):
+        pytest.skip("mounting a disk is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_folder_that_is_a_disk_of_its_own_is_written(models, target, older):
+    target.mkdir()
+    with mounted(target):
+        if older:
+            export(flux_merge(models, rules=GUIDANCE), target, max_shard_size="10KB")
+            (target / "notes.txt").write_text("mine")
+        export(flux_merge(models, rules=GUIDANCE), target, overwrite=older)
+        assert set(wb.open(target)) == set(flux_merge(models, rules=GUIDANCE))
+        assert (target / "notes.txt").exists() == older
+        assert not list(target.glob(".*"))
+
+
+def test_a_disk_inside_the_folder_stays_and_one_in_the_place_of_a_part_is_refused(models, target):
+    (target / "samples").mkdir(parents=True)
+    (target / "vae").mkdir()
+    with mounted(target / "samples"):
+        (target / "samples" / "1.png").write_text("mine")
+        export(flux_merge(models, rules=GUIDANCE), target, overwrite=True)
+        assert (target / "samples" / "1.png").read_text() == "mine"
+    with mounted(target / "vae"), pytest.raises(ExportError, match=r"vae: is another disk inside .*; unmount it, or give another name"):
+        export(pipelines(models), target, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("vae", "is a file where a folder is to be"), ("model_index.json/x", "is a folder where a file")]
+)
+def test_what_is_in_the_way_is_known_before_anything_is_written(models, target, name, said):
+    (target / name).parent.mkdir(parents=True)
+    (target / name).write_text("mine")
+    with pytest.raises(ExportError, match=rf"{said}.*; move it away, or give another name"):
+        export(pipelines(models), target, overwrite=True)
+    assert tree(target) == {name: b"mine"}
+
+
+def test_a_part_that_is_a_link_to_another_models_is_not_written_through(models, target, tmp_path):
+    export(pipelines(models), target)
+    shutil.move(target / "vae", tmp_path / "shared")
+    (target / "vae").symlink_to(tmp_path / "shared")
+    shared = tree(tmp_path / "shared")
+    export(pipelines(models, weights=[0.2, 0.8]), target, overwrite=True)
+    assert tree(tmp_path / "shared") == shared
+    assert not (target / "vae").is_symlink()
+
+
+def test_files_that_may_not_be_moved_leave_everything_as_it_was(models, target):
+    export(flux_merge(models, rules=GUIDANCE), target, max_shard_size="10KB")
+    (target / "notes.txt").write_text("mine")
+    before, fixed = tree(target), sorted(target.glob("*.safetensors"))[-1]
+    if not shutil.which("chattr") or subprocess.run(["chattr", "+i", fixed], capture_output=True).returncode:
+        pytest.skip("no file can be made immovable here")
+    try:
+        with pytest.raises(ExportError, match="could not be written: Operation not permitted; nothing was left behind"):
+            export(flux_merge(models, rules=GUIDANCE), target, overwrite=True)
+    finally:
+        subprocess.run(["chattr", "-i", fixed], check=True)
+    assert tree(target) == before

@@ -161,6 +161,7 @@ def stale_in(folder: Path) -> Iterator[Path]:
     parts = []
     if (folder / PIPELINE).is_file():
         parts = [folder / name for name in read_object(folder / PIPELINE) if not name.startswith("_") and (folder / name).is_dir()]
+        parts = [part for part in parts if not part.is_symlink()]  # what a link leads to is another model's
     for place in (folder, *parts):
         files = [file.name for file in place.iterdir() if file.is_file()]
         yield from (place / name for name in usual_among(files, pipeline=bool(parts)))

@@ -20,7 +20,7 @@ from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.base import MOST_MERGES, merges_in
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.hub import is_address, located
-from workbench.checkpoint.files.writing import replacing
+from workbench.checkpoint.files.writing import failing, replacing
 from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge
 from workbench.merge.call import unique
@@ -118,7 +118,7 @@ class Recipe:
         path = Path(path)
         if path.suffix not in (".yaml", ".yml"):
             raise RecipeError(f"{path}: a recipe's file name ends in .yaml or .yml")
-        with replacing(path) as temporary:
+        with failing(path, RecipeError), replacing(path) as temporary:
             temporary.write_text(self.relative_to(path.parent).to_yaml(), encoding="utf-8")
 
     def to_yaml(self) -> str:

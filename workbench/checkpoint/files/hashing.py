@@ -15,6 +15,7 @@ from typing import Any
 import platformdirs
 from tqdm.auto import tqdm
 
+from workbench.checkpoint.files.identity import identity
 from workbench.errors import CheckpointError
 from workbench.untrusted import open_regular
 from workbench.wording import printable
@@ -37,7 +38,7 @@ def sha256(path: Path, stop: Event | None = None, advance: Callable[[int], objec
 
 
 def _sha256(path: Path, stop: Event | None, advance: Callable[[int], object] | None) -> str:
-    place, began = _place(path), time.time()
+    place, found, began = _place(path), identity(path.stat()), time.time()
     if known := _recall(place):
         return known
     digest = hashlib.sha256()
@@ -50,9 +51,9 @@ def _sha256(path: Path, stop: Event | None, advance: Callable[[int], object] | N
             (advance or bar.update)(count)
             if stop is not None and stop.is_set():
                 raise CheckpointError(f"{path}: hashing was stopped")
-    if _place(path) != place:
+    if identity(path.stat()) != found:
         raise CheckpointError(f"{path}: the file changed while it was read; try again when it is complete")
-    if path.stat().st_mtime < began - _SETTLED:
+    if found[1] / 1e9 < began - _SETTLED and _place(path) == place:  # a new link to a file is no change of it, but of its place
         _remember(place, digest.hexdigest())
     return digest.hexdigest()
 

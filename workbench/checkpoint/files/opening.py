@@ -9,6 +9,7 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files import hub
 from workbench.checkpoint.files.folders import PIPELINE, is_index, metadata_in, no_weights, weights_among
 from workbench.checkpoint.files.joined import Joined, inside, open_sharded
+from workbench.checkpoint.files.journal import heal
 from workbench.checkpoint.files.json_object import read_object
 from workbench.checkpoint.files.pickle_file import PickleFile
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
@@ -43,6 +44,8 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _open(path: Path) -> Checkpoint:
+    for folder in (path, path.parent):
+        heal(folder)
     if path.is_dir():
         return _open_pipeline(path) if (path / PIPELINE).is_file() else _open_component(path)
     if not os.path.exists(path):  # and so is none whose name cannot be one
