@@ -41,9 +41,11 @@ def config_beside(folder: Path, infos: Infos, had: Infos) -> tuple[dict[str, Any
 
 def _fitted(config: dict[str, Any], shapes: Shapes, had: Shapes) -> tuple[dict[str, Any], str]:
     """The config with what tensors of other shapes change in it, and why it could not be corrected, if so."""
-    if shapes == had:
-        return config, ""
     kind = str(config.get("_class_name") or next(iter(config.get("architectures") or ()), "a model without a class"))
+    if kind == _FLUX:  # its shapes tell all of it
+        had = {}
+    elif shapes == had:
+        return config, ""
     changed = listed([name for name in {**had, **shapes} if shapes.get(name) != had.get(name)], 1)
     wrong = f"{CONFIG} is that of other tensors ({changed}), and may not fit these: "
     if not is_known(kind):
