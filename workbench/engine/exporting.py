@@ -88,10 +88,12 @@ def export(
     `max_shard_size`, bytes or "5GB", fills shards in the order of the tensors; a larger tensor has one of its own. `config.json`
     is the first input's, corrected to the tensors that are written. When the first input is a pipeline, so is the folder:
     components that rules take whole from it are linked, the small files copied. `overwrite` replaces an older file, or the
-    older model in a folder with all its shards; other files there stay.
+    older model in a folder with all its shards; other files there are not touched. Without it nothing is replaced, not even what
+    appears meanwhile.
 
     NaN or infinity in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an
-    error, and ExportError if it cannot be written; then, as at Ctrl-C, nothing is left behind and what was there is as it was.
+    error, and ExportError if it cannot be written; then, as at Ctrl-C and SIGTERM, nothing is left behind and what was there is as it
+    was. What a killed export left in the folder is removed first.
     """
     began = time.monotonic()
     check_checkpoint(checkpoint)
