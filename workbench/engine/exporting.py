@@ -152,10 +152,11 @@ def _write_file(path: Path, writing: Writing, overwrite: bool) -> int:
     """Write one file; its bytes."""
     file = File(path, {key: key for key in writing.infos})
     size = writing.size(file)
-    check_disk(path, size)
-    with failing(path), replacing(path, overwrite) as temporary:
-        writing.write({temporary: file})
-        check_sources(path, writing.checkpoint)
+    with failing(path):
+        check_disk(path, size)
+        with replacing(path, overwrite) as temporary:
+            writing.write({temporary: file})
+            check_sources(path, writing.checkpoint)
     return size
 
 
@@ -164,13 +165,14 @@ def _write_folder(path: Path, writing: Writing, plan: FolderPlan, overwrite: boo
     files = [File(path / file.place, file.names) for file in plan.files]
     size = sum(map(writing.size, files))
     places = [*(file.place for file in plan.files), *plan.links, *plan.copies, *plan.texts]
-    check_disk(path, size)
-    check_places(path, [*places, *([Path(PIPELINE)] if plan.pipeline is not None else [])])
 
     def stale() -> Iterable[Path]:
         return stale_in(path) if path.is_dir() else ()
 
-    list(stale())  # an index that cannot be read is to be known now
+    with failing(path):
+        check_disk(path, size)
+        check_places(path, [*places, *([Path(PIPELINE)] if plan.pipeline is not None else [])])
+        list(stale())  # an index that cannot be read is to be known now
     with failing(path), replacing_folder(path, stale, overwrite) as folder:
         for place in places:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
