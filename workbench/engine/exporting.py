@@ -92,10 +92,12 @@ def export(
     `max_shard_size`, bytes or "5GB", fills shards in the order of the tensors; a larger tensor has one of its own. `config.json`
     is the first input's, corrected to the tensors that are written. When the first input is a pipeline, so is the folder:
     components that rules take whole from it are linked, the small files copied. `overwrite` replaces an older file, or the
-    older model in a folder with all its shards; other files there stay.
+    older model in a folder with all its shards; other files there are not touched. Without it nothing is replaced, not even what
+    appears meanwhile.
 
     NaN or infinity in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an
-    error, and ExportError if it cannot be written; then, as at Ctrl-C, nothing is left behind and what was there is as it was.
+    error, and ExportError if it cannot be written; then, as at Ctrl-C and SIGTERM, nothing is left behind and what was there is as it
+    was. What a killed export left in the folder is removed first.
     """
     began = time.monotonic()
     check_checkpoint(checkpoint)
@@ -155,10 +157,11 @@ def _write_file(path: Path, writing: Writing, overwrite: bool) -> int:
     """Write one file; its bytes."""
     file = File(path, {key: key for key in writing.infos})
     size = writing.size(file)
-    check_disk(path, size)
-    with failing(path), replacing(path, overwrite) as temporary:
-        writing.write({temporary: file})
-        check_sources(path, writing.checkpoint)
+    with failing(path):
+        check_disk(path, size)
+        with replacing(path, overwrite) as temporary:
+            writing.write({temporary: file})
+            check_sources(path, writing.checkpoint)
     return size
 
 
@@ -167,13 +170,14 @@ def _write_folder(path: Path, writing: Writing, plan: FolderPlan, overwrite: boo
     files = [File(path / file.place, file.names) for file in plan.files]
     size = sum(map(writing.size, files))
     places = [*(file.place for file in plan.files), *plan.links, *plan.copies, *plan.texts]
-    check_disk(path, size)
-    check_places(path, [*places, *([Path(PIPELINE)] if plan.pipeline is not None else [])])
 
     def stale() -> Iterable[Path]:
         return stale_in(path) if path.is_dir() else ()
 
-    list(stale())  # an index that cannot be read is to be known now
+    with failing(path):
+        check_disk(path, size)
+        check_places(path, [*places, *([Path(PIPELINE)] if plan.pipeline is not None else [])])
+        list(stale())  # an index that cannot be read is to be known now
     with failing(path), replacing_folder(path, stale, overwrite) as folder:
         for place in places:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def discard(stage: Path) -> None:
     if os.path.lexists(stage / JOURNAL):
         take_back(stage)
     with suppress(FileNotFoundError):
-        shutil.rmtree(stage)
+        shutil.rmtree(stage, ignore_errors=os.name == "nt")  # there the lock is still open, and stays until the next time
 
 
 def heal(folder: Path) -> None:
