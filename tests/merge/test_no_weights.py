@@ -39,7 +39,9 @@ def test_they_are_said_once_with_count_and_bytes():
     a, b, c = model("a", 1, *EMA, *LOSS), model("b", 3, *EMA), model("c", 1, *EMA)
     found = wb.preflight(average([average([a, b]), c]))
     (told,) = [text for text in found.notes if "EMA" in text]
-    assert told.startswith("3 tensors (24 bytes) are EMA copies of weights, and not in the result: 'model_ema.diffusion_modelout2weight' and 2 more")
+    assert told.startswith(
+        "3 tensors (24 bytes) are EMA copies of weights, and not in the result: 'model_ema.diffusion_modelout2weight' and 2 more"
+    )
     assert told.endswith("add the rule {match: 'model_ema.*', merge: true}")
     assert len([text for text in found.notes if "training loss" in text]) == 1
     assert not [text for text in (*found.warnings, *found.errors) if "ema" in text]
@@ -131,7 +133,9 @@ def test_positions_have_their_own_length_and_right_ones_are_not_spoken_of():
     assert "is broken" not in str(wb.preflight(average([right, long])))
 
 
-@pytest.mark.parametrize("place", ["text_encoders.clip_l.", "text_encoders.clip_l.transformer.", "text_encoders.clip_l.transformer.text_model."])
+@pytest.mark.parametrize(
+    "place", ["text_encoders.clip_l.", "text_encoders.clip_l.transformer.", "text_encoders.clip_l.transformer.text_model."]
+)
 @pytest.mark.parametrize("name", ["logit_scale", "text_projection.weight"])
 def test_what_lies_beside_clips_tensors_keeps_its_name(place, name):
     inside = "text_encoders.clip_l.transformer.text_model.final_layer_norm.bias"
