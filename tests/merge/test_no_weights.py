@@ -7,7 +7,7 @@ import torch
 from held import Held
 
 import workbench as wb
-from workbench.errors import MergeError
+from workbench.errors import CheckpointError, MergeError
 
 average, task_arithmetic, dare = wb.operators.weighted_average, wb.operators.task_arithmetic, wb.operators.dare_linear
 UNET, VAE, CLIP = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
@@ -101,6 +101,14 @@ def test_a_rule_may_mean_it_by_either_name():
         merge = average([a, b], rules=[{"match": pattern, "take": "models[1]"}])
         assert wb.preflight(merge).ok
         assert merge[NORM].tolist() == merge[NORM.replace("text_model.", "")].tolist() == [3, 3]
+
+
+def test_in_another_layout_it_has_one_name_and_a_recipe():
+    merge = wb.in_layout(average([doubled("a", 1), model("b", 3)]), "diffusers")
+    assert [key for key in merge if "final_layer_norm" in key] == ["text_encoder.text_model.final_layer_norm.bias"]
+    assert merge.merge is not None
+    with pytest.raises(CheckpointError, match="hold other numbers"):
+        wb.in_layout(doubled("a", 1, other=5), "diffusers")
 
 
 def test_two_names_with_other_numbers_are_refused_unless_a_rule_takes_the_component_elsewhere():
