@@ -585,3 +585,49 @@ def test_files_that_may_not_be_moved_leave_everything_as_it_was(models, target):
     finally:
         subprocess.run(["chattr", "-i", fixed], check=True)
     assert tree(target) == before
+
+
+# ---------------------------------------------------------------- configs
+
+
+def unet(folder: Path, channels: int) -> wb.Checkpoint:
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(channels)
+    blocks = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+    sizes = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4, "cross_attention_dim": 8, "attention_head_dim": 4}
+    UNet2DConditionModel(sample_size=8, in_channels=channels, out_channels=4, **blocks, **sizes).save_pretrained(folder / f"{channels}")
+    return wb.open(folder / f"{channels}")
+
+
+def test_the_config_of_a_unet_has_the_input_channels_that_are_written(tmp_path, target):
+    from diffusers import UNet2DConditionModel
+
+    four, nine = unet(tmp_path, 4), unet(tmp_path, 9)
+    before = json.loads((tmp_path / "4" / "config.json").read_text())
+    result = export(average([four, nine], rules=[{"match": "conv_in.weight", "take": "models[1]"}]), target)
+    written = json.loads((target / "config.json").read_text())
+    assert {name for name in written if written[name] != before.get(name)} == {"in_channels"}
+    assert (written["in_channels"], result.note) == (9, "")
+    with silence():
+        assert UNet2DConditionModel.from_pretrained(target).config.in_channels == 9
+
+
+def test_the_config_of_flux_has_the_input_channels_of_fill(tmp_path, models, target):
+    flux(3, in_channels=96, out_channels=16).save_pretrained(tmp_path / "fill")
+    merge = average([wb.open(models / "schnell"), wb.open(tmp_path / "fill")], rules=[{"match": "x_embedder.weight", "take": "models[1]"}])
+    export(merge, target)
+    config = loaded(target).config
+    assert (config.in_channels, config.out_channels) == (96, 16)
+
+
+def test_a_config_that_cannot_be_corrected_is_said(tmp_path, target):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"_class_name": "OddTransformer", "channels": 4}')
+    save_file({"x.weight": torch.ones(2, 4), "y": torch.ones(2)}, tmp_path / "odd" / "diffusion_pytorch_model.safetensors")
+    odd = wb.open(tmp_path / "odd")
+    assert "config.json" not in export(average([odd, odd]), target).note
+    wide = Held({"x.weight": torch.ones(2, 9), "y": torch.ones(2)}, "wide")
+    note = export(average([odd, wide], rules=[{"match": "x.weight", "take": "wide"}]), target, overwrite=True).note
+    assert "config.json is that of other tensors ('x.weight'), and may not fit these: what shapes say of OddTransformer" in note
+    assert json.loads((target / "config.json").read_text()) == {"_class_name": "OddTransformer", "channels": 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -466,3 +467,17 @@ def test_the_free_space_is_that_of_the_disk_that_is_written(merge, out, monkeypa
     with pytest.raises(ExportError, match=r"and 1\.0 MB of disk are free"):
         export(merge, folder, max_shard_size="1KB")
     export(merge, out.with_name("beside"), max_shard_size="1KB")
+
+
+def test_a_nan_in_an_input_is_told_as_the_inputs_and_not_as_the_dtypes(model, out):
+    a, b = model("a", {"x": torch.ones(2).half()}), model("b", {"x": torch.tensor([1.0, math.nan]).half()})
+    for dtype in (None, "bfloat16", "float8_e4m3fn"):
+        with pytest.warns(NonFiniteWarning) as told:
+            export(average([a, b]), out, dtype=dtype)
+        assert [str(one.message) for one in told] == ["b: 'x' holds NaN or infinity; mend the file"]
+
+
+def test_infinity_that_the_calculation_makes_is_told_as_its_own(model, out):
+    a, b = model("a", {"x": torch.tensor([3e38])}), model("b", {"x": torch.tensor([-3e38])})
+    with pytest.warns(NonFiniteWarning, match=r"the result: 'x' holds NaN or infinity that no input holds; choose smaller weights"):
+        export(wb.operators.task_arithmetic(a, [b]), out)

@@ -7,7 +7,7 @@ import torch
 from held import Held
 
 import workbench as wb
-from workbench.errors import MergeError
+from workbench.errors import CheckpointError, MergeError
 
 average, task_arithmetic, dare = wb.operators.weighted_average, wb.operators.task_arithmetic, wb.operators.dare_linear
 UNET, VAE, CLIP = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
@@ -39,7 +39,9 @@ def test_they_are_said_once_with_count_and_bytes():
     a, b, c = model("a", 1, *EMA, *LOSS), model("b", 3, *EMA), model("c", 1, *EMA)
     found = wb.preflight(average([average([a, b]), c]))
     (told,) = [text for text in found.notes if "EMA" in text]
-    assert told.startswith("3 tensors (24 bytes) are EMA copies of weights, and not in the result: 'model_ema.diffusion_modelout2weight' and 2 more")
+    assert told.startswith(
+        "3 tensors (24 bytes) are EMA copies of weights, and not in the result: 'model_ema.diffusion_modelout2weight' and 2 more"
+    )
     assert told.endswith("add the rule {match: 'model_ema.*', merge: true}")
     assert len([text for text in found.notes if "training loss" in text]) == 1
     assert not [text for text in (*found.warnings, *found.errors) if "ema" in text]
@@ -101,6 +103,14 @@ def test_a_rule_may_mean_it_by_either_name():
         assert merge[NORM].tolist() == merge[NORM.replace("text_model.", "")].tolist() == [3, 3]
 
 
+def test_in_another_layout_it_has_one_name_and_a_recipe():
+    merge = wb.in_layout(average([doubled("a", 1), model("b", 3)]), "diffusers")
+    assert [key for key in merge if "final_layer_norm" in key] == ["text_encoder.text_model.final_layer_norm.bias"]
+    assert merge.merge is not None
+    with pytest.raises(CheckpointError, match="hold other numbers"):
+        wb.in_layout(doubled("a", 1, other=5), "diffusers")
+
+
 def test_two_names_with_other_numbers_are_refused_unless_a_rule_takes_the_component_elsewhere():
     a, b = doubled("a", 1, other=5), model("b", 3)
     (error,) = wb.preflight(average([a, b])).errors
@@ -131,7 +141,9 @@ def test_positions_have_their_own_length_and_right_ones_are_not_spoken_of():
     assert "is broken" not in str(wb.preflight(average([right, long])))
 
 
-@pytest.mark.parametrize("place", ["text_encoders.clip_l.", "text_encoders.clip_l.transformer.", "text_encoders.clip_l.transformer.text_model."])
+@pytest.mark.parametrize(
+    "place", ["text_encoders.clip_l.", "text_encoders.clip_l.transformer.", "text_encoders.clip_l.transformer.text_model."]
+)
 @pytest.mark.parametrize("name", ["logit_scale", "text_projection.weight"])
 def test_what_lies_beside_clips_tensors_keeps_its_name(place, name):
     inside = "text_encoders.clip_l.transformer.text_model.final_layer_norm.bias"

@@ -29,7 +29,11 @@ def models(draw, name: str) -> Held:
     for key in draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=len(KEYS), unique=True)):
         integers = key.endswith("position_ids") and draw(st.booleans())
         size = draw(st.sampled_from([2, 2, 2, 3, 0]))
-        tensors[key] = torch.arange(size) if integers else torch.full((size,), draw(NUMBERS), dtype=draw(st.sampled_from([torch.float16, torch.float32])))
+        tensors[key] = (
+            torch.arange(size)
+            if integers
+            else torch.full((size,), draw(NUMBERS), dtype=draw(st.sampled_from([torch.float16, torch.float32])))
+        )
     return Held(tensors, name)
 
 

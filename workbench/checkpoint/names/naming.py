@@ -39,15 +39,14 @@ class After:
         return self.structure.layouts.get(component) or (self._absent.layout(component) if self._absent else None)
 
     def spell(self, component: str, rest: str) -> str | None:
-        if rest.startswith(BESIDE) and (own := self._beside(component, rest)):
-            return own
-        return self.structure.spell(component, rest) or (self._absent.spell(component, rest) if self._absent else None)
-
-    def _beside(self, component: str, rest: str) -> str | None:
-        """The source's own name of what lies beside CLIP's tensors, or among them, where the model has none to name it after."""
+        usual = self._absent.spell(component, rest) if self._absent else None
+        spelled = self.structure.spell(component, rest) or usual
         own = self.source.by_bare.get((component, rest))
-        stems = [_stem(structure.prefix(component)) for structure in (self.structure, self.source)]
-        return own if (component, rest) not in self.structure.by_bare and stems[0] == stems[1] else None
+        if own is None or (component, rest) in self.structure.by_bare or not (usual or rest.startswith(BESIDE)):
+            return spelled
+        # of a text encoder that is below the same prefix: what of CLIP's lies below `text_model.` is left as it is
+        there = self._absent.prefixes[component] if self._absent and usual else self.structure.prefix(component)
+        return own if _stem(there) == _stem(self.source.prefix(component)) else spelled
 
     @cached_property
     def _absent(self) -> Named | None:

@@ -9,6 +9,7 @@ from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.names.naming import After, Layout, Naming, naming
 from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.checkpoint.views.conversion import converted
+from workbench.checkpoint.views.live import without_twins
 from workbench.checkpoint.views.view import Incomplete, View
 from workbench.errors import CheckpointError, InputError
 from workbench.families import GENERIC, Names
@@ -43,7 +44,7 @@ def in_layout(checkpoint: Checkpoint, layout: Layout) -> Checkpoint:
         raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {why}")
     if layout == ORIGINAL and all(structure.layouts.get(part, ORIGINAL) == there for part, there in target.layouts.items()):
         return checkpoint
-    found = _viewed(checkpoint, structure, target, layout)
+    found = _viewed(without_twins(checkpoint), structure, target, layout)
     if problems := [one.why for one in incomplete(found).values()]:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {'; '.join(problems[:_SHOWN])}{more}; get the whole model")
