@@ -139,7 +139,7 @@ streaming._bytes = lambda tensor: time.sleep(0.01) or at_once(tensor)"""
     bar = notebook.page.locator(".wb-tabs .jupyter-widget-hprogress, .wb-tabs .widget-hprogress").first
     expect(bar).to_be_visible(timeout=SECONDS)
     expect(notebook.find("button", "Export")).to_be_disabled()
-    bar.screenshot(path=notebook._shots / "export-progress.png")
+    bar.screenshot(path=notebook.shots / "export-progress.png")
     widths = set()
     until(lambda: widths.add(filled(notebook)) or len(widths) > 2, "the bar stands still", 30)
     expect(notebook.find(".wb-tabs .wb-said")).to_have_text(re.compile(r"merged\.safetensors: [\d.]+ MB in"), timeout=SECONDS)
