@@ -113,6 +113,18 @@ def test_where_the_disk_knows_no_links_that_holds_too(tmp_path, monkeypatch, the
     assert tree(tmp_path) == {"a.txt": "first"}
 
 
+def test_a_hidden_name_that_cannot_be_removed_is_no_failure_once_the_file_has_its_place(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch, writing.replacing(tmp_path / "a.txt", overwrite=False) as temporary:
+        temporary.write_text("whole")
+        patch.setattr(os, "unlink", fail)
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    clear(tmp_path)
+    assert tree(tmp_path) == {"a.txt": "whole"}
+
+
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "ß.txt"])
 def test_the_longest_names_are_written(tmp_path, name):
     with writing.replacing(tmp_path / name) as temporary:
