@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import workbench as wb
 from workbench.checkpoint.files import journal, writing
@@ -111,6 +111,18 @@ def test_where_the_disk_knows_no_links_that_holds_too(tmp_path, monkeypatch, the
         with writing.replacing(path, overwrite=False) as temporary:
             temporary.write_text("first")
     assert tree(tmp_path) == {"a.txt": "first"}
+
+
+def test_a_hidden_name_that_cannot_be_removed_is_no_failure_once_the_file_has_its_place(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch, writing.replacing(tmp_path / "a.txt", overwrite=False) as temporary:
+        temporary.write_text("whole")
+        patch.setattr(os, "unlink", fail)
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    clear(tmp_path)
+    assert tree(tmp_path) == {"a.txt": "whole"}
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "ß.txt"])
@@ -269,6 +281,31 @@ def test_a_journal_that_was_not_finished_has_moved_nothing(folder, text):
     put(folder / ".x.workbench.tmp", {"journal.json": text, "new/config.json": "new"})
     journal.heal(folder)
     assert tree(folder) == OLD | OWN
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_no_file_is_left_out(folder, monkeypatch):
+    plain = os.scandir
+
+    def scandir(path: object = ".") -> object:
+        if str(path).endswith("new/part"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError):
+        exchanged(folder)
+    monkeypatch.undo()
+    assert {name: tree(folder)[name] for name in OLD | OWN} == OLD | OWN
+
+
+def test_tensors_in_memory_are_the_same_bytes_each_time(tmp_path):
+    tensors = {"b": torch.arange(6).reshape(2, 3).T, "a": torch.ones(3, dtype=torch.float16), "c": torch.tensor(2.0), "d": torch.ones(0)}
+    metadata = {str(number): "x" for number in range(20)}
+    for name in ("one", "two"):
+        writing.write_safetensors(tmp_path / name, tensors, metadata)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    found = load_file(tmp_path / "one")
+    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
 
 
 # ---------------------------------------------------------------- SIGTERM

@@ -110,7 +110,8 @@ def settle(source: Path, target: Path) -> None:
             target.unlink()
             raise
     else:
-        source.unlink()
+        with suppress(OSError):  # the file has its place, and the other name is hidden
+            source.unlink()
 
 
 def _half_done(folder: Path) -> list[Path]:
