@@ -90,3 +90,11 @@ def test_other_shapes_are_refused_without_the_proposal():
     (error,) = wb.preflight(operators.task_arithmetic(BASE, [model("odd", 4, 1, rows=7)])).errors
     assert "has different shapes" in error
     assert "inpainting" not in error
+
+
+def test_layers_within_are_not_continued():
+    inner = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    base, tuned = Held({inner: torch.ones(4, 9)}, "base"), Held({inner: torch.ones(4, 5)}, "tuned")
+    (error,) = wb.preflight(operators.task_arithmetic(base, [tuned])).errors
+    assert "has different shapes" in error
+    assert "inpainting" not in error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.names.buffers import is_marker, leftover
+from workbench.checkpoint.names.components import takes_latents
 from workbench.checkpoint.names.structure import Structure
 from workbench.checkpoint.views.layouts import incomplete
 from workbench.families import Block, Location
@@ -183,7 +184,7 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, blocks: 
     component, problem = structure.component(key), None
     narrower: tuple[int, ...] = ()
     if take is None:
-        narrower = _narrower(call, names) if component == structure.denoiser else ()
+        narrower = _narrower(call, names) if takes_latents(structure.name(key)) else ()
         problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names, narrower)
     return Entry(key, component, location, info, names, take, unasked, problem, rule is not None, narrower)
 
@@ -247,7 +248,8 @@ def _problem(call: Call, key: str, names: tuple[str | None, ...], narrower: tupl
     whole = {call.viewed[i].info(name).shape for i, name in enumerate(names) if name is not None and i not in narrower}
     if len(whole) > 1:
         told = ", ".join(f"{list(shape)} in {model}" for model, shape in held)
-        return Problem(f"has different shapes: {told}{_transfer(whole)}", slot)
+        first_layer = takes_latents(call.viewed[list(call.models).index(slot)].structure.name(key))
+        return Problem(f"has different shapes: {told}{_transfer(whole) if first_layer else ''}", slot)
     for declared in call.operator.inputs:
         lacking = [call.names[i] for i in call.slots[declared.name] if names[i] is None]
         answered = declared.space is Space.DELTA or (call.operator.missing is Missing.OMIT and declared.many)

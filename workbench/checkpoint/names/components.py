@@ -45,6 +45,11 @@ _MODULES = re.compile(
     r"|conv_out|conv_norm_out|double_blocks|single_blocks|transformer_blocks|single_transformer_blocks|img_in|txt_in|time_in|final_layer"
     r"|x_embedder|context_embedder|time_text_embed|norm_out|proj_out)\."
 )
+# the layer of a denoiser that latents go into: of U-Nets, of Flux and its kin, of what cuts pictures into patches
+_FIRST_LAYER = re.compile(
+    r"(input_blocks\.0\.0|conv_in|img_in(\.proj)?|(all_)?x_embedder(\.[\w-]+)*|(pos|patch)_embed(ding)?(\.proj)?|patchify_proj|proj_in"
+    r"|init_x_linear)\.weight"
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class Name:
     component: str
     prefix: str
     rest: str
+
+
+def takes_latents(name: Name) -> bool:
+    """Whether it is the weight of the layer that a denoiser's input channels go into."""
+    return name.component == DENOISER and _FIRST_LAYER.fullmatch(name.rest) is not None
 
 
 def without_prefix(key: str, rank: Callable[[str], int]) -> str:
