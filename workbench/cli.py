@@ -124,6 +124,17 @@ def _describe(checkpoint: Checkpoint) -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Say what this installation has and can do, and try it; ends with 1 where something does not work."""
+    from workbench.doctor import doctor as look
+
+    found = look()
+    typer.echo(str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def lab() -> None:
     """Open JupyterLab on the quickstart notebook."""
     import subprocess

@@ -22,6 +22,8 @@ from workbench.render.vocabulary import SHIPPED, clip_tokenizer
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, FluxTransformer2DModel
 
+    from workbench.families import Family
+
 # Held while modules are built or filled: what builds them without weights does so to those of every thread.
 BUILDING = threading.RLock()
 
@@ -132,6 +134,16 @@ def _check_draws(path: Path, kind: type, parts: Mapping[str, type]) -> None:
         raise RenderError(
             f"{path}: {kind.__name__} does not draw pictures from a prompt alone; give the folder of a text-to-image pipeline"
         )
+
+
+def draws_pictures(family: Family) -> bool:
+    """Whether diffusers, as it is installed, has a pipeline for a family that draws pictures from a prompt, by its name alone.
+
+    To ask each pipeline itself would import them all, which takes half a minute.
+    """
+    import diffusers
+
+    return family.pipeline in dir(diffusers) and not family.model.endswith("3DModel") and "Img2Img" not in family.pipeline
 
 
 def _needs_no_image(kind: type) -> bool:
