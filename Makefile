@@ -5,13 +5,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Asked of the environment itself, for git gives a file a new time whenever it writes it, and that is no reason to install.
+define INSTALLED
+import importlib.metadata as installed, tomllib
+from packaging.requirements import Requirement
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+installed.version(project["name"])
+for needed in map(Requirement, project["dependencies"] + project["optional-dependencies"]["dev"]):
+    if needed.marker is None or needed.marker.evaluate():
+        assert needed.specifier.contains(installed.version(needed.name), prereleases=True)
+endef
+export INSTALLED
+
 .PHONY: help setup demo lab app test notebooks docs
 
 help:
 	@echo "make setup      install everything into $(VENV) (the targets below do it themselves)"
 	@echo "make demo       merge the embedded models and draw them side by side, into out/demo"
 	@echo "make lab        open JupyterLab on the quickstart notebook"
-	@echo "make app        serve the merge panel as a page of its own, without a notebook around it"
+	@echo "make app        serve the merge panel as a page of its own, at the address that is printed"
 	@echo "make test       style, types, imports and all tests"
 	@echo "make docs       write the public API as pages, into out/docs"
 	@echo "make notebooks  run every notebook in full, and write what it shows into out/notebooks"
@@ -20,9 +32,10 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; try: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
-	touch $(STAMP)
+	@if $(BIN)/python -c "$$INSTALLED" 2>/dev/null; then echo "$(VENV) has all that pyproject.toml asks for"; else \
+	$(PYTHON) -m venv $(VENV) && \
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'; fi
+	@touch $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/workbench demo
@@ -30,7 +43,8 @@ demo: $(STAMP)
 lab: $(STAMP)
 	$(BIN)/workbench lab
 
-# Settings, and a template that asks nothing of other machines, lie beside the notebook.
+# Settings, and a template that asks nothing of other machines, lie beside the notebook. Its page runs code for whoever
+# opens it, so it answers on this machine only, under its own name, and with the token in the address that is printed.
 app: $(STAMP)
 	cd notebooks/app && JUPYTER_PATH=. $(CURDIR)/$(BIN)/voila merge.ipynb
 

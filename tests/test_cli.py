@@ -61,6 +61,16 @@ def started(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "workbench", *arguments], capture_output=True, text=True, timeout=120)
 
 
+def test_inspect_goes_on_with_the_other_files_and_escapes_what_does_not_show(command, folder):
+    (folder / "bad\x1b[2J\n.safetensors").write_bytes(b"")
+    code, out, err = command("inspect", "bad\x1b[2J\n.safetensors", "a.safetensors")
+    assert code == 1
+    assert out.startswith("a.safetensors\n")
+    assert "bad\\x1b[2J\\n.safetensors" in err
+    assert "\x1b" not in out + err
+    assert err.count("\n") == 1
+
+
 def test_merge_writes_what_the_recipe_says(command, folder):
     code, out, err = command("merge", "recipe.yaml", "--out", "m.safetensors")
     assert (code, err) == (0, "")
@@ -296,3 +306,63 @@ def test_ctrl_c_says_so_in_one_line_and_leaves_nothing_behind(folder):
     assert process.returncode == 130
     assert "Traceback" not in told
     assert {path.name for path in folder.iterdir()} - {"cache"} == before - {"cache"}
+
+
+def test_lineage_prints_the_family_tree(command, folder):
+    command("merge", "recipe.yaml", "--out", "m.safetensors")
+    (folder / "b.safetensors").rename(folder / "other name.safetensors")
+    code, out, err = command("lineage", "m.safetensors", "--among", ".")
+    assert (code, err) == (0, "")
+    first, *parents = out.splitlines()
+    assert first.startswith("m.safetensors: weighted_average(), says Workbench's sd_merge_recipe")
+    assert parents[0].startswith("├─ models[0]: a.safetensors [")
+    assert "is other name.safetensors (by sha256)" in parents[1]
+    assert "parents unknown" in command("lineage", "a.safetensors")[1]
+    code, out, err = command("lineage", "none.safetensors")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+
+
+def test_verify_says_same_differs_or_cannot_by_its_status(command, folder):
+    command("merge", "recipe.yaml", "--out", "m.safetensors")
+    code, out, err = command("verify", "m.safetensors")
+    assert (code, err) == (0, "")
+    assert "m.safetensors: same: its recipe makes it again, byte for byte" in out
+    data = bytearray(Path("m.safetensors").read_bytes())
+    data[-1] ^= 1
+    Path("n.safetensors").write_bytes(data)
+    code, out, _ = command("verify", "n.safetensors")
+    assert code == 1
+    assert "differs: 1 of 2 tensors differ, first " in out
+    (folder / "kept").mkdir()
+    (folder / "b.safetensors").rename(folder / "kept" / "x.safetensors")
+    code, out, _ = command("verify", "m.safetensors")
+    assert code == 2
+    assert "cannot: a parent is not where the recipe says" in out
+    assert command("verify", "m.safetensors", "--among", "kept")[0] == 0
+    code, out, err = command("verify", "none.safetensors")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(folder):
+    save_file({f"x{i}": torch.zeros(4) for i in range(400)}, folder / "a.safetensors")
+    recipe(folder, operator="slow", inputs={"base": "a"})
+    before = {path.name for path in folder.iterdir()}
+    command = [sys.executable, "-c", SLOW + "cli.main()", "merge", "recipe.yaml", "--out", "m.safetensors"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout.read(1) == "w"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=15)
+    assert process.returncode == 143
+    assert "Traceback" not in told
+    assert {path.name for path in folder.iterdir()} - {"cache"} == before - {"cache"}
+
+
+def test_inspect_of_a_folder_names_what_a_killed_export_left_in_it(command, folder):
+    (folder / ".m.safetensors.0123abcd.workbench.tmp").write_bytes(bytes(3_000_000))
+    code, out, err = command("inspect", str(folder))
+    assert code == 1
+    assert "holds" in err
+    assert ".m.safetensors.0123abcd.workbench.tmp, 3.0 MB" in out
+    assert "the next export into this folder removes it" in out

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from workbench.analysis import compare as compare
     from workbench.analysis import diff as diff
     from workbench.analysis import explain as explain
+    from workbench.analysis import lineage as lineage
     from workbench.analysis import recover as recover
     from workbench.checkpoint import Checkpoint as Checkpoint
     from workbench.checkpoint import in_layout as in_layout
     from workbench.checkpoint import open as open
     from workbench.engine import export as export
+    from workbench.engine import verify as verify
     from workbench.merge import Merge as Merge
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
     from workbench.panels.lora_panel import LoraPanel as LoraPanel
@@ -49,10 +51,12 @@ _HOMES = {
     "Recipe": "workbench.recipe",
     "preflight": "workbench.recipe",
     "export": "workbench.engine",
+    "verify": "workbench.engine",
     "compare": "workbench.analysis",
     "explain": "workbench.analysis",
     "diff": "workbench.analysis",
     "recover": "workbench.analysis",
+    "lineage": "workbench.analysis",
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",

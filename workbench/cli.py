@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.errors import WorkbenchError
+from workbench.errors import MergeError, WorkbenchError
 from workbench.lora.commands import app as lora
 from workbench.places import NOTEBOOKS, ROOT, in_clone
 from workbench.tensors import SavedDtype
+from workbench.wording import printable
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
@@ -46,32 +47,65 @@ def merge(
         typer.echo(str(found))
     else:
         for note in found.notes:
-            typer.echo(f"note: {note}", err=True)
+            typer.echo(f"note: {printable(note)}", err=True)
     if dry_run:
         found.raise_errors()
-        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {out}")
+        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {printable(out)}")
         return
-    typer.echo(wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict))
+    written = wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict)
+    typer.echo(printable(written, keep="\n"))
 
 
 @app.command()
 def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files or folders; of two, also how they differ.")]) -> None:
     """Say what checkpoints are: architecture, layout, components, prediction type, dtypes, blocks, recipe; of two, how they differ."""
     import workbench as wb
+    from workbench.checkpoint.files.leftovers import leftovers
 
     found = []
     for file in files:
         try:
             found.append(wb.open(file))
         except WorkbenchError as error:
-            typer.echo(f"error: {error}", err=True)
-            continue
-        typer.echo(f"{file}")
-        _describe(found[-1])
+            typer.echo(f"error: {printable(error)}", err=True)
+        else:
+            typer.echo(printable(file))
+            _describe(found[-1])
+        for left in leftovers(file):
+            told = f"{file}: an export that was killed left {left}; the next export into this folder removes it"
+            typer.echo(printable(told))
     if len(found) == len(files) == 2:
         typer.echo(f"\n{wb.diff(*found)}")
     if len(found) < len(files):
         raise typer.Exit(1)
+
+
+@app.command()
+def lineage(
+    file: Annotated[Path, typer.Argument(help="A checkpoint or LoRA: file or folder.")],
+    among: Annotated[Path | None, typer.Option(help="The folder in which its ancestors may lie; they are found by hash.")] = None,
+) -> None:
+    """Show the family tree of a file, as far as headers tell it; measured among the files of a folder where they are silent."""
+    import workbench as wb
+
+    typer.echo(wb.lineage(file, among))
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A merged file or folder that carries its recipe.")],
+    among: Annotated[Path | None, typer.Option(help="The folder in which its parents lie, renamed or not.")] = None,
+) -> None:
+    """Make a merged file again from its recipe, and compare every byte: exits with 0 if it is the same, 1 if it differs, 2 if it cannot."""
+    import workbench as wb
+
+    try:
+        found = wb.verify(file, among)
+    except WorkbenchError as error:  # no statement about the file, and so not the status of one that differs
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(found)
+    raise typer.Exit(found.status)
 
 
 def _describe(checkpoint: Checkpoint) -> None:
@@ -79,14 +113,25 @@ def _describe(checkpoint: Checkpoint) -> None:
     from workbench.recipe.judgement import describe
 
     for name, value in describe(checkpoint).items():
-        typer.echo(f"  {name}: {value}")
+        typer.echo(f"  {name}: {printable(value)}")
     depth = Depth.of(map(checkpoint.structure.location, checkpoint))
-    typer.echo(f"  blocks: {', '.join(depth.names) or 'none'}")
-    typer.echo(f"  modules beside them: {', '.join(depth.modules) or 'none'}")
+    typer.echo(f"  blocks: {printable(', '.join(depth.names)) or 'none'}")
+    typer.echo(f"  modules beside them: {printable(', '.join(depth.modules)) or 'none'}")
     for note in checkpoint.notes:
-        typer.echo(f"  note: {note}")
+        typer.echo(f"  note: {printable(note)}")
     if "sd_merge_recipe" in checkpoint.metadata:
-        typer.echo("  carries a recipe: workbench.Recipe.from_file(path)")
+        typer.echo("  carries a recipe: workbench.Recipe.from_file(path); `workbench lineage` shows what it was made of")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this installation has and can do, and try it; ends with 1 where something does not work."""
+    from workbench.doctor import doctor as look
+
+    found = look()
+    typer.echo(str(found))
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -112,9 +157,10 @@ def main() -> None:
     """Run the command; what goes wrong on purpose is one message, not a traceback."""
     # torch's threads wait for each other by spinning, which on a busy core makes small models many times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(message)}", file=sys.stderr)
     try:
         app()
     except WorkbenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        lines = "\n" if isinstance(error, MergeError) else ""  # in others a line break is in a name that somebody gave
+        print(f"error: {printable(error, keep=lines)}", file=sys.stderr)
         raise SystemExit(1) from None

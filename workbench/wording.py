@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from itertools import islice
+from unicodedata import category
 
 _SHOWN = 3  # names
 
@@ -16,6 +17,14 @@ def percent(share: float) -> str:
     if 0 < share < 1e-6:
         return "under 0.0001 %"
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
+
+
+def size(nbytes: int) -> str:
+    """`864 bytes`, `1.5 kB`, `24.0 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes} bytes"
 
 
 def few(words: Collection[str], shown: int = _SHOWN) -> str:
@@ -34,3 +43,17 @@ def enumerated(words: Sequence[str], shown: int = _SHOWN) -> str:
     if len(words) > shown:
         return few(words, shown)
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def printable(text: object, keep: str = "") -> str:
+    """What others wrote, as it may stand in a terminal: what does not show is escaped, as in `\\x1b`, but for characters to `keep`."""
+    told = str(text)
+    return told if told.isprintable() else "".join(one if one in keep or _shows(one) else _escaped(one) for one in told)
+
+
+def _shows(character: str) -> bool:
+    return character.isprintable() or category(character) == "Zs"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

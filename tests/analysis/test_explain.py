@@ -466,3 +466,12 @@ def test_the_figure_has_a_line_for_each_parent_in_depth_order():
             np.testing.assert_array_equal(drawn[parent, axis].y, expected[quantity])
     np.testing.assert_array_equal(drawn["weighted_average", "y5"].y, frame["high_frequencies"][frame["parent"] == "heart"])
     assert len(drawn) == 2 * len(quantities) + 1
+
+
+def test_html_in_a_models_name_is_text():
+    evil = "<img src=x onerror=alert(1)>"
+    a, b = held(evil, x=torch.ones(2, 2)), held("b", x=torch.zeros(2, 2))
+    shown = wb.explain(average([a, b], weights=[3, 1]))._repr_html_()
+    assert evil not in shown
+    assert "&lt;img src=x onerror=alert(1)&gt;" in shown
+    assert evil not in wb.preflight(average([a, b]))._repr_html_()

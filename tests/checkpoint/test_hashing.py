@@ -133,6 +133,19 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path, monkeypatch)
         hashing.sha256(path)
 
 
+def test_a_file_that_gets_another_name_while_it_is_read_is_the_same_and_not_remembered_for_it(tmp_path, cache, monkeypatch):
+    path = old(tmp_path / "a", b"content")
+    plain = hashing._recall
+
+    def recall(place: Path) -> str | None:
+        os.link(path, tmp_path / "another name")  # as an export gives a part that it does not merge
+        return plain(place)
+
+    monkeypatch.setattr(hashing, "_recall", recall)
+    assert hashing.sha256(path) == hashlib.sha256(b"content").hexdigest()
+    assert not [file for file in cache.rglob("*") if file.is_file()]
+
+
 def test_hashing_stops_when_asked(tmp_path):
     stop = threading.Event()
     stop.set()

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
+from workbench.checkpoint.names.buffers import is_marker
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.checkpoint.views.layouts import like
 from workbench.families.unet_names import unet_names
 from workbench.families.vae_names import vae_names

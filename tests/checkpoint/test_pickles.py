@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -63,6 +66,49 @@ def test_a_training_checkpoint_opens_as_its_tensors(tmp_path, suffix, zipped):
     assert not checkpoint["extra"].requires_grad
     with pytest.raises(MissingTensorError, match=r"a\.[a-zA-Z]+.*'epoch'"):
         checkpoint["epoch"]
+
+
+def written_by_a_trainer(names: dict[str, type], saved: dict[str, object], path: Path, monkeypatch) -> None:
+    """Save what holds classes of modules that are gone again afterwards."""
+    for place, kind in names.items():
+        module = types.ModuleType(place)
+        setattr(module, kind.__name__, kind)
+        kind.__module__ = place
+        packages = [place.rsplit(".", cut)[0] for cut in range(1, place.count(".") + 1)]
+        for package in packages:
+            monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+        monkeypatch.setitem(sys.modules, place, module)
+    torch.save(saved, path)
+    for place in names:
+        monkeypatch.delitem(sys.modules, place)
+
+
+@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
+def test_a_trainers_checkpoint_opens_weights_only_and_its_classes_are_not_imported(tmp_path, monkeypatch, package):
+    callback, settings_kind = type("ModelCheckpoint", (), {}), type("AttributeDict", (dict,), {})
+    place = f"{package}.callbacks.model_checkpoint"
+    saved = {
+        "epoch": np.int64(3),
+        "loss": np.float32(0.5),
+        "seen": np.arange(3),
+        "callbacks": {callback: {"best_model_score": torch.tensor(0.1), "state": callback()}},
+        "hyper_parameters": settings_kind(lr=0.1),
+        "state_dict": {"x": torch.arange(3.0)},
+    }
+    kinds = {place: callback, f"{package}.utilities.parsing": settings_kind}
+    written_by_a_trainer(kinds, saved, tmp_path / "a.ckpt", monkeypatch)
+    opened = wb.open(tmp_path / "a.ckpt")
+    assert list(opened) == ["x"]
+    assert opened["x"].tolist() == [0, 1, 2]
+    assert place not in sys.modules
+
+
+def test_a_class_that_no_trainer_of_models_pickles_is_refused_as_ever(tmp_path, monkeypatch):
+    kind, before = type("ModelCheckpoint", (), {}), torch.serialization.get_safe_globals()
+    written_by_a_trainer({"somebody.callbacks": kind}, {"x": torch.zeros(1), "callbacks": {kind: 1}}, tmp_path / "a.ckpt", monkeypatch)
+    with pytest.raises(CheckpointError, match=r"refused.*asks for somebody\.callbacks\.ModelCheckpoint"):
+        wb.open(tmp_path / "a.ckpt")
+    assert torch.serialization.get_safe_globals() == before
 
 
 @given(shape=st.lists(st.integers(0, 4), max_size=3).map(tuple), dtype=st.sampled_from(DTYPES), data=st.data())

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import workbench as wb
 from workbench.checkpoint.views.layouts import incomplete, like
+from workbench.checkpoint.views.matching import match
 from workbench.errors import CheckpointError, InputError
 from workbench.tensors import Calculation, Flat, Rows, Space, elements
 
@@ -290,3 +291,10 @@ def test_a_view_of_what_needs_whole_tensors_is_cut_right():
         assert torch.equal(back.calculate(key, Flat(3, 7), Calculation()), merge.read(key).reshape(-1)[3:7])
     assert elements(Rows(1, 2), view.info(QKV).shape) == (16, 32)
     assert dataclasses.is_dataclass(view.entries[QKV])
+
+
+def test_what_training_left_behind_is_not_compared():
+    a, b = ({"x": torch.ones(2), "model_ema.x": torch.full((2,), value), "loss.logvar": torch.zeros(1)} for value in (1.0, 9.0))
+    matched, left_out = match({"a": Held(a, "a"), "b": Held(b, "b")}, "test")
+    assert [next(iter(one.names.values())) for one in matched] == ["x"]
+    assert not left_out

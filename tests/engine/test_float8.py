@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.errors import NonFiniteWarning
-from workbench.tensors import rounded
+from workbench.tensors import Space, rounded
 
 FLOAT8 = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
 both = pytest.mark.parametrize(("dtype", "largest"), FLOAT8.items())
@@ -92,3 +92,38 @@ def test_float16_overflow_names_the_tensor(tmp_path):
     merge = wb.operators.task_arithmetic(base, [big, big])
     with pytest.warns(NonFiniteWarning, match=r"the result: 'x' holds values that its dtype turns into NaN or infinity"):
         wb.export(merge, tmp_path / "out.safetensors", dtype="float16", progress=False)
+
+
+@both
+def test_what_rounding_swallows_of_a_change_is_said_with_the_share_that_is_left(dtype, largest, tmp_path):
+    made = torch.Generator().manual_seed(0)
+    base = Held({"x": rounded(torch.randn(4096, generator=made), getattr(torch, dtype))}, "base")
+    change = torch.randn(4096, generator=made)
+    for strength, least, most in ((0.002, 0.0, 0.3), (2.0, 0.9, 1.1)):
+        merge = wb.operators.add_delta(base, [Held({"x": change}, "lora", Space.DELTA)], strengths=strength)
+        result = wb.export(merge, tmp_path / f"{strength}.safetensors", dtype=dtype, progress=False)
+        kept = result.open()["x"].float() - base["x"].float()
+        wanted = merge.with_dtype("float32")["x"] - base["x"].float()
+        assert result.kept == pytest.approx(float((kept * wanted).sum() / (wanted * wanted).sum()), rel=1e-4)
+        assert least <= result.kept <= most
+        assert ("rounding to float8 leaves" in result.note and "% of what the merge changes" in result.note) is (result.kept < 0.9)
+
+
+def test_it_is_measured_in_every_layout_and_for_averages_and_not_in_other_dtypes(tmp_path):
+    unet = "model.diffusion_model.input_blocks.1.1.proj_in.weight"
+    first, second = (Held({unet: rounded(value * torch.ones(2, 2, 1, 1), torch.float8_e4m3fn)}, "m") for value in (1.0, 1.125))
+    merge = wb.operators.weighted_average([first, second], weights=[9, 1])
+    for one in (merge, wb.in_layout(merge, "diffusers")):
+        result = wb.export(one, tmp_path / "out.safetensors", dtype="float8_e4m3fn", overwrite=True, progress=False)
+        assert result.kept == 0
+        assert "leaves 0 % of what the merge changes" in result.note
+        wide = wb.export(one, tmp_path / "out.safetensors", dtype="bfloat16", overwrite=True, progress=False)
+        assert (wide.kept, "rounding" in wide.note) == (None, False)
+
+
+def test_preflight_says_so_where_both_are_float8():
+    base = Held({"x": rounded(torch.ones(4), torch.float8_e4m3fn)}, "base")
+    merge = wb.operators.weighted_average([base, base], dtype="float8_e4m3fn")
+    (told,) = [text for text in wb.preflight(merge).notes if "rounding" in text]
+    assert "1 merged tensors are float8_e4m3fn in the model that is changed, and in the result" in told
+    assert not [text for text in wb.preflight(merge.with_dtype("bfloat16")).notes if "rounding" in text]

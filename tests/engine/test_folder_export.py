@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -457,12 +458,10 @@ def test_a_disk_that_fails_leaves_nothing_behind_and_an_older_folder_as_it_was(m
         export(merge, target, max_shard_size="10KB")
         (target / "notes.txt").write_text("mine")
     before = tree(target.parent)
-    plain, calls = os.rename, []
+    calls = []
 
     def fail(*given, **named):
         calls.append(given)
-        if call == "rename" and not str(given[0]).endswith(".tmp"):
-            return plain(*given, **named)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, fail)
@@ -510,3 +509,125 @@ def test_the_command_writes_folders_too(models, target):
     assert "carries a recipe" in shown.output
     save_file({"old": torch.ones(1)}, target / "diffusion_pytorch_model-00099-of-00099.safetensors")
     assert "note: diffusion_pytorch_model-00099-of-00099.safetensors is not in" in CliRunner().invoke(app, ["inspect", str(target)]).output
+
+
+# ---------------------------------------------------------------- disks, links, and what is in the way
+
+
+@contextmanager
+def mounted(place: Path) -> Iterator[None]:
+    """A small disk at a place; skipped where nobody may mount one."""
+    if (
+        not shutil.which("mount")
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True).returncode
+    ):
+        pytest.skip("mounting a disk is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_folder_that_is_a_disk_of_its_own_is_written(models, target, older):
+    target.mkdir()
+    with mounted(target):
+        if older:
+            export(flux_merge(models, rules=GUIDANCE), target, max_shard_size="10KB")
+            (target / "notes.txt").write_text("mine")
+        export(flux_merge(models, rules=GUIDANCE), target, overwrite=older)
+        assert set(wb.open(target)) == set(flux_merge(models, rules=GUIDANCE))
+        assert (target / "notes.txt").exists() == older
+        assert not list(target.glob(".*"))
+
+
+def test_a_disk_inside_the_folder_stays_and_one_in_the_place_of_a_part_is_refused(models, target):
+    (target / "samples").mkdir(parents=True)
+    (target / "vae").mkdir()
+    with mounted(target / "samples"):
+        (target / "samples" / "1.png").write_text("mine")
+        export(flux_merge(models, rules=GUIDANCE), target, overwrite=True)
+        assert (target / "samples" / "1.png").read_text() == "mine"
+    with mounted(target / "vae"), pytest.raises(ExportError, match=r"vae: is another disk inside .*; unmount it, or give another name"):
+        export(pipelines(models), target, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("vae", "is a file where a folder is to be"), ("model_index.json/x", "is a folder where a file")]
+)
+def test_what_is_in_the_way_is_known_before_anything_is_written(models, target, name, said):
+    (target / name).parent.mkdir(parents=True)
+    (target / name).write_text("mine")
+    with pytest.raises(ExportError, match=rf"{said}.*; move it away, or give another name"):
+        export(pipelines(models), target, overwrite=True)
+    assert tree(target) == {name: b"mine"}
+
+
+def test_a_part_that_is_a_link_to_another_models_is_not_written_through(models, target, tmp_path):
+    export(pipelines(models), target)
+    shutil.move(target / "vae", tmp_path / "shared")
+    (target / "vae").symlink_to(tmp_path / "shared")
+    shared = tree(tmp_path / "shared")
+    export(pipelines(models, weights=[0.2, 0.8]), target, overwrite=True)
+    assert tree(tmp_path / "shared") == shared
+    assert not (target / "vae").is_symlink()
+
+
+def test_files_that_may_not_be_moved_leave_everything_as_it_was(models, target):
+    export(flux_merge(models, rules=GUIDANCE), target, max_shard_size="10KB")
+    (target / "notes.txt").write_text("mine")
+    before, fixed = tree(target), sorted(target.glob("*.safetensors"))[-1]
+    if not shutil.which("chattr") or subprocess.run(["chattr", "+i", fixed], capture_output=True).returncode:
+        pytest.skip("no file can be made immovable here")
+    try:
+        with pytest.raises(ExportError, match="could not be written: Operation not permitted; nothing was left behind"):
+            export(flux_merge(models, rules=GUIDANCE), target, overwrite=True)
+    finally:
+        subprocess.run(["chattr", "-i", fixed], check=True)
+    assert tree(target) == before
+
+
+# ---------------------------------------------------------------- configs
+
+
+def unet(folder: Path, channels: int) -> wb.Checkpoint:
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(channels)
+    blocks = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+    sizes = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4, "cross_attention_dim": 8, "attention_head_dim": 4}
+    UNet2DConditionModel(sample_size=8, in_channels=channels, out_channels=4, **blocks, **sizes).save_pretrained(folder / f"{channels}")
+    return wb.open(folder / f"{channels}")
+
+
+def test_the_config_of_a_unet_has_the_input_channels_that_are_written(tmp_path, target):
+    from diffusers import UNet2DConditionModel
+
+    four, nine = unet(tmp_path, 4), unet(tmp_path, 9)
+    before = json.loads((tmp_path / "4" / "config.json").read_text())
+    result = export(average([four, nine], rules=[{"match": "conv_in.weight", "take": "models[1]"}]), target)
+    written = json.loads((target / "config.json").read_text())
+    assert {name for name in written if written[name] != before.get(name)} == {"in_channels"}
+    assert (written["in_channels"], result.note) == (9, "")
+    with silence():
+        assert UNet2DConditionModel.from_pretrained(target).config.in_channels == 9
+
+
+def test_the_config_of_flux_has_the_input_channels_of_fill(tmp_path, models, target):
+    flux(3, in_channels=96, out_channels=16).save_pretrained(tmp_path / "fill")
+    merge = average([wb.open(models / "schnell"), wb.open(tmp_path / "fill")], rules=[{"match": "x_embedder.weight", "take": "models[1]"}])
+    export(merge, target)
+    config = loaded(target).config
+    assert (config.in_channels, config.out_channels) == (96, 16)
+
+
+def test_a_config_that_cannot_be_corrected_is_said(tmp_path, target):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"_class_name": "OddTransformer", "channels": 4}')
+    save_file({"x.weight": torch.ones(2, 4), "y": torch.ones(2)}, tmp_path / "odd" / "diffusion_pytorch_model.safetensors")
+    odd = wb.open(tmp_path / "odd")
+    assert "config.json" not in export(average([odd, odd]), target).note
+    wide = Held({"x.weight": torch.ones(2, 9), "y": torch.ones(2)}, "wide")
+    note = export(average([odd, wide], rules=[{"match": "x.weight", "take": "wide"}]), target, overwrite=True).note
+    assert "config.json is that of other tensors ('x.weight'), and may not fit these: what shapes say of OddTransformer" in note
+    assert json.loads((target / "config.json").read_text()) == {"_class_name": "OddTransformer", "channels": 4}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,87 @@ def test_a_file_that_is_exported_again_unmerged_keeps_its_recipe(model, out):
     copy = out.with_name("copy.safetensors")
     assert export(wb.open(out), copy) == header(out)
     assert len(wb.Recipe.from_file(copy).build()) == len(wb.open(out))
+
+
+XL = {f"{UNET}label_emb.0.0.weight": torch.ones(2, 2), f"{UNET}out.2.weight": torch.ones(2)}
+V = {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
+
+
+def claimed(merge: wb.Checkpoint, path: Path) -> str | None:
+    with warnings.catch_warnings(action="ignore"):
+        return spec(export(merge, path)).get("prediction_type")
+
+
+def test_a_marker_that_is_in_the_result_is_claimed_and_one_that_is_not_is_not(model, out):
+    v, e = model("v", XL | V, {"modelspec.prediction_type": "v"}), model("e", XL)
+    assert claimed(average([e, v]), out) == "v"  # a union has it
+    assert claimed(task_arithmetic(e, [v]), out) == "epsilon"
+    assert claimed(average([v, e], rules=[{"match": match, "skip": True} for match in V]), out) is None
+    assert claimed(average([e, v], rules=[{"match": match, "skip": True} for match in V]), out) == "epsilon"
+
+
+def test_what_only_the_metadata_says_counts(model, out):
+    v, e = model("v", XL, {"modelspec.prediction_type": "v"}), model("e", XL)
+    assert claimed(average([v, v]), out) == "v"
+    assert claimed(average([average([v, v]), e]), out) == "v"
+    assert claimed(wb.in_layout(average([v, v]), "diffusers"), out) == "v"
+    assert claimed(task_arithmetic(e, [v]), out) == "epsilon"
+    (warning,) = wb.preflight(average([v, e])).warnings
+    assert warning == "weighted_average: v predicts v, e predicts epsilon; the result has no marker, and is taken to predict v"
+
+
+def test_a_warning_says_where_markers_go_and_that_one_model_alone_has_ztsnr(model):
+    v, e = model("v", XL | V), model("e", XL)
+    into, zero = wb.preflight(average([e, v])).warnings
+    assert into.endswith("'v_pred', 'ztsnr' of the first that has it goes into the result, and is taken to predict v")
+    assert zero.startswith("weighted_average: 'ztsnr' is in v and not in e")
+    assert zero.endswith("the result has the marker")
+    lost, zero, *left_out = wb.preflight(task_arithmetic(e, [v])).warnings
+    assert "the result has no marker" in " ".join([lost, zero, *left_out])
+    assert "goes into the result" not in " ".join([lost, zero, *left_out])
+    assert not wb.preflight(average([v, v])).warnings
+
+
+def test_the_refiner_is_named_and_comes_back_from_diffusers_as_it_was(model, out):
+    blocks = {f"input_blocks.{i}.0.{'op' if i in (3, 6, 9) else 'in_layers.2'}.weight": (2, 2, 3, 3) for i in range(1, 12)}
+    blocks |= {f"output_blocks.{i}.0.in_layers.2.weight": (2, 2, 3, 3) for i in range(12)}
+    blocks |= {"label_emb.0.0.weight": (2, 2), "input_blocks.0.0.weight": (2, 4, 3, 3), "middle_block.0.in_layers.2.weight": (2, 2, 3, 3)}
+    text = dict.fromkeys(("ln_final.bias", "text_projection", "logit_scale", "transformer.resblocks.0.mlp.c_proj.bias"), (2, 2))
+    names = {UNET + key: shape for key, shape in blocks.items()} | {
+        f"conditioner.embedders.0.model.{key}": shape for key, shape in text.items()
+    }
+    made = {key: torch.randn(shape) for key, shape in names.items()}
+    refiner = model("refiner", made)
+    assert spec(export(average([refiner, refiner]), out))["architecture"] == "stable-diffusion-xl-v1-refiner"
+    wb.export(wb.in_layout(refiner, "diffusers"), out.with_name("d.safetensors"), progress=False)
+    diffusers = wb.open(out.with_name("d.safetensors"))
+    assert diffusers.architecture == "SDXL refiner"
+    assert spec(export(average([diffusers, diffusers]), out))["architecture"] == "stable-diffusion-xl-v1-refiner"
+    back = wb.in_layout(diffusers, "original")
+    assert set(back) == set(made)
+    assert all(torch.equal(back[key], tensor) for key, tensor in made.items())
+
+
+def test_a_hash_of_other_bytes_is_not_carried_over(model, out):
+    stale = {"modelspec.hash_sha256": "0x12", "sshs_model_hash": "34", "sshs_legacy_hash": "56", "modelspec.title": "mine"}
+    carried = export(model("a", None, stale), out, dtype="bfloat16")
+    assert not set(carried) & {*list(stale)[:3]}
+    assert carried["modelspec.title"] == "mine"
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "bfloat16", "float8_e4m3fn"])
+@pytest.mark.parametrize("layout", [None, "diffusers"])
+def test_a_merged_file_that_is_exported_again_carries_a_recipe_that_makes_it_or_none(model, out, dtype, layout):
+    a, b = (model(name, {key: t.float() if t.is_floating_point() else t for key, t in tensors(i).items()}) for i, name in enumerate("ab"))
+    export(average([a, b]), out)
+    merged = wb.open(out)
+    again = out.with_name("again.safetensors")
+    export(wb.in_layout(merged, layout) if layout else merged, again, dtype=dtype)
+    made = wb.Recipe.from_file(again).build()
+    written = load_file(again)
+    assert {key: (tensor.dtype, tensor.tolist()) for key, tensor in written.items()} == {
+        key: (made[key].dtype, made[key].tolist()) for key in made
+    }
+    export(wb.open(again), out.with_name("third.safetensors"), dtype="float32")  # which cannot have what rounding took
+    lost = dtype is not None
+    assert (("sd_merge_recipe" in header(out.with_name("third.safetensors"))), lost) in {(False, True), (True, False)}

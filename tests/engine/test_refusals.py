@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -261,7 +262,7 @@ def test_an_input_cut_short_on_the_way_leaves_nothing_behind(model, untouched, m
         return plain(handle, views, offset)
 
     monkeypatch.setattr(os, "preadv", cut)
-    with pytest.raises(CheckpointError, match=r"b\.safetensors.*(cut short|changed while it was read)"):
+    with pytest.raises(CheckpointError, match=r"b\.safetensors.*(cut short|changed while it was read|truncated)"):
         export(average([a, b]), untouched, threads=threads)
 
 
@@ -391,3 +392,92 @@ def test_ctrl_c_ends_the_export_and_leaves_nothing_behind(model, untouched):
         _, told = process.communicate(timeout=15)
     assert "KeyboardInterrupt" in told
     assert process.returncode in (-signal.SIGINT, 130)
+
+
+# ---------------------------------------------------------------- SIGTERM, SIGKILL, and who else writes
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_script_that_is_asked_to_end_leaves_nothing_behind(model, untouched, number):
+    a = model("a", {f"x{i}": torch.zeros(4) for i in range(400)})
+    with working(a.path, untouched) as process:
+        process.send_signal(number)
+        process.communicate(timeout=15)
+    assert process.returncode in {signal.SIGTERM: (143,), signal.SIGINT: (-signal.SIGINT, 130)}[number]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_under_whatever_name(model, out):
+    a = model("a", {f"x{i}": torch.zeros(4) for i in range(400)})
+    with working(a.path, out) as process:
+        export(model("b"), out.with_name("other.safetensors"))
+        assert len(list(out.parent.glob(".*.tmp"))) == 1  # that of the export that goes on
+        process.kill()
+        process.wait()
+    assert len(list(out.parent.glob(".*.tmp"))) == 1
+    export(model("b"), out.with_name("third.safetensors"))
+    assert sorted(path.name for path in out.parent.iterdir()) == ["other.safetensors", "third.safetensors"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "LoRA"])
+def test_what_appears_while_it_is_written_is_not_replaced(model, out, monkeypatch, kind):
+    target = out if kind != "folder" else out.with_suffix("")
+    plain = os.fsync
+
+    def appear(handle: int) -> None:
+        monkeypatch.setattr(os, "fsync", plain)
+        plain(handle)
+        if kind == "folder":
+            target.mkdir()
+            (target / "config.json").write_text("another's")
+        else:
+            target.write_text("another's")
+
+    monkeypatch.setattr(os, "fsync", appear)
+    module = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    write = {
+        "file": lambda: wb.export(model("a"), target, progress=False),
+        "folder": lambda: wb.export(model("a"), target, progress=False, max_shard_size="1KB"),
+        "LoRA": lambda: wb.lora.export(
+            model("l", {f"{module}.lora_up.weight": torch.ones(8, 2), f"{module}.lora_down.weight": torch.ones(2, 8)}), target
+        ),
+    }[kind]
+    with pytest.raises(ExportError, match=rf"{target.name}: has appeared while this was written, and is not replaced"):
+        write()
+    written = target / "config.json" if kind == "folder" else target
+    assert written.read_text() == "another's"
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_link_that_leads_nowhere_is_there_already(merge, out):
+    out.symlink_to(out.with_name("nowhere"))
+    with pytest.raises(ExportError, match="is there already"):
+        wb.export(merge, out, progress=False)
+
+
+def test_a_name_that_is_too_long_is_known_beforehand(merge, out):
+    with pytest.raises(ExportError, match="could not be written: File name too long"):
+        export(merge, out.with_name("x" * 300 + ".safetensors"))
+
+
+def test_the_free_space_is_that_of_the_disk_that_is_written(merge, out, monkeypatch):
+    folder = out.with_suffix("")
+    folder.mkdir()  # may be a disk of its own
+    sizes = {folder: 1 << 20}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, sizes.get(Path(path), 10**9)))
+    with pytest.raises(ExportError, match=r"and 1\.0 MB of disk are free"):
+        export(merge, folder, max_shard_size="1KB")
+    export(merge, out.with_name("beside"), max_shard_size="1KB")
+
+
+def test_a_nan_in_an_input_is_told_as_the_inputs_and_not_as_the_dtypes(model, out):
+    a, b = model("a", {"x": torch.ones(2).half()}), model("b", {"x": torch.tensor([1.0, math.nan]).half()})
+    for dtype in (None, "bfloat16", "float8_e4m3fn"):
+        with pytest.warns(NonFiniteWarning) as told:
+            export(average([a, b]), out, dtype=dtype)
+        assert [str(one.message) for one in told] == ["b: 'x' holds NaN or infinity; mend the file"]
+
+
+def test_infinity_that_the_calculation_makes_is_told_as_its_own(model, out):
+    a, b = model("a", {"x": torch.tensor([3e38])}), model("b", {"x": torch.tensor([-3e38])})
+    with pytest.warns(NonFiniteWarning, match=r"the result: 'x' holds NaN or infinity that no input holds; choose smaller weights"):
+        export(wb.operators.task_arithmetic(a, [b]), out)

@@ -239,7 +239,9 @@ def test_applied_loras_are_written_into_a_recipe(tmp_path):
 def test_a_lora_that_does_not_fit_is_never_a_silent_no_op():
     base = Held({f"{LDM}.weight": torch.zeros(12, 9)}, "base")
     second = lora("second", **linear(QUERY, 12, 9, 1), **linear("text_encoder.x", 4, 4, 1))
-    with pytest.warns(MergeWarning, match=r"'text_encoder.x.weight' is not in the result: it is only in second"):
+    with pytest.warns(
+        MergeWarning, match=r"'cond_stage_model\.transformer\.text_model\.x\.weight' is not in the result: it is only in second"
+    ):
         wb.lora.apply(base, [(second, 1.0)])
     flux = lora("flux", **linear("transformer.double_blocks.0.img_mod.lin", 6, 6, 1))
     with pytest.raises(MergeError, match=r"base is SD 1\.x, flux is Flux; only models of one architecture"):

@@ -198,7 +198,7 @@ def test_an_integer_tensor_is_the_bases_and_preflight_says_so_once():
     merge = ops.ties(base, [Held({"x": torch.ones(2), "position_ids": ids + 1}, "m")])
     assert torch.equal(merge["position_ids"], ids)
     (note,) = wb.preflight(merge).notes
-    assert note == "ties: 'position_ids' holds no weights (integers, a marker, or empty) and comes untouched from base"
+    assert note == "ties: 'position_ids' holds no weights (integers, a marker, a buffer, or empty) and comes untouched from base"
 
 
 def test_a_model_without_a_tensor_did_not_change_it():

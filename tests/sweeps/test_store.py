@@ -207,3 +207,17 @@ def test_a_cell_is_there_only_when_all_of_it_is(tmp_path):
     assert kept(folder, 2) is None
     (folder / "0000.png").write_bytes(b"")
     assert kept(folder, 1) is None
+
+
+@pytest.mark.parametrize("damage", ["cut short", "a bit flipped", "another kind of file", "nothing"])
+def test_a_damaged_picture_is_drawn_again_by_the_same_call_and_costs_one_cell(make, short, damage):
+    first = wb.sweep(make, {"weights": [0, 1]}, **short)
+    picture = first[0].job.folder / "0000.png"
+    content = bytearray(picture.read_bytes())
+    if damage == "a bit flipped":
+        content[len(content) // 2] ^= 1
+    picture.write_bytes({"cut short": content[:-40], "another kind of file": b"GIF89a", "nothing": b""}.get(damage, content))
+    again = wb.sweep(make, {"weights": [0, 1]}, **short)
+    assert (again.drawn, again.problems) == (1, first.problems)
+    assert [image.tobytes() for image in again[0].pictures] != []
+    assert wb.sweep(make, {"weights": [0, 1]}, **short).drawn == 0

@@ -5,6 +5,8 @@ from workbench.analysis.conflicts import Interference, interference
 from workbench.analysis.difference_result import Difference
 from workbench.analysis.differences import diff
 from workbench.analysis.explaining import Explanation, explain
+from workbench.analysis.provenance.family_tree import lineage
+from workbench.analysis.provenance.lineage_result import Lineage
 from workbench.analysis.recovery import Recovery, recover
 from workbench.analysis.similarities import Similarity, similarity
 from workbench.analysis.singular import SingularValues, singular_values
@@ -15,6 +17,7 @@ __all__ = [
     "Difference",
     "Explanation",
     "Interference",
+    "Lineage",
     "Recovery",
     "Similarity",
     "SingularValues",
@@ -23,6 +26,7 @@ __all__ = [
     "diff",
     "explain",
     "interference",
+    "lineage",
     "recover",
     "similarity",
     "singular_values",

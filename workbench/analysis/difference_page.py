@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from workbench.wording import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -15,9 +17,9 @@ _NUMBERS = ("tensors", "differing", "distance", "largest change", "elements chan
 
 def as_text(headline: str, tables: Mapping[str, pd.DataFrame]) -> str:
     """The tables below each other under their titles, in letters."""
-    parts = [headline]
+    parts = [printable(headline)]
     for title, table in tables.items():
-        parts += [f"\n{title}", *(f"  {line}" for line in _aligned(table))]
+        parts += [f"\n{printable(title)}", *(f"  {line}" for line in _aligned(table))]
     return "\n".join(parts)
 
 
@@ -45,7 +47,7 @@ def _cells(table: pd.DataFrame, values: Iterable[object], tag: str) -> str:
 
 def _aligned(table: pd.DataFrame) -> Iterator[str]:
     """The lines of a table: numbers to the right, words to the left."""
-    columns = [[str(name), *map(str, table[name])] for name in table]
+    columns = [[*map(printable, (name, *table[name]))] for name in table]
     widths = [max(map(len, column)) for column in columns]
     for line in zip(*columns, strict=True):
         cells = zip(table, line, widths, strict=True)

@@ -15,7 +15,7 @@ from workbench.analysis.movement import COPIES, QUANTITIES, Movement, movement
 from workbench.analysis.pictures import DrawnPictures, draw
 from workbench.analysis.warning_signs import Evidence, WarningSign, findings
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.names.buffers import is_marker
 from workbench.checkpoint.views.matching import Matched
 from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.engine.inputs import check
@@ -216,7 +216,8 @@ class Explanation(Result):
         shown = self.frame().set_index(["place", "parent"])[list(_TABLE)].rename(columns=_TABLE).unstack("parent")
         shown = shown.loc[[*self.order[:_SHOWN], ALL]].rename_axis(None).rename_axis(columns=[None, None])
         far, near = ([column for column in shown if column[0] == _TABLE[what]] for what in ("distance", "nearest"))
-        style = shown.style.format("{:.1%}", na_rep="").bar(color=_BAR, vmin=0, vmax=1, width=80, subset=near)
+        style = shown.style.format("{:.1%}", na_rep="").format_index(escape="html", axis=0).format_index(escape="html", axis=1)
+        style = style.bar(color=_BAR, vmin=0, vmax=1, width=80, subset=near)
         table: str = style.bar(color=_BAR, vmin=0, vmax=shown[far].max(axis=None), width=80, subset=far).to_html()
         return table
 

@@ -13,6 +13,7 @@ from workbench.errors import RecipeError
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER
 from workbench.recipe.judgement import describe
+from workbench.untrusted import MOST_LEVELS, Refused, parse_json
 from workbench.wording import enumerated
 
 _KINDS = ("architecture", "layout", "components", "prediction")
@@ -58,8 +59,8 @@ def recipe(model: Checkpoint) -> Mapping[str, Any] | None:
     except RecipeError:
         pass
     try:
-        found = json.loads(model.metadata.get(HEADER, "null"))
-    except ValueError:
+        found = parse_json(model.metadata.get(HEADER, "null"), levels=MOST_LEVELS)
+    except Refused:
         return None
     return found if isinstance(found, dict) else None
 
@@ -74,7 +75,7 @@ def _in_short(found: Mapping[str, Any] | None) -> dict[str, str]:
         return {}
     merge, models = found.get("merge"), found.get("models")
     if isinstance(merge, Mapping) and isinstance(models, Mapping):
-        return {"recipe": f"{merge['operator']} of {enumerated(list(models))}"}
+        return {"recipe": f"{merge.get('operator')} of {enumerated(list(models))}"}
     return {"recipe": f"of type {found.get('type')}"}
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
-from workbench.checkpoint.names.structure import Structure, is_marker, structure_of
+from workbench.checkpoint.names.buffers import is_marker
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.errors import MissingTensorError, OptionError
 from workbench.tensors import (
     PIECE,
@@ -37,9 +38,34 @@ if TYPE_CHECKING:
 Entry = TypeVar("Entry", covariant=True)
 
 
+MOST_MERGES = 10_000  # in a merge, each counted as often as it is an input
+
+
 def hashed(*parts: object) -> str:
     """A short hash of parts that are told apart by their `repr`."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def tree(checkpoint: Checkpoint) -> list[Checkpoint]:
+    """A checkpoint and all that it is made of, each once however often it is an input, the innermost first."""
+    found: dict[Checkpoint, None] = {}
+
+    def visit(model: Checkpoint) -> None:
+        if model not in found:
+            for parent in model.parents:
+                visit(parent)
+            found[model] = None
+
+    visit(checkpoint)
+    return list(found)
+
+
+def merges_in(checkpoint: Checkpoint) -> int:
+    """How many merges it is made of, itself too, each counted as often as it is an input: so often it is calculated."""
+    counts: dict[Checkpoint, int] = {}
+    for model in tree(checkpoint):
+        counts[model] = (model.merge is not None) + sum(counts[parent] for parent in model.parents)
+    return counts[checkpoint]
 
 
 class _Held(Protocol[Entry]):
@@ -115,6 +141,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             calculation.watch(self.name, key, piece)
             tensor[start - first : start - first + PIECE] = piece
         return tensor.reshape(part_shape(part, shape))
+
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        """What a merge changes: the same part in the model that it starts from, calculated; None where it starts from none."""
+        return None
 
     @property
     def parents(self) -> tuple[Checkpoint, ...]:
@@ -254,6 +284,9 @@ class Rounded(Checkpoint):
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         return self.source.calculate(key, part, calculation)
+
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        return self.source.start(key, part, calculation)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         return self.source.origin(key)

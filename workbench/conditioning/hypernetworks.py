@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.files.writing import replacing
+from workbench.checkpoint.files.writing import failing, replacing, write_safetensors
 from workbench.errors import CheckpointError, HypernetworkError
 from workbench.merge.sources import Numbers
 
@@ -114,14 +114,12 @@ class Hypernetwork(nn.Module):
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a safetensors file that `load` reads, whole or not at all; a file of that name is replaced."""
-        from safetensors.torch import save_file
-
         path = Path(path)
         if path.suffix != ".safetensors":
             raise HypernetworkError(f"{path}: a hypernetwork's file name ends in .safetensors")
         tensors = {_PREFIX + name: tensor.detach().float().contiguous() for name, tensor in self.layers.state_dict().items()}
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt", _SETTINGS: json.dumps(self.settings)})
+        with failing(path, HypernetworkError), replacing(path) as temporary:
+            write_safetensors(temporary, tensors, {"format": "pt", _SETTINGS: json.dumps(self.settings)})
         self.path = path.absolute()
         return path
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.files.temporary import visible
 from workbench.errors import ExportError
 from workbench.merge.node import DTYPES
 from workbench.tensors import SavedDtype, Space
@@ -83,7 +86,7 @@ def check_target(path: Path, checkpoint: Checkpoint, overwrite: bool, folder: bo
         raise ExportError(f"{path}: is a file; with max_shard_size a folder is written, give it another name")
     if not folder and path.is_dir():
         raise ExportError(f"{path}: is a folder; give the name of a file")
-    there = any(path.iterdir()) if path.is_dir() else path.exists()
+    there = bool(visible(path)) if path.is_dir() else os.path.lexists(path)
     if there and not overwrite:
         what = "is not empty" if folder else "is there already"
         raise ExportError(f"{path}: {what}; give another name, or overwrite=True (--overwrite)")
@@ -93,6 +96,18 @@ def check_disk(path: Path, size: int) -> None:
     """Raise ExportError where there is no folder, or no room for `size` bytes."""
     if not path.parent.is_dir():
         raise ExportError(f"{path}: there is no folder {path.parent}; make it first")
-    free = shutil.disk_usage(path.parent).free
+    free = shutil.disk_usage(path if path.is_dir() else path.parent).free  # a folder may be a disk of its own
     if free < size + _SPARE:
         raise ExportError(f"{path}: needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB of disk are free; nothing was written")
+
+
+def check_places(path: Path, places: Iterable[Path]) -> None:
+    """Raise ExportError where a file of a folder to be written can have no place: something else has it, or another disk begins there."""
+    for place in places:
+        for above in [above for above in place.parents if above.parts and os.path.lexists(path / above)]:
+            if not (path / above).is_dir():
+                raise ExportError(f"{path / above}: is a file where a folder is to be; move it away, or give another name")
+            if not (path / above).is_symlink() and (path / above).stat().st_dev != path.stat().st_dev:
+                raise ExportError(f"{path / above}: is another disk inside {path}; unmount it, or give another name")
+        if (path / place).is_dir():
+            raise ExportError(f"{path / place}: is a folder where a file is to be; move it away, or give another name")

@@ -10,7 +10,11 @@ from typing import Any
 
 from workbench.checkpoint.files.folders import CONFIG
 from workbench.checkpoint.files.json_object import read_object
+from workbench.errors import RenderError
+from workbench.families.shapes import Shapes
+from workbench.families.sizes import fit_config, is_known
 from workbench.tensors import TensorInfo
+from workbench.wording import listed
 
 Infos = Mapping[str, TensorInfo]  # by the names that diffusers has, without prefix
 
@@ -20,17 +24,41 @@ _STACK = re.compile(r"(transformer_blocks|single_transformer_blocks)\.(\d+)\.")
 _AXES = {128: [16, 56, 56]}  # a head's size -> how its positions are split; no tensor tells it
 
 
-def config_beside(folder: Path, infos: Infos) -> dict[str, Any] | None:
-    """The config in a component's folder, as it is right for these tensors; None without one. Raises CheckpointError."""
+def config_beside(folder: Path, infos: Infos, had: Infos) -> tuple[dict[str, Any], str] | None:
+    """The config in a component's folder, as it is right for these tensors, and what may be wrong with it; None without one.
+
+    `had` are the tensors that it was written for. Raises CheckpointError for a file that is no config.
+    """
     if not (folder / CONFIG).is_file():
         return None
     found = {name: value for name, value in read_object(folder / CONFIG).items() if name not in _LEFT_OUT}
-    if found.get("_class_name") == _FLUX:
-        found |= _counted(infos)
+    found, wrong = _fitted(found, _shapes(infos), _shapes(had))
     for name in ("dtype", "torch_dtype"):  # what transformers loads a text encoder in
         if isinstance(found.get(name), str):
             found[name] = Counter(info.dtype_name for info in infos.values() if info.is_float).most_common(1)[0][0]
-    return found
+    return found, wrong
+
+
+def _fitted(config: dict[str, Any], shapes: Shapes, had: Shapes) -> tuple[dict[str, Any], str]:
+    """The config with what tensors of other shapes change in it, and why it could not be corrected, if so."""
+    kind = str(config.get("_class_name") or next(iter(config.get("architectures") or ()), "a model without a class"))
+    if kind == _FLUX:  # its shapes tell all of it
+        had = {}
+    elif shapes == had:
+        return config, ""
+    changed = listed([name for name in {**had, **shapes} if shapes.get(name) != had.get(name)], 1)
+    wrong = f"{CONFIG} is that of other tensors ({changed}), and may not fit these: "
+    if not is_known(kind):
+        return config, f"{wrong}what shapes say of {kind} is not known"
+    try:
+        before, after = fit_config(kind, config, had), fit_config(kind, config, shapes)
+    except RenderError as error:
+        return config, f"{wrong}{error}"
+    return config | {name: value for name, value in after.items() if name not in before or before[name] != value}, ""
+
+
+def _shapes(infos: Infos) -> Shapes:
+    return {name: info.shape for name, info in infos.items()}
 
 
 def flux_config(infos: Infos) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import html
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.folders import METADATA, PIPELINE
-from workbench.checkpoint.files.writing import replacing, replacing_folder
+from workbench.checkpoint.files.writing import failing, replacing, replacing_folder
 from workbench.engine.checks import (
     check_arguments,
     check_checkpoint,
     check_device,
     check_disk,
+    check_places,
     check_sources,
     check_target,
     checked_dtype,
@@ -33,7 +34,7 @@ from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import homeless, metadata
 from workbench.engine.streaming import Findings
-from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
+from workbench.errors import MergeWarning, NonFiniteWarning, warn
 from workbench.recipe import preflight
 from workbench.tensors import Calculation
 
@@ -44,12 +45,16 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Exported:
-    """A file or folder that was written: where, how many bytes of tensors and headers, in how many seconds, and what to know of it."""
+    """A file or folder that was written: where, how many bytes of tensors and headers, in how many seconds, and what to know of it.
+
+    `kept` is the share of a merge's change that is left after rounding to float8; None where nothing was rounded so.
+    """
 
     path: Path
     nbytes: int
     seconds: float
     note: str = ""
+    kept: float | None = None
 
     def open(self) -> Checkpoint:
         """What was written as a checkpoint."""
@@ -87,24 +92,27 @@ def export(
     `max_shard_size`, bytes or "5GB", fills shards in the order of the tensors; a larger tensor has one of its own. `config.json`
     is the first input's, corrected to the tensors that are written. When the first input is a pipeline, so is the folder:
     components that rules take whole from it are linked, the small files copied. `overwrite` replaces an older file, or the
-    older model in a folder with all its shards; other files there stay.
+    older model in a folder with all its shards; other files there are not touched. Without it nothing is replaced, not even what
+    appears meanwhile.
 
     NaN or infinity in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an
-    error, and ExportError if it cannot be written; then, as at Ctrl-C, nothing is left behind and what was there is as it was.
+    error, and ExportError if it cannot be written; then, as at Ctrl-C and SIGTERM, nothing is left behind and what was there is as it
+    was. What a killed export left in the folder is removed first.
     """
     began = time.monotonic()
     check_checkpoint(checkpoint)
     path = Path(path).expanduser()
     saved = checked_dtype(path, dtype)
     check_arguments(path, threads, max_shard_size)
-    check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)
+    with failing(path):  # a name that is too long, a folder that may not be read
+        check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)
     check_sources(path, checkpoint)
+    source = checkpoint  # what is rounded no more lies where its configs lie
+    checkpoint = checkpoint.with_dtype(saved) if saved else checkpoint
     judged = preflight(checkpoint)
     judged.raise_errors()
     for text in judged.warnings:
         warn(text, MergeWarning)
-    source = checkpoint  # what is rounded no more lies where its configs lie
-    checkpoint = checkpoint.with_dtype(saved) if saved else checkpoint
     infos = {key: checkpoint.info(key) for key in checkpoint}
     plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
     findings = Findings(strict)
@@ -118,10 +126,11 @@ def export(
 
         calculation = Calculation(checkpoint.precision, device, findings.nonfinite)
         writing = Writing(checkpoint, infos, said, hashes, calculation, findings, threads, progress)
-        nbytes = _write_file(path, writing) if plan is None else _write_folder(path.resolve(), writing, plan)
+        nbytes = _write_file(path, writing, overwrite) if plan is None else _write_folder(path.resolve(), writing, plan, overwrite)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
-    return Exported(path, nbytes, time.monotonic() - began, "; ".join([*_notes(source, checkpoint), *(plan.notes if plan else ())]))
+    notes = [*_notes(source, checkpoint), *(plan.notes if plan else ()), *findings.swallowed()]
+    return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.kept)
 
 
 def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:
@@ -144,30 +153,39 @@ def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
             stop.set()
 
 
-def _write_file(path: Path, writing: Writing) -> int:
+def _write_file(path: Path, writing: Writing, overwrite: bool) -> int:
     """Write one file; its bytes."""
     file = File(path, {key: key for key in writing.infos})
     size = writing.size(file)
-    check_disk(path, size)
-    with _failing(path), replacing(path) as temporary:
-        writing.write({temporary: file})
-        check_sources(path, writing.checkpoint)
+    with failing(path):
+        check_disk(path, size)
+        with replacing(path, overwrite) as temporary:
+            writing.write({temporary: file})
+            check_sources(path, writing.checkpoint)
     return size
 
 
-def _write_folder(path: Path, writing: Writing, plan: FolderPlan) -> int:
+def _write_folder(path: Path, writing: Writing, plan: FolderPlan, overwrite: bool) -> int:
     """Write a folder; the bytes of its new files of tensors."""
     files = [File(path / file.place, file.names) for file in plan.files]
     size = sum(map(writing.size, files))
-    check_disk(path, size)
-    with _failing(path), replacing_folder(path, frozenset(stale_in(path)) if path.is_dir() else frozenset()) as folder:
-        for place in (*(file.place for file in plan.files), *plan.links, *plan.copies, *plan.texts):
+    places = [*(file.place for file in plan.files), *plan.links, *plan.copies, *plan.texts]
+
+    def stale() -> Iterable[Path]:
+        return stale_in(path) if path.is_dir() else ()
+
+    with failing(path):
+        check_disk(path, size)
+        check_places(path, [*places, *([Path(PIPELINE)] if plan.pipeline is not None else [])])
+        list(stale())  # an index that cannot be read is to be known now
+    with failing(path), replacing_folder(path, stale, overwrite) as folder:
+        for place in places:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        for place, source in plan.links.items():
-            _link(source, folder / place)
         for place, source in plan.copies.items():
             shutil.copyfile(source, folder / place)
         known = writing.write({folder / planned.place: file for planned, file in zip(plan.files, files, strict=True)})
+        for place, source in plan.links.items():  # now that it is hashed: a new name counts as a change of the file
+            _link(source, folder / place)
         check_sources(path, writing.checkpoint)
         texts = dict(plan.texts)
         if plan.pipeline is not None:
@@ -183,11 +201,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-@contextmanager
-def _failing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ExportError(f"{path}: could not be written: {error.strerror or error}; nothing was left behind") from error

@@ -72,26 +72,29 @@ def plan_folder(checkpoint: Checkpoint, infos: Infos, limit: int | str) -> Folde
     plan = FolderPlan()
     text = set(checkpoint.components) <= {"text_encoder", "text_encoder_2"}
     plan.add_shards(Path(), _TRANSFORMERS if text else _DIFFUSERS, {key: key for key in infos}, infos, limit)
-    config = _config(checkpoint, first, infos)
-    if isinstance(config, str):
-        plan.notes.append(f"without {CONFIG}, so diffusers cannot load it from here: {config}")
+    config, why = _config(checkpoint, first, infos)
+    if config is None:
+        plan.notes.append(f"without {CONFIG}, so diffusers cannot load it from here: {why}")
     else:
         plan.texts[Path(CONFIG)] = as_json(config)
+        plan.notes.extend(filter(None, [why]))
     return plan
 
 
-def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> dict[str, Any] | str:
-    """The config of a component, or why there is none."""
+def _config(checkpoint: Checkpoint, first: Checkpoint, infos: Infos) -> tuple[dict[str, Any] | None, str]:
+    """The config of a component, and what may be wrong with it; or why there is none."""
     structure = checkpoint.structure
     names = [structure.name(key) for key in infos]
     prefix = next((name.prefix for name in names if name.prefix and name.component != "text_encoder"), "")
     if structure.layout not in ("diffusers", "plain") or prefix:
         what = f"names that begin with {prefix!r}" if prefix else f"{structure.layout} names"
-        return f"its tensors have {what}, as those of {first.name}; export in_layout(merge, 'diffusers') to have diffusers' names"
-    config = config_beside(first.path.parent, infos) if first.path is not None else None
-    if config is None and structure.components == ("transformer",):
-        config = flux_config(infos)
-    return config or f"there is none beside {first.name}, and the tensors do not tell it; copy the model's own into the folder"
+        return None, f"its tensors have {what}, as those of {first.name}; export in_layout(merge, 'diffusers') to have diffusers' names"
+    had = {key: first.info(key) for key in first}
+    if first.path is not None and (found := config_beside(first.path.parent, infos, had)):
+        return found
+    if structure.components == ("transformer",) and (config := flux_config(infos)):
+        return config, ""
+    return None, f"there is none beside {first.name}, and the tensors do not tell it; copy the model's own into the folder"
 
 
 def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: Infos, limit: int | str) -> FolderPlan:
@@ -112,21 +115,26 @@ def _pipeline(checkpoint: Checkpoint, first: Checkpoint, source: Path, infos: In
             plan.links.update({Path(name, file.name): file for file in weight_files(source / name)})
             linked.append(name)
         else:
-            _add_component(plan, source / name, index[name], held[name], infos, limit)
+            had = {key.removeprefix(f"{name}."): first.info(key) for key in first if key.startswith(f"{name}.")}
+            _add_component(plan, source / name, index[name], held[name], infos, had, limit)
     if linked:
         are = "is" if len(linked) == 1 else "are"
         plan.notes.append(f"{' and '.join(linked)} {are} not merged, and linked to the files of {first.name}")
     return plan
 
 
-def _add_component(plan: FolderPlan, source: Path, library: Any, names: Mapping[str, str], infos: Infos, limit: int | str) -> None:
-    """The tensors of one component of a pipeline, and its config as it is right for them."""
+def _add_component(
+    plan: FolderPlan, source: Path, library: Any, names: Mapping[str, str], infos: Infos, had: Infos, limit: int | str
+) -> None:
+    """The tensors of one component of a pipeline, and its config as it is right for them; `had` are those that it was written for."""
     folder = Path(source.name)
     transformers = isinstance(library, list) and library[:1] == ["transformers"]
     plan.add_shards(folder, _TRANSFORMERS if transformers else _DIFFUSERS, names, infos, limit)
-    if config := config_beside(source, {inner: infos[key] for key, inner in names.items()}):
+    if found := config_beside(source, {inner: infos[key] for key, inner in names.items()}, had):
+        config, wrong = found
         plan.copies.pop(folder / CONFIG, None)
         plan.texts[folder / CONFIG] = as_json(config)
+        plan.notes.extend(f"{folder}: {told}" for told in [wrong] if told)
 
 
 def _by_component(checkpoint: Checkpoint, source: Path, index: Mapping[str, Any], infos: Infos) -> dict[str, dict[str, str]]:
@@ -153,6 +161,7 @@ def stale_in(folder: Path) -> Iterator[Path]:
     parts = []
     if (folder / PIPELINE).is_file():
         parts = [folder / name for name in read_object(folder / PIPELINE) if not name.startswith("_") and (folder / name).is_dir()]
+        parts = [part for part in parts if not part.is_symlink()]  # what a link leads to is another model's
     for place in (folder, *parts):
         files = [file.name for file in place.iterdir() if file.is_file()]
         yield from (place / name for name in usual_among(files, pipeline=bool(parts)))

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.base import tree
 from workbench.checkpoint.files import hashing
 from workbench.errors import RecipeError
 from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE
+from workbench.untrusted import MOST_LEVELS, Refused, parse_json
 
 _PARENTS = "sd_merge_models"
+_HASHES = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")  # ModelSpec's, and kohya's
 
 
 def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[Path, str]) -> dict[str, str]:
@@ -35,13 +38,18 @@ def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[P
 
 
 def _own(checkpoint: Checkpoint, folder: Path) -> dict[str, str]:
-    """What a file says of itself; its recipe as it is for what is written now, with paths as seen from `folder`."""
-    said = dict(checkpoint.metadata)
+    """What a file says of itself; its recipe as it is for what is written now, with paths as seen from `folder`.
+
+    A hash in it is of the bytes that were read, and so is left out.
+    """
+    said = {name: value for name, value in checkpoint.metadata.items() if name not in _HASHES}
     if _json_object(said.get(HEADER)).get("type") == TYPE:
         try:
             recipe = checkpoint.recipe
         except RecipeError:  # a newer version's, perhaps
-            return said
+            recipe = None
+            if checkpoint.rounding is None and checkpoint.layout is None:
+                return said
         del said[HEADER]
         said |= {HEADER: _spelled(recipe.relative_to(folder))} if recipe else {}
     return said
@@ -53,9 +61,7 @@ def _spelled(recipe: Recipe) -> str:
 
 def homeless(checkpoint: Checkpoint) -> list[str]:
     """The names of what a merge is made of that lies in no file."""
-    if not checkpoint.parents:
-        return [] if checkpoint.path is not None else [checkpoint.name]
-    return list(dict.fromkeys(name for model in checkpoint.parents for name in homeless(model)))
+    return list(dict.fromkeys(model.name for model in tree(checkpoint) if not model.parents and model.path is None))
 
 
 def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
@@ -72,8 +78,8 @@ def _parents(hashes: Mapping[Path, str]) -> dict[str, object]:
 def _json_object(text: str | None) -> dict[str, object]:
     """An object that another program may have written into a header; empty when it is not one."""
     try:
-        found = json.loads(text or "null")
-    except ValueError:
+        found = parse_json(text or "null", levels=MOST_LEVELS)
+    except Refused:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -82,8 +88,6 @@ def _modelspec(checkpoint: Checkpoint, title: str, parents: list[str]) -> dict[s
     """ModelSpec 1.0.1. Its date is left out, since the same recipe is to give the same bytes."""
     structure = checkpoint.structure
     prediction = structure.prediction
-    if prediction != "v":  # no marker says so; the files may
-        prediction = _carried(checkpoint, "prediction_type") or prediction
     specification = structure.family.specification(tuple(checkpoint), prediction)
     if specification is None:
         return {}
@@ -102,6 +106,5 @@ def _modelspec(checkpoint: Checkpoint, title: str, parents: list[str]) -> dict[s
 
 def _carried(checkpoint: Checkpoint, field: str) -> str | None:
     """What the first file that says so says of itself in a ModelSpec field."""
-    if checkpoint.parents:
-        return next(filter(None, (_carried(model, field) for model in checkpoint.parents)), None)
-    return checkpoint.metadata.get(f"modelspec.{field}")
+    said = (model.metadata.get(f"modelspec.{field}") for model in tree(checkpoint) if not model.parents)
+    return next(filter(None, said), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.base import tree
 from workbench.tensors import PIECE, Flat, Part, Rows, Scope, TensorInfo, elements
 
 _ITEMSIZE = 4  # bytes of float32
@@ -38,9 +39,11 @@ def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Ite
 
 def _at_once(checkpoint: Checkpoint) -> int:
     """How many tensors are in memory at once when one is computed: the inputs, and the result or one to work with."""
-    if not (parents := checkpoint.parents):
-        return 1
-    return max(len(parents) + 1, *(i + _at_once(model) for i, model in enumerate(parents)))
+    needed: dict[Checkpoint, int] = {}
+    for model in tree(checkpoint):
+        before = [i + needed[parent] for i, parent in enumerate(model.parents)]
+        needed[model] = max(len(before) + 1, *before) if before else 1
+    return needed[checkpoint]
 
 
 def _cut(info: TensorInfo, scope: Scope) -> Iterator[Part]:

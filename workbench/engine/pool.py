@@ -14,6 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+from workbench.wording import printable
+
 _LIMIT = 512 << 20  # bytes of tensors that are worked on at once
 _GLANCE = 0.1  # seconds between two looks at the progress
 _THREADS = 8  # by default at most: more only wait for the disk, and each holds a tensor
@@ -104,7 +106,7 @@ def run(
 
     try:
         with (
-            tqdm(total=total, unit="B", unit_scale=True, delay=delay, disable=not progress, desc=title) as bar,
+            tqdm(total=total, unit="B", unit_scale=True, delay=delay, disable=not progress, desc=printable(title)) as bar,
             ThreadPoolExecutor(threads) as pool,
         ):
             try:

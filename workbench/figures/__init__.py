@@ -3,6 +3,7 @@
 from workbench.figures.bar_plots import bars
 from workbench.figures.heat_maps import heat, heats
 from workbench.figures.line_plots import lines
+from workbench.figures.lineages import Branch, family_tree
 from workbench.figures.look import COLOURS, INK
 from workbench.figures.panel_plots import panels
 from workbench.figures.progress_plots import losses
@@ -10,4 +11,18 @@ from workbench.figures.ratio_plots import ratio_lines
 from workbench.figures.stacks import stacked
 from workbench.figures.trees import tree_heat
 
-__all__ = ["COLOURS", "INK", "bars", "heat", "heats", "lines", "losses", "panels", "ratio_lines", "stacked", "tree_heat"]
+__all__ = [
+    "COLOURS",
+    "INK",
+    "Branch",
+    "bars",
+    "family_tree",
+    "heat",
+    "heats",
+    "lines",
+    "losses",
+    "panels",
+    "ratio_lines",
+    "stacked",
+    "tree_heat",
+]

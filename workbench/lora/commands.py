@@ -11,6 +11,7 @@ from workbench.errors import ExportError, InputError, OptionError
 from workbench.lora.formats import Format, export
 from workbench.lora.hyper_command import hyper
 from workbench.tensors import SavedDtype
+from workbench.wording import printable
 
 if TYPE_CHECKING:
     from workbench.checkpoint.views.low_rank import LowRank
@@ -116,4 +117,4 @@ def _check(out: Path, overwrite: bool) -> None:
 
 def _write(lora: LowRank, out: Path, format: Format, dtype: SavedDtype, overwrite: bool) -> None:
     path = export(lora, out, format=format, dtype=dtype, overwrite=overwrite)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.3g} MB; {lora.report.headline}")  # type: ignore[union-attr]
+    typer.echo(printable(f"{path}: {path.stat().st_size / 1e6:.3g} MB; {lora.report.headline}"))  # type: ignore[union-attr]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.files.writing import replacing
-from workbench.checkpoint.names.structure import DENOISER
+from workbench.checkpoint.files.writing import failing, replacing, write_safetensors
+from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.layouts import in_layout
 from workbench.checkpoint.views.low_rank import Factors, LowRank
@@ -51,8 +51,6 @@ def export(
     Raises ExportError for a target that is there already (unless `overwrite`), for what the names cannot hold, and for an
     unknown format or dtype. Nothing is written then.
     """
-    from safetensors.torch import save_file
-
     path = Path(path)
     if not isinstance(lora, LowRank):
         raise ExportError(f"{path}: a LoRA is written here, got {lora!r}; workbench.export writes models")
@@ -61,14 +59,14 @@ def export(
     for name, given, allowed in (("format", format, Format), ("dtype", dtype, SavedDtype)):
         if given not in get_args(allowed):
             raise ExportError(f"{path}: {name} must be one of {', '.join(map(repr, get_args(allowed)))}, got {given!r}")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise ExportError(f"{path}: is there already; choose another name or overwrite=True")
     if path.resolve() in {source.resolve() for source in lora.sources()}:
         raise ExportError(f"{path}: is the LoRA itself; choose another name")
     lora = lora if base is None else LowRank(lora.holder, lora.report, base)
     tensors = dict(_tensors(_laid(lora, path, format), path, format, dtype))
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, _metadata(lora, path))
+    with failing(path), replacing(path, overwrite) as temporary:
+        write_safetensors(temporary, tensors, _metadata(lora, path))
     return path
 
 

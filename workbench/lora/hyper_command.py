@@ -9,6 +9,7 @@ import typer
 
 from workbench.errors import ExportError, InputError, OptionError
 from workbench.tensors import SavedDtype
+from workbench.wording import printable
 
 
 def hyper(
@@ -38,7 +39,7 @@ def hyper(
     if out is None:
         raise ExportError("hyper: give the folder to write (--out)")
     made = wb.lora.hyper_merge([wb.open(path) for path in paths], joint=joint, seed=seed, **options)
-    typer.echo(f"{made.export(out, dtype)}: {made.headline}")
+    typer.echo(printable(f"{made.export(out, dtype)}: {made.headline}"))
 
 
 def _numbers(text: str) -> list[int]:

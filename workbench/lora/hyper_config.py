@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field, ValidationError
 
+from workbench.checkpoint.files.hub import local
 from workbench.errors import RecipeError
 from workbench.recipe.schema import Strict
 from workbench.tensors import SavedDtype
+from workbench.untrusted import Refused, parse_yaml, read_bounded
 
 
 class HyperConfig(Strict):
@@ -27,17 +28,17 @@ class HyperConfig(Strict):
 def load(path: Path) -> HyperConfig:
     """Read the file. Raises RecipeError, which names it and every field that is unknown, missing or wrong."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = parse_yaml(read_bounded(path))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: is not YAML: {error}") from error
+    except Refused as error:
+        raise RecipeError(f"{path}: is not YAML that can be read: {error}") from error
     try:
         config = HyperConfig.model_validate(found)
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'the file'}: {_said(one['type'], one['msg'])}" for one in error.errors())
         raise RecipeError(f"{path}: {told}; the fields are {', '.join(HyperConfig.model_fields)}") from None
-    models = tuple(str(path.parent / Path(model).expanduser()) for model in config.models)
+    models = tuple(str(path.parent / local(model)) for model in config.models)
     return config.model_copy(update={"models": models})
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.files.writing import replacing_folder
+from workbench.checkpoint.files.temporary import visible
+from workbench.checkpoint.files.writing import failing, replacing_folder
 from workbench.checkpoint.views.low_rank import LowRank
 from workbench.engine import export as export_model
 from workbench.errors import ExportError
@@ -27,7 +28,7 @@ def write(
     """What `HyperModel.export` promises of these parts of one."""
     _check(folder, average, dtype)
     multipliers = multipliers.rename(columns=lambda name: f"{folder.name}-{name.removeprefix('lora-')}")
-    with replacing_folder(folder, stale=frozenset(folder.iterdir()) if folder.is_dir() else frozenset()) as temporary:
+    with failing(folder), replacing_folder(folder, lambda: visible(folder) if _ours(folder) else ()) as temporary:
         for lora, name in zip(loras, multipliers.columns, strict=True):
             export_lora(lora, temporary / f"{name}.safetensors", dtype=dtype)
         export_model(average, temporary / f"{folder.name}.safetensors", dtype=dtype)
@@ -54,7 +55,7 @@ def _check(folder: Path, average: Checkpoint, dtype: str) -> None:
         raise ExportError(f"{folder}: is a file; give the name of a folder")
     if any(folder.resolve() in source.resolve().parents for source in average.sources()):
         raise ExportError(f"{folder}: holds one of the models; choose another folder")
-    if folder.is_dir() and any(folder.iterdir()) and not _ours(folder):
+    if folder.is_dir() and visible(folder) and not _ours(folder):
         raise ExportError(f"{folder}: holds other things than a hyper-merge; choose a new folder")
 
 
@@ -64,7 +65,7 @@ def _ours(folder: Path) -> bool:
     if not page.is_file() or _MARK not in page.read_text(encoding="utf-8", errors="replace"):
         return False
     known = {_PAGE, _TABLE, _PROMPTS}
-    return all(path.name in known or (path.suffix == ".safetensors" and path.stem.startswith(folder.name)) for path in folder.iterdir())
+    return all(path.name in known or (path.suffix == ".safetensors" and path.stem.startswith(folder.name)) for path in visible(folder))
 
 
 def _prompts(multipliers: pd.DataFrame) -> dict[str, str]:

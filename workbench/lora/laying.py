@@ -26,7 +26,7 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     tensors: dict[str, torch.Tensor] = {}
     for key, entry in view.entries.items():
         module, _, end = key.rpartition(".")
-        held = None if isinstance(entry, Composite) else lora.entries[entry]
+        held = lora.entries[entry] if isinstance(entry, str) else None
         if isinstance(entry, Composite) and (factors := _factors(lora, entry)) is not None:
             up, down = factors
             if len(down):

@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.layouts import like
+from workbench.checkpoint.views.live import live
 from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Input
 from workbench.tensors import Space
@@ -28,9 +29,14 @@ class Call:
         return tuple(self.models.values())
 
     @cached_property
+    def live(self) -> tuple[Checkpoint, ...]:
+        """The models with each tensor once, and whole numbers for positions."""
+        return tuple(map(live, self.inputs))
+
+    @cached_property
     def viewed(self) -> tuple[Checkpoint, ...]:
-        """The models as they would be written in the first's layout: in them, equal names mean the same tensor."""
-        return tuple(like(model, self.inputs[0]) for model in self.inputs)
+        """Those as they would be written in the first's layout: in them, equal names mean the same tensor."""
+        return tuple(like(model, self.live[0]) for model in self.live)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

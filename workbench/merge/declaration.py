@@ -109,6 +109,7 @@ class Declaration:
     asks: Mapping[str, type]
     check: Callable[..., str | None] | None
     rules: tuple[Mapping[str, Any], ...]
+    difference: tuple[str, ...] = ()
 
     @property
     def module(self) -> str | None:
@@ -170,6 +171,7 @@ def declare(
     missing: Missing,
     check: Callable[..., str | None] | None,
     rules: tuple[Mapping[str, Any], ...],
+    difference: tuple[str, ...] = (),
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
@@ -210,6 +212,7 @@ def declare(
         asks=asks,
         check=check,
         rules=rules,
+        difference=difference,
     )
 
 

@@ -151,17 +151,21 @@ def operator(
     missing: Missing = Missing.REFUSE,
     check: Callable[..., str | None] | None = None,
     rules: Sequence[Mapping[str, Any]] = (),
+    difference: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Operator]:
     """Make a pure tensor function an operator, known by its name from now on; its signature and docstring are its declaration.
 
     `scope` may depend on the options: then it is a function of them. `keys` is whose tensors the result has: the name of an
     input, or `"union"`. `check(**options)` returns what is wrong with options that are each allowed but not together, or None;
-    it is asked before anything is read. `rules` are defaults. Defined anew in the same module, it replaces what it was; raises
+    it is asked before anything is read. `rules` are defaults. `difference` are inputs of which only the difference matters: where
+    they have fewer input channels than the base, they are continued as it is, which comes to no change. Defined anew in the same
+    module, it replaces what it was; raises
     WorkbenchError for a name that one of Workbench's own operators has.
     """
 
     def decorate(function: Callable[..., Any]) -> Operator:
-        made = Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, rules=tuple(rules)))
+        extra: dict[str, Any] = {"rules": tuple(rules), "difference": tuple(difference)}
+        made = Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, **extra))
         registry.add(made.declaration.name, place_of(function), made)
         return made
 

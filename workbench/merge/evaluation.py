@@ -39,11 +39,20 @@ def _tensors(call: Call, entry: Entry, part: Part, calculation: Calculation) -> 
                 tensor = call.viewed[i].calculate(name, part, calculation)
                 base = tensor if base is None else base
                 weights_given = slot.space is Space.DELTA and call.inputs[i].space is Space.WEIGHT
+                if i in entry.narrower:
+                    tensor = _continued(tensor, base, call.inputs[i].space)
                 tensors.append(tensor.sub_(base) if weights_given else tensor)  # what `calculate` gives is ours
             elif slot.space is Space.DELTA:  # a model without the tensor did not change it
                 tensors.append(torch.zeros(part_shape(part, entry.info.shape), dtype=calculation.dtype, device=calculation.device))
         arguments.append(tensors if slot.many else tensors[0])
     return arguments
+
+
+def _continued(tensor: torch.Tensor, base: torch.Tensor, space: Space) -> torch.Tensor:
+    """A tensor with the input channels that it lacks: unchanged there, so of weights those of the base, of changes zeros."""
+    wide = base.clone() if space is Space.WEIGHT else base.new_zeros(base.shape)
+    wide[:, : tensor.shape[1]] = tensor
+    return wide
 
 
 def _answers(call: Call, entry: Entry, seed: int, part: Part) -> dict[str, Any]:

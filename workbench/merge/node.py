@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, final, get_args
 
 import workbench  # recipes are a floor above; the package's own front door is the way up
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.base import hashed
-from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.base import hashed, tree
+from workbench.checkpoint.names.buffers import is_marker
+from workbench.checkpoint.names.structure import PREDICTION, Structure, structure_of
 from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge import schedules, sources
 from workbench.merge.call import Call
+from workbench.merge.declaration import UNION
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
 from workbench.merge.plan import Entry, Plan, plan_merge
 from workbench.merge.rules import Rule
-from workbench.tensors import Calculation, Part, Precision, SavedDtype, TensorInfo, narrowed, rounded, widened
+from workbench.tensors import Calculation, Part, Precision, SavedDtype, Scope, TensorInfo, narrowed, rounded, widened
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,7 @@ class Merge(Checkpoint):
         self.options = options
         self.rules = rules
         self.settings = settings
+        self._fingerprints: dict[str, str] = {}
         self.name = call.operator.name
         self.metadata = {}
         self.space = call.operator.space
@@ -67,6 +70,20 @@ class Merge(Checkpoint):
     def depth(self) -> schedules.Depth:
         """The blocks of the result, and the modules beside them."""
         return schedules.Depth.of(entry.location for entry in self.plan.entries.values())
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Told by its tensors' names; what it predicts where no marker says so, by the first model whose tensors it has."""
+        return structure_of(self, lambda key: len(self.info(key).shape), {PREDICTION: self._carried_prediction()})
+
+    def _carried_prediction(self) -> str:
+        call = self.call
+        first = call.inputs if call.operator.keys == UNION else [call.inputs[call.slots[call.operator.keys][0]]]
+        for model in first:
+            if model.structure.denoiser in model.components:
+                # a marker that a rule leaves out says no more
+                return "unknown" if model.structure.marked("v_pred", "edm_vpred") else model.structure.prediction
+        return "unknown"
 
     @property
     def parents(self) -> tuple[Checkpoint, ...]:
@@ -109,6 +126,11 @@ class Merge(Checkpoint):
         return rounded(holder.read(name, part), self.info(key).dtype)
 
     def fingerprint(self, key: str) -> str:
+        if key not in self._fingerprints:  # a merge may be an input many times over
+            self._fingerprints[key] = self._fingerprint(key)
+        return self._fingerprints[key]
+
+    def _fingerprint(self, key: str) -> str:
         entry, settings = self.entry(key), self.settings
         inputs = [None if name is None else model.fingerprint(name) for model, name in zip(self.call.viewed, entry.names, strict=True)]
         if entry.take is not None:
@@ -129,15 +151,26 @@ class Merge(Checkpoint):
             return self.call.viewed[taken[0]].calculate(taken[1], part, calculation)
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
-        wide = widened(part, self.own_scope, entry.info.shape)
+        wide = widened(part, Scope.TENSOR if entry.narrower else self.own_scope, entry.info.shape)
         tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation)
         return tensor if wide == part else narrowed(tensor, wide, part, entry.info.shape)
 
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        entry = self.entry(key)
+        at = self.starts_from(entry)
+        name = entry.names[at]
+        return None if name is None or entry.take is not None else self.call.viewed[at].calculate(name, part, calculation)
+
+    def starts_from(self, entry: Entry) -> int:
+        """The position of the model that is changed: whose tensors the result has, or the first that has this one."""
+        keys = self.call.operator.keys
+        return entry.holder if keys == UNION else self.call.slots[keys][0]
+
     def sources(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.sources()))
+        return tuple(dict.fromkeys(path for model in tree(self) if not model.parents for path in model.sources()))
 
     def replaced(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys(path for model in self.call.inputs for path in model.replaced()))
+        return tuple(dict.fromkeys(path for model in tree(self) if not model.parents for path in model.replaced()))
 
     def check_options(self, key: str) -> None:
         """Raise OptionError if the options make no sense for this tensor (weights of its holders that sum to 0)."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.names.structure import Structure, is_marker
+from workbench.checkpoint.names.buffers import is_marker, leftover
+from workbench.checkpoint.names.components import takes_latents
+from workbench.checkpoint.names.structure import Structure
 from workbench.checkpoint.views.layouts import incomplete
 from workbench.families import Block, Location
 from workbench.merge.call import Call
@@ -37,6 +39,7 @@ class Entry:
     """One tensor of the result. `names` has its name in each model, viewed in the first's layout, or None.
 
     `take` is the model it comes from untouched, and `unasked` why, if no rule says so; `ruled` is whether one says what becomes of it.
+    `narrower` are the models that have fewer input channels than the base, whose change is 0 beyond them.
     """
 
     key: str
@@ -48,11 +51,21 @@ class Entry:
     unasked: str | None = None
     problem: Problem | None = None
     ruled: bool = False
+    narrower: tuple[int, ...] = ()
 
     @property
     def block(self) -> Block | None:
         """The block that it lies in."""
         return self.location.block
+
+    @property
+    def holder(self) -> int:
+        """The first model that has it."""
+        return next(i for i, name in enumerate(self.names) if name is not None)
+
+    def needs(self, model: int) -> bool:
+        """Whether it is read from a model."""
+        return self.names[model] is not None and self.take in (None, model)
 
     @property
     def taken(self) -> tuple[int, str] | None:
@@ -63,10 +76,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every tensor of the result in order, those that are left out, with the reason, and the rules that decided nothing."""
+    """Every tensor of the result in order, those that are left out, with the reason, and the rules that decided nothing.
+
+    Of what is left out, `leftovers` are what training left in the files, which no rule keeps.
+    """
 
     entries: Mapping[str, Entry]
     left_out: Mapping[str, str]
+    leftovers: Mapping[str, TensorInfo]
     idle: tuple[Rule, ...]
 
 
@@ -74,15 +91,20 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
     """Plan every tensor without reading one. The names are those of the first input's layout."""
     entries: dict[str, Entry] = {}
     left_out: dict[str, str] = {}
+    leftovers: dict[str, TensorInfo] = {}
     used = set()
     keys = call.operator.keys
     reference = call.viewed if keys == UNION else [call.viewed[call.slots[keys][0]]]
     blocks = [_blocks(model) for model in call.viewed]
     union = list(_union([*reference, *call.viewed]))
     foreign = _foreign(rules, union)
+    keeping = _keeping(rules, union, foreign)
     for key, holder in union:
-        structure = holder.structure
-        rule = next((rule for rule in rules if _fits(rule, key, structure, rule in foreign)), None)
+        structure, what = holder.structure, leftover(key)
+        rule = next((rule for rule in (keeping if what else rules) if _fits(rule, key, structure, rule in foreign)), None)
+        if what and rule is None:
+            leftovers[key], left_out[key] = holder.info(key), f"it is one of the {what}, which only a rule of their own keeps"
+            continue
         if not any(key in model for model in reference) and not _asked_for(call, rule, key):
             continue
         used.add(rule)
@@ -95,12 +117,25 @@ def plan_merge(call: Call, rules: tuple[Rule, ...]) -> Plan:
         only = f"it is only in {call.names[i]}, and the result has the tensors of {keys}"
         reasons = dict.fromkeys(model, only) | {key: one.why for key, one in incomplete(model).items()}
         left_out |= {key: why for key, why in reasons.items() if key not in entries and key not in left_out}
-    return Plan(entries, left_out, tuple(rule for rule in rules if rule not in used))
+    for twin, key in call.inputs[0].structure.twins.items():  # one tensor, written under both of its names
+        if key in entries:
+            entries[twin] = entries[key]
+        else:
+            left_out[twin] = left_out[key]
+    return Plan(entries, left_out, leftovers, tuple(rule for rule in rules if rule not in used))
 
 
 def _asked_for(call: Call, rule: Rule | None, key: str) -> bool:
     """Whether a rule skips a tensor that the result would not have of itself, or takes it from a model that has it."""
     return rule is not None and (rule.skip or (rule.take is not None and key in call.viewed[call.position(rule.take)]))
+
+
+def _keeping(rules: tuple[Rule, ...], union: Sequence[tuple[str, Checkpoint]], foreign: set[Rule]) -> list[Rule]:
+    """The rules that mean what training left behind: those that fit nothing else."""
+    if all(leftover(key) is None for key, _ in union):
+        return []
+    live = [(key, holder.structure) for key, holder in union if leftover(key) is None]
+    return [rule for rule in rules if not any(_fits(rule, key, structure, rule in foreign) for key, structure in live)]
 
 
 def _foreign(rules: tuple[Rule, ...], union: Sequence[tuple[str, Checkpoint]]) -> set[Rule]:
@@ -146,10 +181,12 @@ def _entry(call: Call, rule: Rule | None, key: str, holder: Checkpoint, blocks: 
     source = next(i for i, name in enumerate(names) if name is not None) if take is None else take
     info = call.viewed[source].info(key)
     location = structure.location(key)
-    problem = None
+    component, problem = structure.component(key), None
+    narrower: tuple[int, ...] = ()
     if take is None:
-        problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names)
-    return Entry(key, structure.component(key), location, info, names, take, unasked, problem, ruled=rule is not None)
+        narrower = _narrower(call, names) if takes_latents(structure.name(key)) else ()
+        problem = (_lacking_blocks(call, location.block, names, blocks) if rule is None else None) or _problem(call, key, names, narrower)
+    return Entry(key, component, location, info, names, take, unasked, problem, rule is not None, narrower)
 
 
 def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, str | None]:
@@ -157,10 +194,21 @@ def _untouched(call: Call, names: tuple[str | None, ...]) -> tuple[int | None, s
     holder, held = next((i, name) for i, name in enumerate(names) if name is not None)
     info = call.viewed[holder].info(held)
     if is_marker(held) or not info.is_float or info.numel == 0:
-        return holder, "holds no weights (integers, a marker, or empty)"
+        return holder, "holds no weights (integers, a marker, a buffer, or empty)"
     if call.operator.missing is Missing.CANDIDATE and None in names:
         return next((i for i, name in enumerate(names) if i and name is not None), 0), "is not in every model"
     return None, None
+
+
+def _transfer(shapes: Collection[tuple[int, ...]]) -> str:
+    """How a model of more input channels gets what those of fewer learned, where that is the difference of two shapes."""
+    few, many = min(shapes), max(shapes)
+    if len(shapes) > 2 or not _fits_into(few, many):
+        return ""
+    return (
+        f"; to give the model of {many[1]} input channels (an inpainting model) what one of {few[1]} learned, make it the base of "
+        f"add_difference, with `original` of {few[1]} too, or of a delta method: beyond the first {few[1]} it stays as it is"
+    )
 
 
 def _lacking_blocks(call: Call, block: Block | None, names: tuple[str | None, ...], blocks: Sequence[frozenset[str]]) -> Problem | None:
@@ -174,15 +222,34 @@ def _lacking_blocks(call: Call, block: Block | None, names: tuple[str | None, ..
     return Problem(f"is of {block.name}, which {holder} has and {' and '.join(lacking)} lacks", slot)
 
 
-def _problem(call: Call, key: str, names: tuple[str | None, ...]) -> Problem | None:
+def _narrower(call: Call, names: tuple[str | None, ...]) -> tuple[int, ...]:
+    """The models that have a tensor with fewer input channels than the base, where the operator adds their change to it."""
+    if call.operator.keys == UNION or names[0] is None or call.slots[call.operator.keys][0] != 0:
+        return ()
+    shapes = {i: call.viewed[i].info(name).shape for i, name in enumerate(names) if name is not None}
+    added = {i for slot in call.operator.inputs if slot.space is Space.DELTA for i in call.slots[slot.name]}
+    subtracted = [i for name in call.operator.difference for i in call.slots[name]]
+    if len({shapes.get(i) for i in subtracted}) == 1:  # what they have alike cancels beyond
+        added |= {*subtracted}
+    return tuple(i for i in added if i in shapes and _fits_into(shapes[i], shapes[0]))
+
+
+def _fits_into(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether a tensor is another one's but for the last of its input channels."""
+    return len(shape) == len(full) > 1 and shape[1] < full[1] and (shape[0], *shape[2:]) == (full[0], *full[2:])
+
+
+def _problem(call: Call, key: str, names: tuple[str | None, ...], narrower: tuple[int, ...]) -> Problem | None:
     """Why the operator has no answer for this tensor; None when it has one."""
     held = [(told, model.info(name).shape) for told, model, name in zip(call.names, call.viewed, names, strict=True) if name is not None]
     slot = next(slot for slot, name in zip(call.models, names, strict=True) if name is not None)
     if broken := [incomplete(model)[key].why for model in call.viewed if key in incomplete(model)]:
         return Problem(f"is not to be had of every model: {broken[0]}", slot)
-    if len({shape for _, shape in held}) > 1:
+    whole = {call.viewed[i].info(name).shape for i, name in enumerate(names) if name is not None and i not in narrower}
+    if len(whole) > 1:
         told = ", ".join(f"{list(shape)} in {model}" for model, shape in held)
-        return Problem(f"has different shapes: {told}", slot)
+        first_layer = takes_latents(call.viewed[list(call.models).index(slot)].structure.name(key))
+        return Problem(f"has different shapes: {told}{_transfer(whole) if first_layer else ''}", slot)
     for declared in call.operator.inputs:
         lacking = [call.names[i] for i in call.slots[declared.name] if names[i] is None]
         answered = declared.space is Space.DELTA or (call.operator.missing is Missing.OMIT and declared.many)

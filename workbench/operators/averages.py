@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from workbench.merge import Missing, PerModel, Range, operator
 from workbench.tensors import Scope, Weight, Weights
+
+if TYPE_CHECKING:
+    import torch
 
 
 def _sums_to_something(weights: list[float]) -> str | None:
@@ -31,7 +34,8 @@ def weighted_average(
     Shapes: `models` are n tensors of one shape, `weights` n numbers; the result has that shape.
     """
     total = sum(weights)
-    result = models[0] * (weights[0] / total)
-    for model, weight in zip(models[1:], weights[1:], strict=True):
-        result.add_(model, alpha=weight / total)
+    first, *others = [(model, weight / total) for model, weight in zip(models, weights, strict=True) if weight]  # 0 times NaN is NaN
+    result: torch.Tensor = first[0] * first[1]
+    for model, share in others:
+        result.add_(model, alpha=share)
     return result

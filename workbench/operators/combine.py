@@ -45,7 +45,7 @@ def delta_merge(
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     A model that lacks a tensor has a delta of zeros, which counts in the mean, and in the disjoint mean has no say.
     """
-    keeps = [_keep(prune, delta, density, random, i) for i, delta in enumerate(models)]
+    keeps = [_keep(prune, delta, density, weight, random, i) for i, (delta, weight) in enumerate(zip(models, weights, strict=True))]
     rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
     scale = 1 / density if rescaled else 1.0
     flat = [delta.reshape(-1) for delta in models]
@@ -57,7 +57,9 @@ def delta_merge(
     return result
 
 
-def _keep(prune: str, delta: torch.Tensor, density: float, random: Random, model: int) -> sparsify.Keep:
+def _keep(prune: str, delta: torch.Tensor, density: float, weight: float, random: Random, model: int) -> sparsify.Keep:
+    if not weight:
+        return sparsify.nothing  # 0 times NaN is NaN
     if prune == "magnitude":
         return sparsify.largest(delta, density)
     if prune == "random":

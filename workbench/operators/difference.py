@@ -11,6 +11,7 @@ from workbench.tensors import Deltas, Scope, Weight
 @operator(
     scope=Scope.ELEMENT,
     keys="base",
+    difference=("tuned", "original"),
     source="AUTOMATIC1111/stable-diffusion-webui, extras.py, 'Add difference': A + (B - C) * M",
 )
 def add_difference(
@@ -22,9 +23,10 @@ def add_difference(
 ) -> Weight:
     """Add what `tuned` learned on top of `original` to `base`: base + strength * (tuned - original).
 
-    Shapes: all three and the result are of one shape.
+    Shapes: all three and the result are of one shape. Where `tuned` and `original` have fewer input channels than `base` (an
+    inpainting model), the difference is 0 beyond them.
     """
-    return base + strength * (tuned - original)
+    return base + strength * (tuned - original) if strength else base.clone()  # 0 times NaN is NaN
 
 
 @operator(scope=Scope.ELEMENT, keys="base", source="Hu et al. 2021, arXiv:2106.09685, section 4.1: W + B A")
@@ -40,5 +42,6 @@ def add_delta(
     """
     result = base.clone()
     for change, strength in zip(deltas, strengths, strict=True):
-        result.add_(change, alpha=strength)
+        if strength:  # 0 times NaN is NaN
+            result.add_(change, alpha=strength)
     return result

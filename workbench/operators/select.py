@@ -67,6 +67,8 @@ def weighted_similarity(
     Shapes: both and the result are of one shape.
     """
     weight = 1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(a, b, share)
+    if not isinstance(weight, torch.Tensor) and weight in (0, 1):
+        return (a if weight else b).clone()  # 0 times NaN is NaN
     return torch.lerp(b, a, weight)
 
 

@@ -9,9 +9,9 @@ from typing import Any, final
 
 import ipywidgets as widgets
 import traitlets
-import yaml
 
 from workbench.merge import sources
+from workbench.untrusted import Refused, parse_yaml
 
 NUMBERS = "numbers"
 
@@ -139,8 +139,8 @@ class Numbers(CompositeField):
         """Whatever was typed, as far as it can be understood; the operator judges it."""
         text, source = self._text.value.strip(), self._source.value
         try:
-            found = yaml.safe_load(f"[{text}]" if source == NUMBERS and not text.startswith(("[", "{")) else text)
-        except yaml.YAMLError:
+            found = parse_yaml(f"[{text}]" if source == NUMBERS and not text.startswith(("[", "{")) else text)
+        except Refused:
             found = text
         if source == NUMBERS or (isinstance(found, dict) and source in found):
             return found

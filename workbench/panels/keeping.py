@@ -20,6 +20,7 @@ from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
 from workbench.panels.state import PanelState, Wanted
 from workbench.recipe.schema import RecipeData
+from workbench.untrusted import parse_yaml, read_bounded
 
 _VERSION = 1
 
@@ -56,7 +57,7 @@ def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], che
 def load(path: Path) -> Kept:
     """Read it back. Raises RecipeError, which names the file and what is wrong in it."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = parse_yaml(read_bounded(path))
         if not isinstance(found, dict) or found.get("panel") != _VERSION:
             raise RecipeError(f"it does not say 'panel: {_VERSION}'")
         names = tuple(model["name"] for model in found["models"])
@@ -66,7 +67,7 @@ def load(path: Path) -> Kept:
         return Kept(_understood(found, names), snapshots, paths, layouts)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(f"{path}: holds no panel's state: {error}; delete it, or give another name") from error
 
 

@@ -16,6 +16,7 @@ from workbench.operators import registry
 from workbench.panels.controls import ByBlockControl, heading, option_control, option_heading, seed_control, slot_control
 from workbench.panels.fields import close_all, full
 from workbench.panels.state import PanelState
+from workbench.untrusted import Refused, parse_yaml
 
 _MARKS = {"error": "✖", "warning": "▲", "note": "i"}
 _RULES = "Exceptions, one on a line: {match: '*guidance*', take: base}, {component: vae, skip: true}. The first that fits decides."
@@ -112,8 +113,8 @@ class MergeView:
 
     def _ruled(self, change: dict[str, Any]) -> None:
         try:
-            rules = [yaml.safe_load(line) for line in change["new"].splitlines() if line.strip()]
-        except yaml.YAMLError:
+            rules = [parse_yaml(line) for line in change["new"].splitlines() if line.strip()]
+        except Refused:
             self.say([("error", f"rules: {change['new']!r} cannot be read; {_RULES}")])
             return
         self._tell(lambda state: state.with_rules(rules), "rules")

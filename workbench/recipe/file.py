@@ -17,14 +17,16 @@ from pydantic import ValidationError
 from workbench import operators
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.base import MOST_MERGES, merges_in
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.hub import is_address, located
-from workbench.checkpoint.files.writing import replacing
+from workbench.checkpoint.files.writing import failing, replacing
 from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge
 from workbench.merge.call import unique
 from workbench.merge.declaration import near
 from workbench.recipe.schema import Ends, Input, ModelFile, Node, Output, RecipeData
+from workbench.untrusted import MOST_BYTES, MOST_LEVELS, Refused, expanded, parse_json, parse_yaml, read_bounded
 
 HEADER = "sd_merge_recipe"  # where AUTOMATIC1111 keeps its own, told apart by `type`
 TYPE = "workbench"
@@ -52,14 +54,14 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recipe:
-        """Read a recipe file (YAML or JSON). Raises RecipeError, which names the file and the field."""
-        path = Path(path)
+        """Read a recipe file (YAML or JSON) of at most 1 MB. Raises RecipeError, which names the file and the field."""
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            path = expanded(path)
+            found = parse_yaml(read_bounded(path))
         except OSError as error:
             raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: is not YAML: {error}") from error
+        except Refused as error:
+            raise RecipeError(f"{path}: is not YAML that can be read: {error}") from error
         return cls(_validated(path, found), path.parent)
 
     @classmethod
@@ -89,6 +91,10 @@ class Recipe:
         """
         if (merge := checkpoint.merge) is None:
             raise RecipeError(f"{checkpoint.name} is no merge, and so has no recipe")
+        if (count := merges_in(checkpoint)) > MOST_MERGES:
+            raise RecipeError(
+                f"{checkpoint.name}: its recipe would have {count:,} merges, at most {MOST_MERGES:,} are written; export an inner one"
+            )
         models: dict[str, Checkpoint] = {}
         node = _describe(merge, models, merge.settings.seed)
         files = {name: _model_file(model, hashes or {}) for name, model in models.items()}
@@ -104,7 +110,7 @@ class Recipe:
     def relative_to(self, folder: Path) -> Recipe:
         """The same recipe with its paths written as seen from `folder`."""
         models = {name: model.model_copy(update={"path": self._seen_from(folder, model.path)}) for name, model in self.data.models.items()}
-        merge = self.data.merge.relocated(lambda path: self._seen_from(folder, path) if (self.folder / path).exists() else path)
+        merge = self.data.merge.relocated(lambda path: self._seen_from(folder, path) if os.path.exists(self.folder / path) else path)
         return Recipe(self.data.model_copy(update={"models": models, "merge": merge}), folder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -112,7 +118,7 @@ class Recipe:
         path = Path(path)
         if path.suffix not in (".yaml", ".yml"):
             raise RecipeError(f"{path}: a recipe's file name ends in .yaml or .yml")
-        with replacing(path) as temporary:
+        with failing(path, RecipeError), replacing(path) as temporary:
             temporary.write_text(self.relative_to(path.parent).to_yaml(), encoding="utf-8")
 
     def to_yaml(self) -> str:
@@ -135,7 +141,7 @@ class Recipe:
         Raises RecipeError for models that are missing or not the same any more, CheckpointError for a layout that they do not have.
         """
         models = {name: self._open(name, model) for name, model in self.data.models.items()}
-        merge, layout = self._build(self.data.merge, models, self.data.output.dtype), self.data.output.layout
+        merge, layout = self._build(self.data.merge, models, self.data.output.dtype, {}), self.data.output.layout
         return in_layout(merge, layout) if layout else merge
 
     def __str__(self) -> str:
@@ -162,12 +168,17 @@ class Recipe:
         checkpoint.name = name
         return in_layout(checkpoint, model.layout) if model.layout else checkpoint
 
-    def _build(self, node: Node, models: Mapping[str, Checkpoint], dtype: str | None) -> Checkpoint:
+    def _build(self, node: Node, models: Mapping[str, Checkpoint], dtype: str | None, built: dict[str, Checkpoint]) -> Checkpoint:
+        """The merge of a node; `built` has the inner ones by what their nodes say, for one may be there many times over."""
+
         def resolve(given: Input) -> Any:
             if isinstance(given, list):
                 return [resolve(one) for one in given]
             if isinstance(given, Node):
-                return self._build(given, models, None)
+                said = given.model_dump_json()
+                if said not in built:
+                    built[said] = self._build(given, models, None, built)
+                return built[said]
             if given not in models:
                 raise RecipeError(f"{node.operator}: there is no model {given!r}{near(given, models)}")
             return models[given]
@@ -177,16 +188,19 @@ class Recipe:
         inputs = {name: resolve(given) for name, given in node.inputs.items()}
         if clash := set(inputs) & set(node.options):
             raise RecipeError(f"{node.operator}: {', '.join(clash)} cannot be an input and an option")
-        here = node.relocated(lambda path: str(self.folder / path) if (self.folder / path).exists() else path)
+        here = node.relocated(lambda path: str(self.folder / path) if os.path.exists(self.folder / path) else path)
         made = operators.find(node.operator, node.module)(rules=node.rules, **settings, **inputs, **here.options)
         return in_layout(made, node.layout) if node.layout else made
 
 
 def _header(checkpoint: Checkpoint) -> Any:
     """What stands where recipes do in a checkpoint's metadata. Raises RecipeError for what is no JSON."""
+    text = checkpoint.metadata.get(HEADER, "null")
     try:
-        return json.loads(checkpoint.metadata.get(HEADER, "null"))
-    except ValueError as error:
+        if len(text) > MOST_BYTES:
+            raise Refused(f"it has more than {MOST_BYTES:,} characters")
+        return parse_json(text, levels=MOST_LEVELS)
+    except Refused as error:
         raise RecipeError(f"{checkpoint.path or checkpoint.name}: the recipe in its header is damaged: {error}") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -14,20 +15,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import RenderError
+from workbench.checkpoint.files.json_object import read_object
+from workbench.errors import CheckpointError, RenderError
 from workbench.render.vocabulary import SHIPPED, clip_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, FluxTransformer2DModel
+
+    from workbench.families import Family
 
 # Held while modules are built or filled: what builds them without weights does so to those of every thread.
 BUILDING = threading.RLock()
 
 INDEX = "model_index.json"
 
+_LIBRARIES = ("diffusers", "transformers")
 _DENOISERS = ("unet", "transformer")
 _VAES = ("vae", "movq", "vqgan")
 _NOT_FOR_TEXT = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")  # parts that no picture from a prompt needs
+_OBJECTS = ("special_tokens_map.json", "added_tokens.json")
 _WITHOUT: Mapping[str, Any] = {"requires_safety_checker": False, "add_watermarker": False}
 
 
@@ -67,13 +73,10 @@ def read_blueprint(
     Raises RenderError when there is none, or when it is of a pipeline that does not draw pictures from a prompt with one denoiser.
     """
     path = folder / INDEX
-    try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RenderError(f"{folder}: {path.name} cannot be read; give the folder of a diffusers pipeline, or one model's file") from error
-    except ValueError as error:
-        raise RenderError(f"{path}: not JSON ({error})") from error
-    name = index.get("_class_name") if isinstance(index, dict) else None
+    if not os.path.isfile(path):
+        raise RenderError(f"{folder}: {path.name} cannot be read; give the folder of a diffusers pipeline, or one model's file")
+    index = settings_in(path)
+    name = index.get("_class_name")
     with BUILDING, quiet():  # classes that two threads import at once may be found half made
         kind = _class_of(path, "the pipeline", "diffusers", name)
         entries = {part: entry for part, entry in index.items() if _names_class(entry)}
@@ -97,8 +100,11 @@ def _options(kind: type) -> Collection[str]:
 
 
 def _class_of(path: Path, part: str, library: str, name: object) -> type:
-    """A class as a pipeline's index names it; as diffusers does, from a library or one of its own packages of pipelines."""
-    for module in (library, f"diffusers.pipelines.{library}"):
+    """A class as a pipeline's index names it: from one of two libraries, or one of diffusers' own packages of pipelines.
+
+    No other module is imported, whatever a file says.
+    """
+    for module in (library,) if library in _LIBRARIES else (f"diffusers.pipelines.{library}",) if library.isidentifier() else ():
         try:
             found = getattr(importlib.import_module(module), str(name))
         except (ImportError, AttributeError, ValueError):
@@ -130,6 +136,16 @@ def _check_draws(path: Path, kind: type, parts: Mapping[str, type]) -> None:
         )
 
 
+def draws_pictures(family: Family) -> bool:
+    """Whether diffusers, as it is installed, has a pipeline for a family that draws pictures from a prompt, by its name alone.
+
+    To ask each pipeline itself would import them all, which takes half a minute.
+    """
+    import diffusers
+
+    return family.pipeline in dir(diffusers) and not family.model.endswith("3DModel") and "Img2Img" not in family.pipeline
+
+
 def _needs_no_image(kind: type) -> bool:
     """Whether a pipeline that takes an image, as Flux.2's does, also does without: diffusers has a list of those."""
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING  # which imports every pipeline
@@ -148,7 +164,7 @@ def build_pipeline(plan: Blueprint) -> DiffusionPipeline:
         absent = {name: None for name in _NOT_FOR_TEXT if name in _options(plan.pipeline)}
         try:
             pipeline: DiffusionPipeline = plan.pipeline(**{**absent, **plan.settings, **parts})
-        except (TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # as above
             raise RenderError(f"{plan.folder}: {plan.pipeline.__name__} cannot be put together ({_first_line(error)})") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -160,31 +176,39 @@ def _build_part(plan: Blueprint, name: str) -> Any:
 
     kind: Any = plan.parts[name]
     folder = plan.elsewhere.get(name, plan.folder / name)
+    _check_settings(folder)
     try:
-        _check_configs(folder)
+        if not folder.is_dir():
+            raise OSError(f"there is no folder {folder.name}")
         if name not in plan.weighted:
             return _unweighted(kind, folder)
         with init_empty_weights():
             return _as_diffusers_knows_it(_from_config(kind, folder, plan.configs.get(name)).requires_grad_(False).eval())
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+    except Exception as error:  # the libraries raise anything for a config that is damaged
         raise RenderError(f"{plan.folder}: the {name} of the pipeline cannot be built from this folder ({_first_line(error)})") from error
 
 
-def _check_configs(folder: Path) -> None:
-    """Raises what is wrong with a part's folder: the libraries would look for it on the hub, whatever they are told."""
-    if not folder.is_dir():
-        raise OSError(f"there is no folder {folder.name}")
-    for path in folder.glob("*config.json"):
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path.name} is not JSON: {error}") from error
-        if not isinstance(config, dict):
-            raise ValueError(f"{path.name} is no mapping")
+def settings_in(path: Path) -> dict[str, Any]:
+    """The object that a config holds. Raises RenderError."""
+    try:
+        return read_object(path)
+    except CheckpointError as error:
+        raise RenderError(str(error)) from error
+
+
+def _check_settings(folder: Path) -> None:
+    """Raise RenderError for a config that is no object, which the libraries would look for on the hub, and for what is no file."""
+    for path in sorted(folder.iterdir()) if os.path.isdir(folder) else ():
+        if path.name.endswith("config.json") or path.name in _OBJECTS:
+            settings_in(path)
+        elif not path.is_dir() and not path.is_file():
+            raise RenderError(f"{path}: is no file; a pipeline's folder holds files and folders only")
 
 
 def _unweighted(kind: Any, folder: Path) -> Any:
-    """A tokenizer, a scheduler, a processor."""
+    """A tokenizer, a scheduler, a processor. A folder that is not there would be looked for on the hub, whatever it is told."""
+    if not folder.is_dir():
+        raise OSError(f"there is no folder {folder.name}")
     if SHIPPED in folder.parents and "Tokenizer" in kind.__name__:  # they share one vocabulary
         return clip_tokenizer(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")))
     try:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint.files.hub import is_address
-from workbench.errors import RenderError
+from workbench.checkpoint.files.json_object import read_object
+from workbench.errors import CheckpointError, RenderError
 from workbench.families import GENERIC, Family
-from workbench.render.assembly import INDEX, Blueprint, read_blueprint
+from workbench.families.sizes import fit_config
+from workbench.render.assembly import INDEX, Blueprint, read_blueprint, settings_in
 from workbench.render.fitting import draws
-from workbench.render.sizes import fit_config
 from workbench.render.sources import hub_folder, shipped_folder
+from workbench.untrusted import Refused, open_regular, parse_json
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _DESCRIPTIONS = ("*.json", "*/*.json", "*/*.txt", "*/*.model")  # configs and tokenizers, not weights
@@ -90,9 +92,9 @@ def _beside(checkpoint: Checkpoint, family: Family) -> Iterator[Path]:
 def _draws(folder: Path, family: Family) -> bool:
     """Whether a pipeline folder is of a kind that draws a family."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_object(folder / INDEX)
         return draws(index["_class_name"], index[family.denoiser][1], family)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (CheckpointError, LookupError, TypeError):
         return False
 
 
@@ -103,7 +105,7 @@ def _fitted(checkpoint: Checkpoint, folder: Path, family: Family, progress: bool
     pooled = shapes.get("text_encoder_2", {}).get("text_projection.weight", (None,))[0]
     fitted = []
     for part in blueprint.weighted:
-        config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+        config = settings_in(folder / part / "config.json")
         found = fit_config(blueprint.parts[part].__name__, config, shapes[part], pooled=pooled) if shapes.get(part) else config
         if found != config:
             fitted.append((part, json.dumps(found, sort_keys=True)))
@@ -124,10 +126,14 @@ def _shapes(checkpoint: Checkpoint) -> Mapping[str, Mapping[str, tuple[int, ...]
 
 def _content(path: Path) -> bytes:
     """A config without what it says of where it came from: such names begin with an underscore."""
-    text = path.read_bytes()
     try:
-        config = json.loads(text) if path.name.endswith("config.json") else None
-    except ValueError:
+        with open_regular(path) as file:
+            text = file.read()
+    except OSError as error:
+        raise RenderError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        config = parse_json(text) if path.name.endswith("config.json") else None
+    except Refused:
         return text
     if not isinstance(config, dict):
         return text

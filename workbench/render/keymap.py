@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.names.buffers import is_marker
 from workbench.checkpoint.names.naming import component_in_diffusers
-from workbench.checkpoint.names.structure import is_marker
 from workbench.checkpoint.views.conversion import converted
 from workbench.checkpoint.views.view import Composite, View, keys_of
 from workbench.errors import RenderError

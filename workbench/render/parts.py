@@ -15,6 +15,7 @@ from workbench.render.assembly import BUILDING, embed_guidance, quiet
 from workbench.render.fitting import PartPlan, embeds_guidance, has_guidance
 from workbench.render.keymap import as_in_module
 from workbench.tensors import Calculation, KeptTensors, rounded
+from workbench.wording import printable
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -122,4 +123,4 @@ def go_on(cancelled: Cancel | None) -> None:
 
 def bar_of(shown: bool, **options: Any) -> tqdm[Any]:
     """A progress bar for what takes longer than two seconds."""
-    return tqdm(**options, delay=2, leave=False, disable=not shown)
+    return tqdm(**options | {"desc": printable(options.get("desc", ""))}, delay=2, leave=False, disable=not shown)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import yaml
-
 from workbench.errors import RenderError
 from workbench.recipe import Recipe
 from workbench.recipe.schema import RecipeData
+from workbench.render.png_text import text_in
+from workbench.untrusted import MOST_LEVELS, expanded, parse_json, parse_yaml
 
 
 @final
@@ -49,19 +48,15 @@ def open_grid(path: str | Path) -> SavedGrid:
 
     Paths are taken as seen from the PNG. Raises RenderError for a file that is no PNG, or that carries no grid.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    path = Path(path)
     try:
-        with Image.open(path) as picture:
-            picture.load()  # text may come after the pixels
-            told = json.loads(picture.info["workbench"])
+        path = expanded(path)
+        told = parse_json(text_in(path, "workbench") or "null", levels=MOST_LEVELS)
         models, folder = told.pop("models"), path.parent
         told.pop("workbench")
         return SavedGrid(
             path,
             {
-                model["name"]: Recipe(RecipeData.model_validate(yaml.safe_load(model["recipe"])), folder)
+                model["name"]: Recipe(RecipeData.model_validate(parse_yaml(model["recipe"])), folder)
                 for model in models
                 if "recipe" in model
             },
@@ -70,7 +65,6 @@ def open_grid(path: str | Path) -> SavedGrid:
             told,
         )
     except OSError as error:
-        known = "it is no picture" if isinstance(error, UnidentifiedImageError) else error.strerror or error
-        raise RenderError(f"{path}: cannot be opened as a grid: {known}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise RenderError(f"{path}: cannot be opened as a grid: {error.strerror or error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RenderError(f"{path}: carries no grid; open a PNG that Grid.save wrote, as it was written") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.base import tree
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.hub import located
 from workbench.errors import SweepError
@@ -68,7 +69,7 @@ class Planner:
         """What is to be drawn. Raises WorkbenchError when that is known to be impossible; no weight is read."""
         preflight(checkpoint).raise_errors()
         lender = self._spec.lender(checkpoint)
-        models = list(dict.fromkeys(_leaves(checkpoint)))
+        models = [model for model in tree(checkpoint) if not model.parents]  # in the order of its recipe
         files = {path: self._hash(path) for path in checkpoint.sources()}
         target = Recipe.of(checkpoint, files).relative_to(Path.cwd()) if checkpoint.parents else checkpoint.path
         if target is None:
@@ -100,11 +101,3 @@ def _codes(checkpoint: Checkpoint) -> Iterator[str]:
         yield code
     for model in checkpoint.parents:
         yield from _codes(model)
-
-
-def _leaves(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
-    """The checkpoints that a merge is made of and that are no merges, in the order of its recipe."""
-    if not checkpoint.parents:
-        yield checkpoint
-    for model in checkpoint.parents:
-        yield from _leaves(model)

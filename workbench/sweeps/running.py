@@ -24,6 +24,7 @@ from workbench.sweeps.drawing import Outcome, in_words, outcomes
 from workbench.sweeps.jobs import Job, Planner
 from workbench.sweeps.result import Cell, Sweep
 from workbench.sweeps.store import StoredPictures, kept, open_store
+from workbench.wording import printable
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
@@ -82,14 +83,15 @@ def sweep(
         _ask(make, found, planner, renderer)
     scorers = default_scorers(renderer.config) if score is None else listed(score)
     shown: dict[str, Any] = {"delay": 2, "leave": False, "disable": not progress}
-    planned = [_planned(make, options, planner) for options in tqdm(found, desc=f"{name}: plan", unit="cell", **shown)]
+    label = printable(name)
+    planned = [_planned(make, options, planner) for options in tqdm(found, desc=f"{label}: plan", unit="cell", **shown)]
     parents = _parents(planned, scorers, planner)
     lenders = {number: cell.job for number, cell in enumerate(parents.values()) if cell.job}
-    for _ in tqdm(outcomes(lenders, renderer, executor), desc=f"{name}: parents", total=len(lenders), unit="model", **shown):
+    for _ in tqdm(outcomes(lenders, renderer, executor), desc=f"{label}: parents", total=len(lenders), unit="model", **shown):
         pass
     jobs = {number: cell.job for number, cell in enumerate(planned) if cell.job}
     now = 0
-    with tqdm(total=len(jobs), desc=name, unit="cell", delay=1, disable=not progress) as bar:
+    with tqdm(total=len(jobs), desc=label, unit="cell", delay=1, disable=not progress) as bar:
         for number, outcome in outcomes(jobs, renderer, executor):
             planned[number] = _done(planned[number], jobs[number], outcome, scorers, parents)
             now += outcome.drawn

@@ -55,13 +55,14 @@ def open_store(folder: Path) -> Path:
 
 
 def kept(folder: Path, count: int) -> dict[str, Any] | None:
-    """What is told of a cell whose `count` pictures are all there; None when it must be drawn."""
+    """What is told of a cell whose `count` pictures are all there and whole; None when it must be drawn."""
     try:
         told = json.loads((folder / _TOLD).read_text(encoding="utf-8"))
-        whole = all(_picture(folder, number).stat().st_size for number in range(count))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return told if whole and isinstance(told, dict) and {"components", "seconds"} <= set(told) else None
+    if not isinstance(told, dict) or not {"components", "seconds"} <= set(told):
+        return None
+    return told if all(_is_whole(_picture(folder, number)) for number in range(count)) else None
 
 
 def keep(folder: Path, images: Sequence[Image], told: Mapping[str, Any]) -> None:
@@ -86,6 +87,18 @@ def claimed(folder: Path, *, wait: bool) -> Iterator[bool]:
         yield lock.is_locked
     finally:
         lock.release()
+
+
+def _is_whole(picture: Path) -> bool:
+    """Whether a PNG is as it was written, by the checksums that are in it; its pixels are not unpacked."""
+    from PIL import Image
+
+    try:
+        with Image.open(picture, formats=["PNG"]) as found:
+            found.verify()
+    except Exception:  # whatever is wrong with it, it is to be drawn again
+        return False
+    return True
 
 
 def _picture(folder: Path, number: int) -> Path:

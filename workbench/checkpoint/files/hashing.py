@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,35 +17,38 @@ from tqdm.auto import tqdm
 
 from workbench.checkpoint.files.identity import identity
 from workbench.errors import CheckpointError
+from workbench.untrusted import open_regular
+from workbench.wording import printable
 
 _CHUNK = 1 << 20
 _SETTLED = 2.0  # seconds after which every file system gives a changed file another time
 _LEGACY = (0x100000, 0x10000)  # AUTOMATIC1111's first hash: where it begins, how many bytes it takes
 
 
-def sha256(path: Path, stop: Event | None = None) -> str:
+def sha256(path: Path, stop: Event | None = None, advance: Callable[[int], object] | None = None) -> str:
     """The sha256 of a file, in hexadecimal; raises CheckpointError when it cannot be read, changes meanwhile, or at `stop`.
 
-    With `stop` it runs beside something else, whose progress is shown; alone it shows its own.
+    With `stop` it runs beside something else, whose progress is shown, and `advance` is told of every byte that is read; alone
+    it shows its own progress.
     """
     try:
-        return _sha256(path, stop)
+        return _sha256(path, stop, advance)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _sha256(path: Path, stop: Event | None) -> str:
+def _sha256(path: Path, stop: Event | None, advance: Callable[[int], object] | None) -> str:
     place, found, began = _place(path), identity(path.stat()), time.time()
     if known := _recall(place):
         return known
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
-    shown: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 2, "leave": False, "desc": f"sha256 of {path.name}"}
-    bar = tqdm(total=path.stat().st_size, disable=stop is not None, **shown)
-    with path.open("rb", buffering=0) as file, bar:
+    shown: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 2, "leave": False, "desc": f"sha256 of {printable(path.name)}"}
+    bar = tqdm(total=path.stat().st_size, disable=stop is not None or advance is not None, **shown)
+    with open_regular(path) as file, bar:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
-            bar.update(count)
+            (advance or bar.update)(count)
             if stop is not None and stop.is_set():
                 raise CheckpointError(f"{path}: hashing was stopped")
     if identity(path.stat()) != found:
@@ -60,6 +64,16 @@ def legacy_hash(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(begin)
         return hashlib.sha256(file.read(length)).hexdigest()[:8]
+
+
+def data_sha256(path: Path) -> str:
+    """The sha256 of a safetensors file without its header, which kohya calls `sshs_model_hash` and ModelSpec `hash_sha256`."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(int.from_bytes(file.read(8), "little"), os.SEEK_CUR)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _place(path: Path) -> Path:

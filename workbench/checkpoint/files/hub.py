@@ -16,6 +16,7 @@ from workbench.checkpoint.files.folders import CONFIG, INDICES, PIPELINE, is_ind
 from workbench.checkpoint.files.joined import weight_map_of
 from workbench.checkpoint.files.json_object import read_object
 from workbench.errors import CheckpointError
+from workbench.untrusted import expanded
 from workbench.wording import few
 
 if TYPE_CHECKING:
@@ -42,8 +43,16 @@ def is_address(path: str | os.PathLike[str]) -> bool:
 
 
 def located(path: str, folder: Path) -> Path | str:
-    """What a file in `folder` means by a path: an address is one wherever it stands."""
-    return path if is_address(path) else folder / Path(path).expanduser()
+    """What a file in `folder` means by a path: an address is one wherever it stands. Raises CheckpointError for `~` of nobody."""
+    return path if is_address(path) else folder / local(path)
+
+
+def local(path: str | os.PathLike[str]) -> Path:
+    """The path of a file on this disk, with `~` as the person's folder. Raises CheckpointError."""
+    try:
+        return expanded(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
 
 
 def fetched(path: str | os.PathLike[str]) -> Fetched:

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import CheckpointError
+from workbench.untrusted import MOST_LEVELS, parse_json, read_bounded
+
+_MOST = 1 << 24  # bytes: the index of a model of a hundred thousand tensors
 
 
 def parse_object(path: Path, what: str, text: bytes) -> dict[str, Any]:
     """The object that `text` spells. Raises CheckpointError, which says of `what` in `path` why it is none."""
     try:
-        found = json.loads(text.decode(), object_pairs_hook=_unique)
+        found = parse_json(text, levels=MOST_LEVELS, object_pairs_hook=_unique)
         if b"\\u" in text:
             json.dumps(found, ensure_ascii=False).encode()  # half a character, escaped, could not be written again
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {what} is not JSON ({error}); the file is damaged, fetch it again") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: {what} is a JSON {type(found).__name__}, not an object; the file is damaged, fetch it again")
@@ -25,7 +28,7 @@ def parse_object(path: Path, what: str, text: bytes) -> dict[str, Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds. Raises CheckpointError."""
     try:
-        text = path.read_bytes()
+        text = read_bounded(path, _MOST)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     return parse_object(path, "the index", text)

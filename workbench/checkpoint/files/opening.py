@@ -9,6 +9,7 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files import hub
 from workbench.checkpoint.files.folders import PIPELINE, is_index, metadata_in, no_weights, weights_among
 from workbench.checkpoint.files.joined import Joined, inside, open_sharded
+from workbench.checkpoint.files.journal import heal
 from workbench.checkpoint.files.json_object import read_object
 from workbench.checkpoint.files.pickle_file import PickleFile
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
@@ -35,13 +36,19 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
         checkpoint = _open(place.path)
         checkpoint.name, checkpoint.address = place.name, place.address
         return checkpoint
-    return _open(Path(path).expanduser().absolute())  # so that it still says where the file lies when the current folder changes
+    file = hub.local(path).absolute()  # so that it still says where the file lies when the current folder changes
+    try:
+        return _open(file)
+    except OSError as error:  # a disk may fail at any question
+        raise CheckpointError(f"{file}: cannot be opened: {error.strerror or error}") from error
 
 
 def _open(path: Path) -> Checkpoint:
+    for folder in (path, path.parent):
+        heal(folder)
     if path.is_dir():
         return _open_pipeline(path) if (path / PIPELINE).is_file() else _open_component(path)
-    if not path.exists():
+    if not os.path.exists(path):  # and so is none whose name cannot be one
         raise CheckpointError(f"{path}: there is no such file; the current folder is {Path.cwd()}")
     if is_index(path.name):
         return _whole(open_sharded(path))

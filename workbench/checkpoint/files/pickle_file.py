@@ -9,13 +9,17 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.identity import identity, lies_at
+from workbench.checkpoint.files.pickle_scan import check
+from workbench.checkpoint.files.stand_ins import stand_ins
 from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, cut, dtype_code
+from workbench.untrusted import Refused, open_regular
 from workbench.wording import few
 
 if TYPE_CHECKING:
@@ -33,11 +37,15 @@ class PickleFile(Checkpoint):
         self.name = name or path.stem
         self.metadata: Mapping[str, str] = {}
         try:
-            self._file = path.open("rb")
+            self._file = BufferedReader(open_regular(path))
+            weakref.finalize(self, self._file.close)
+            found = os.fstat(self._file.fileno())
+            self._identity = identity(found)
+            check(self._file, found.st_size)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
-        weakref.finalize(self, self._file.close)
-        self._identity = identity(os.fstat(self._file.fileno()))
+        except Refused as error:
+            raise CheckpointError(f"{path}: refused unread: {error}") from error
         self._tensors = _tensors(path, _load(path, zipped=self._file.read(4) == b"PK\x03\x04"))
         self._infos = {key: _info(path, key, tensor) for key, tensor in self._tensors.items()}
 
@@ -71,7 +79,7 @@ def _load(path: Path, zipped: bool) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that torch does not write itself
+        with stand_ins(), warnings.catch_warnings(action="ignore"):  # of pickle protocols that torch does not write itself
             # files of before torch 1.6 are no archives, and cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged pickle can fail in any way
@@ -89,7 +97,9 @@ def _load(path: Path, zipped: bool) -> Any:
 def _tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
     import torch
 
-    while isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+    seen: set[int] = set()  # one may hold itself
+    while isinstance(found, dict) and isinstance(found.get("state_dict"), dict) and id(found) not in seen:
+        seen.add(id(found))
         found = found["state_dict"]
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: holds a {type(found).__name__}, not a state dict of tensors")

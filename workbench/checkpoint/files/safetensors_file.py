@@ -17,12 +17,15 @@ from workbench.checkpoint.files.identity import identity, lies_at
 from workbench.checkpoint.files.json_object import parse_object
 from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, elements, part_shape
+from workbench.untrusted import open_regular
 
 if TYPE_CHECKING:
     import torch
 
 _LENGTH = 8  # bytes of the header's length, little-endian
 _LARGEST_HEADER = 100_000_000  # as in the safetensors library
+_PLENTY = 1 << 20  # bytes that most headers have less than
+_MOST_DIMENSIONS = 64  # that a tensor has in torch
 _UNCOUNTABLE = 1 << 63  # torch counts and seeks in 64 bits
 
 
@@ -61,6 +64,12 @@ class SafetensorsFile(Checkpoint):
         self._read_into(buffer.numpy().data, self._start + offset + first * info.itemsize, key)
         return buffer.view(info.dtype).reshape(part_shape(part, info.shape))
 
+    def head(self) -> bytes:
+        """The bytes before the tensors, as they are in the file."""
+        buffer = bytearray(self._start)
+        self._read_into(memoryview(buffer), 0, "the header")
+        return bytes(buffer)
+
     def sources(self) -> tuple[Path, ...]:
         return (self.path,)
 
@@ -91,7 +100,7 @@ class SafetensorsFile(Checkpoint):
 
 def _open(path: Path) -> FileIO:
     try:
-        return path.open("rb", buffering=0)
+        return open_regular(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
 
@@ -107,7 +116,10 @@ def _read_header(path: Path, file: FileIO) -> tuple[dict[str, Any], int]:
             f"{path}: the header should have {length} bytes, but the file has {size}; "
             "it is truncated or no safetensors file, fetch it again"
         )
-    return parse_object(path, "the header", file.read(length)), _LENGTH + length
+    text = file.read(min(length, _PLENTY))
+    if length > _PLENTY and text.startswith(b"{"):  # as the format asks
+        text += file.read(length - _PLENTY)
+    return parse_object(path, "the header", text), _LENGTH + length
 
 
 def _metadata(path: Path, found: Any) -> dict[str, str]:
@@ -127,7 +139,11 @@ def _entry(path: Path, key: str, entry: Any) -> tuple[TensorInfo, int]:
     if code not in DTYPE_CODES:
         raise CheckpointError(f"{path}: {key!r} has dtype {code!r}; known are {', '.join(DTYPE_CODES)}")
     if not all(type(number) is int and 0 <= number < _UNCOUNTABLE for number in (*shape, begin, end)):
-        raise CheckpointError(f"{path}: {key!r} has shape {list(shape)} and offsets {[begin, end]}; natural numbers are allowed")
+        raise CheckpointError(
+            f"{path}: {key!r} has shape {str(shape)[:99]} and offsets {str([begin, end])[:99]}; natural numbers are allowed"
+        )
+    if len(shape) > _MOST_DIMENSIONS:
+        raise CheckpointError(f"{path}: {key!r} has {len(shape)} dimensions; at most {_MOST_DIMENSIONS} are allowed")
     info = TensorInfo(shape, code)
     if end - begin != info.nbytes:
         raise CheckpointError(f"{path}: {key!r} ({code} {list(shape)}) takes {info.nbytes} bytes, but its offsets span {end - begin}")

@@ -2,72 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 from workbench import families
+from workbench.checkpoint.names.buffers import leftover
+from workbench.checkpoint.names.components import DENOISER, Name, split, without_prefix
 from workbench.families import GENERIC, Block, Family, Location, Names
-from workbench.families.blocks import Blocks, UnetBlocks, blocks_shown, numbered_stacks
+from workbench.families.blocks import Blocks, UnetBlocks, blocks_shown
 from workbench.families.clip_names import BESIDE, OPEN_CLIP, TEXT_MODEL
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL, Correspondence, Lookup
 from workbench.families.vae_names import VaeNames, modern, vae_names
 
-DENOISER = "denoiser"  # diffusers calls it `unet` or `transformer`
-
-_DENOISERS = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.")
-_TEXT_ENCODERS = {
-    "cond_stage_model.transformer.": "text_encoder",
-    "cond_stage_model.model.": "text_encoder",
-    "cond_stage_model.": "text_encoder",
-    "conditioner.embedders.0.transformer.": "text_encoder",
-    "conditioner.embedders.0.model.": "text_encoder_2",  # the refiner has only OpenCLIP
-    "conditioner.embedders.0.": "text_encoder",
-    "conditioner.embedders.1.model.": "text_encoder_2",
-    "conditioner.embedders.1.": "text_encoder_2",
-    "text_encoders.clip_l.transformer.": "text_encoder",
-    "text_encoders.clip_l.": "text_encoder",
-    "text_encoders.clip_g.transformer.": "text_encoder_2",
-    "text_encoders.clip_g.": "text_encoder_2",
-    "text_encoders.t5xxl.transformer.": "text_encoder_2",
-    "text_encoders.t5xxl.": "text_encoder_2",
-    **{f"text_encoder{number}.": f"text_encoder{number}" for number in ("", "_2", "_3", "_4")},
-}
-# components in files of their own, where no prefix tells them; of a text encoder also what transformers before 5 puts first
-_BARE: tuple[tuple[str, str, re.Pattern[str]], ...] = (
-    ("", "vae", re.compile(r"(encoder|decoder)\.(conv_|norm_out|down|mid|up)|(post_)?quant_conv\.")),
-    (TEXT_MODEL, "text_encoder", re.compile("")),
-    ("", "text_encoder", re.compile(r"embeddings\.(token|position)_|encoder\.layers\.|final_layer_norm\.|text_projection\.")),
-    ("", "text_encoder_2", re.compile(r"shared\.|encoder\.(block|embed_tokens|final_layer_norm)\.")),  # T5
-)
-# what a denoiser of no known family is made of, where no prefix tells it
-_MODULES = re.compile(
-    r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|out|down_blocks|mid_block|up_blocks|time_embedding|add_embedding|conv_in"
-    r"|conv_out|conv_norm_out|double_blocks|single_blocks|transformer_blocks|single_transformer_blocks|img_in|txt_in|time_in|final_layer"
-    r"|x_embedder|context_embedder|time_text_embed|norm_out|proj_out)\."
-)
-_MARKERS = re.compile(r"(^|\.)(v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(min|max)|position_ids)$")
-_HEADER = "modelspec.prediction_type"
-
-
-@dataclass(frozen=True)
-class Name:
-    """A tensor's name taken apart: `prefix + rest` is the name in its file."""
-
-    component: str
-    prefix: str
-    rest: str
+PREDICTION = "modelspec.prediction_type"  # in a header
 
 
 class Structure:
     """What the names of one checkpoint say; see `structure_of`."""
 
     def __init__(
-        self, names: Mapping[str, Name], family: Family, conflict: str | None, metadata: Mapping[str, str], whole: Structure | None
+        self,
+        names: Mapping[str, Name],
+        twins: Mapping[str, str],
+        family: Family,
+        conflict: str | None,
+        metadata: Mapping[str, str],
+        whole: Structure | None,
     ) -> None:
-        self._names, self._metadata, self._whole = names, metadata, whole
+        self._names, self.metadata, self._whole = names, metadata, whole
+        self.twins = twins  # tensors of a text encoder that are there under two names: the second name -> the first
         self.family = family
         self.conflict = conflict  # what is wrong with names of several families
 
@@ -127,8 +91,16 @@ class Structure:
 
         The last is left out where only diffusers' converter knows it; see `spelled_otherwise`.
         """
-        own = {key, self._names[key].rest}
+        own = {key, self._names[key].rest, *self._either_spelling(key)}
         return own if self._names[key].component == DENOISER and self.family.conversion.costly else own | self.spelled_otherwise(key)
+
+    def _either_spelling(self, key: str) -> tuple[str, ...]:
+        """A text encoder's tensor with and without `text_model.`, which programs do not agree on."""
+        name = self._names[key]
+        if not name.component.startswith("text_encoder") or name.rest.startswith(BESIDE):
+            return ()
+        stem = name.prefix.removesuffix(TEXT_MODEL)
+        return stem + name.rest, stem + TEXT_MODEL + name.rest
 
     def spelled_otherwise(self, key: str) -> set[str]:
         """What a tensor is called in the other layout."""
@@ -143,7 +115,7 @@ class Structure:
 
     @cached_property
     def _vae(self) -> VaeNames:
-        return self._whole._vae if self._whole else vae_names(self._rests("vae"))
+        return self._whole._vae if self._whole and "vae" in self._whole.components else vae_names(self._rests("vae"))
 
     @cached_property
     def _blocks(self) -> Blocks:
@@ -166,6 +138,10 @@ class Structure:
             return prefixed(self._prefixes[component], rest)
         return known
 
+    def prefix(self, component: str) -> str | None:
+        """That of most of a component's tensors; None for one that is not there."""
+        return self._prefixes.get(component)
+
     def name(self, key: str) -> Name:
         return self._names[key]
 
@@ -182,16 +158,20 @@ class Structure:
             return Location(block)
         return Location(module=self._blocks.module(name.rest, self.lookup))
 
+    def marked(self, *marks: str) -> list[str]:
+        """The markers that begin so (`v_pred`, `ztsnr`)."""
+        return [key for key, name in self._names.items() if name.component == "other" and name.rest.partition(".")[0] in marks]
+
     @cached_property
     def prediction(self) -> str:
         """`"v"` where a marker tensor or the header says so, `"flow"`, `"epsilon"`.
 
         `"unknown"` where nothing tells: without a denoiser, and of SD 2.x, of which there are both kinds.
         """
-        if any(name.rest == "v_pred" or name.rest.startswith("edm_vpred.") for name in self._names.values()):
+        if self.marked("v_pred", "edm_vpred"):
             return "v"
-        if self._metadata.get(_HEADER) in ("v", "epsilon"):
-            return self._metadata[_HEADER]
+        if self.metadata.get(PREDICTION) in ("v", "epsilon", "unknown"):
+            return self.metadata[PREDICTION]
         return self.family.prediction if self.denoiser in self.components else "unknown"
 
     @cached_property
@@ -214,86 +194,22 @@ def structure_of(
     Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none for sure.
     """
     keys = list(keys)
-    family, told = (whole.family, {}) if whole else families.tell(_without_prefix(key, rank) for key in keys)
+    family, told = (whole.family, {}) if whole else families.tell(without_prefix(key, rank) for key in keys if leftover(key) is None)
     family = hint if hint and (family is GENERIC or family.assumed) and not told else family
     names: dict[str, Name] = {}
-    taken = set()
-    for key, name in _split(keys, family, rank, whole):
-        if (name.component, name.rest) in taken:  # the same tensor under two prefixes: neither may hide the other
+    twins: dict[str, str] = {}
+    taken: dict[tuple[str, str], str] = {}
+    for key, name in split(keys, family, rank, whole.denoiser in whole.components if whole else None):
+        if first := taken.get((name.component, name.rest)):  # the same tensor under two prefixes: neither may hide the other
+            twins |= {key: first} if name.component.startswith("text_encoder") else {}
             name = Name("other", "", key)
-        taken.add((name.component, name.rest))
+        taken.setdefault((name.component, name.rest), key)
         names[key] = name
     several = " and ".join(f"{key!r} is of {family}" for family, key in told.items())
-    return Structure(names, family, f"{several}: these are tensors of several models" if several else None, metadata or {}, whole)
+    metadata = metadata or (whole.metadata if whole else {})
+    return Structure(names, twins, family, f"{several}: these are tensors of several models" if several else None, metadata, whole)
 
 
 def prefixed(prefix: str, rest: str) -> str:
     """A name with its prefix; what lies beside CLIP's `text_model.` has none of it."""
     return (prefix.removesuffix(TEXT_MODEL) if rest.startswith(BESIDE) else prefix) + rest
-
-
-def is_marker(key: str) -> bool:
-    """Whether a tensor is a mark or an index (`v_pred`, `position_ids`, ...), which is carried over and never averaged."""
-    return _MARKERS.search(key) is not None
-
-
-def _without_prefix(key: str, rank: Callable[[str], int]) -> str:
-    """A name as families are told by it."""
-    rest = key
-    if prefix := _denoiser_prefix(key, _DENOISERS):
-        rest = key[len(prefix) :]
-    return f"{rest}:{rank(key)}" if rest.endswith("proj_in.weight") else rest
-
-
-def _denoiser_prefix(key: str, prefixes: Sequence[str]) -> str:
-    """The denoiser's prefix that a name begins with; OpenCLIP's names begin with `transformer.` as well."""
-    prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
-    return "" if key.startswith("transformer.resblocks.") else prefix
-
-
-def _split(keys: Sequence[str], family: Family, rank: Callable[[str], int], whole: Structure | None) -> Iterable[tuple[str, Name]]:
-    """Component, prefix and the rest of each tensor's name in any file of a family."""
-    found = {key: _prefixed_name(key, family) for key in keys}
-    others = [key for key, name in found.items() if not (name or is_marker(key) or _bare_name(key))]
-    alone = not any(name and name.component == DENOISER for name in found.values())
-    if whole:  # what lies beside a VAE or a text encoder in its own file is no part of a denoiser
-        bare = any(name is None and _bare_name(key) for key, name in found.items())
-        stands_alone = alone and not bare and whole.denoiser in whole.components
-    elif family is GENERIC:
-        stands_alone = alone and bool(numbered_stacks(others))
-    else:
-        stands_alone = alone and family.told(Names(_without_prefix(key, rank) for key in others)) is not None
-    for key, name in found.items():
-        if name is None and is_marker(key):
-            name = Name("other", "", key)
-        yield key, name or _bare_name(key) or Name(DENOISER if stands_alone or _MODULES.match(key) else "other", "", key)
-
-
-def _prefixed_name(key: str, family: Family) -> Name | None:
-    for prefix, component in _prefix_table(family):
-        if key.startswith(prefix) and not (component == DENOISER and not _denoiser_prefix(key, (prefix,))):
-            return Name(component, prefix, key[len(prefix) :])
-    return None
-
-
-def _bare_name(key: str) -> Name | None:
-    for prefix, component, pattern in _BARE:
-        if key.startswith(prefix) and pattern.match(key, len(prefix)):
-            return Name(component, prefix, key[len(prefix) :])
-    return None
-
-
-@lru_cache(64)
-def _table_of(encoders: tuple[tuple[str, str], ...], vae: str, denoiser: str) -> tuple[tuple[str, str], ...]:
-    table = dict.fromkeys((*_DENOISERS[:-1], denoiser), DENOISER) | {"first_stage_model.": "vae", "vae.": "vae", vae: "vae"}
-    shorter = [(prefix.removesuffix(TEXT_MODEL).removesuffix("transformer."), component) for prefix, component in encoders]
-    for prefix, component in (*_TEXT_ENCODERS.items(), *shorter, *encoders):
-        start = prefix.removesuffix(TEXT_MODEL)
-        table |= {start: component, start + TEXT_MODEL: component}
-    return tuple(sorted(table.items(), key=lambda pair: -len(pair[0])))
-
-
-def _prefix_table(family: Family) -> tuple[tuple[str, str], ...]:
-    """Prefix and component, longer prefixes first."""
-    encoders = tuple((encoder.prefix, component) for component, encoder in family.text_encoders.items())
-    return _table_of(encoders, family.vae, family.prefix)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.names.naming import After, Layout, Naming, naming
-from workbench.checkpoint.names.structure import DENOISER, Structure, structure_of
+from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.checkpoint.views.conversion import converted
+from workbench.checkpoint.views.live import without_twins
 from workbench.checkpoint.views.view import Incomplete, View
 from workbench.errors import CheckpointError, InputError
 from workbench.families import GENERIC, Names
@@ -42,7 +44,7 @@ def in_layout(checkpoint: Checkpoint, layout: Layout) -> Checkpoint:
         raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {why}")
     if layout == ORIGINAL and all(structure.layouts.get(part, ORIGINAL) == there for part, there in target.layouts.items()):
         return checkpoint
-    found = _viewed(checkpoint, structure, target, layout)
+    found = _viewed(without_twins(checkpoint), structure, target, layout)
     if problems := [one.why for one in incomplete(found).values()]:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {'; '.join(problems[:_SHOWN])}{more}; get the whole model")
@@ -90,7 +92,7 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
         own = structure_of(model, lambda key: len(model.info(key).shape), model.metadata, other)
     elif other.family is GENERIC and own.family is not GENERIC:
         other = structure_of(first, lambda key: len(first.info(key).shape), first.metadata, own)
-    return _viewed(model, own, After(other), None, first)
+    return _viewed(model, own, After(other, own), None, first)
 
 
 def alike(models: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:

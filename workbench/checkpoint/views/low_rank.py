@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +15,16 @@ from workbench.checkpoint.names.lora_names import pairs
 from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.errors import CheckpointError
 from workbench.tensors import Part, Rows, Scope, Space, TensorInfo, elements
+from workbench.untrusted import MOST_LEVELS, Refused, parse_json
 from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
 
     from workbench.figures.results import Result
+
+_SETTINGS = "lora_adapter_metadata"
+_ALPHA = ".lora_alpha"
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,14 @@ class LowRank(Checkpoint):
         self.holder, self.report, self._model = holder, report, model
         self.name, self.path, self.metadata = holder.name, holder.path, holder.metadata
         where = holder.path or holder.name
-        alphas = _adapter_alphas(holder.metadata)
+        alphas = _adapter_alphas(holder.metadata, where)
         self._entries: dict[str, Factors | str] = {}
         unscaled = []
         for name, roles in pairs(holder, where).items():
             if "diff" in roles:
                 self._entries[name] = roles["diff"]
                 continue
-            alpha = float(holder.read(roles["alpha"])) if "alpha" in roles else alphas.get(name.partition(".")[0])
+            alpha = _alpha(holder, where, roles["alpha"]) if "alpha" in roles else alphas.get(name.partition(".")[0])
             if alpha is None:
                 unscaled.append(roles["up"])
             self._entries[name] = _factors(holder, where, name, roles, alpha)
@@ -150,11 +153,29 @@ def _factors(holder: Checkpoint, where: object, name: str, roles: Mapping[str, s
     return Factors(roles["up"], roles["down"], roles.get("mid"), scale, rank, TensorInfo(shape, "F32"))
 
 
-def _adapter_alphas(metadata: Mapping[str, str]) -> dict[str, float]:
-    """Component -> alpha, where diffusers wrote PEFT's settings into the header."""
+def _alpha(holder: Checkpoint, where: object, key: str) -> float:
+    """The number that a pair is scaled by. Raises CheckpointError for what is none."""
+    if (info := holder.info(key)).numel != 1:
+        raise CheckpointError(f"{where}: {key!r} has shape {list(info.shape)}; an alpha is one number; the file is damaged, fetch it again")
+    return _finite(where, key, holder.read(key).item())
+
+
+def _adapter_alphas(metadata: Mapping[str, str], where: object) -> dict[str, float]:
+    """Component -> alpha, where diffusers wrote PEFT's settings into the header. Raises CheckpointError where they are damaged."""
     try:
-        found = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError:
-        return {}
-    ends = ".lora_alpha"
-    return {key.removesuffix(ends): float(value) for key, value in found.items() if key.endswith(ends) and isinstance(value, int | float)}
+        found = parse_json(metadata.get(_SETTINGS, "{}"), levels=MOST_LEVELS)
+    except Refused as error:
+        raise CheckpointError(f"{where}: its header's {_SETTINGS} is not JSON that can be read: {error}; fetch the file again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{where}: its header's {_SETTINGS} is a {type(found).__name__}, not an object; fetch the file again")
+    alphas = {key: value for key, value in found.items() if key.endswith(_ALPHA) and isinstance(value, int | float)}
+    return {key.removesuffix(_ALPHA): _finite(where, key, value) for key, value in alphas.items()}
+
+
+def _finite(where: object, key: str, value: float) -> float:
+    try:
+        if math.isfinite(number := float(value)):
+            return number
+    except (OverflowError, TypeError):  # larger than any float, or complex
+        pass
+    raise CheckpointError(f"{where}: {key!r} is {str(value)[:20]}; an alpha is a finite number; the file is damaged, fetch it again")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.names.structure import is_marker
+from workbench.checkpoint.names.buffers import is_marker, leftover
 from workbench.checkpoint.views.layouts import alike, incomplete
 from workbench.errors import MergeError
 
@@ -105,10 +105,10 @@ def _pair(anchor: Checkpoint, candidate: Checkpoint) -> tuple[dict[str, str], di
 
 
 def _counted(model: Checkpoint) -> Iterator[str]:
-    """The names that are a matter of arithmetic: floats, not empty, no markers."""
+    """The names that are a matter of arithmetic: floats, not empty, no markers, nothing that training left behind."""
     for key in model:
         info = model.info(key)
-        if info.is_float and info.numel and not is_marker(key):
+        if info.is_float and info.numel and not is_marker(key) and leftover(key) is None:
             yield key
 
 

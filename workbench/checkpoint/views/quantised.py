@@ -8,6 +8,7 @@ from pathlib import Path
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import CheckpointError
 from workbench.tensors import TensorInfo
+from workbench.untrusted import open_regular
 
 # how the name of a tensor ends that only this format has; the surest first
 _REFUSED = {
@@ -29,7 +30,7 @@ _FLOAT8 = ("F8_E4M3", "F8_E5M2")
 def refuse_gguf(path: Path) -> None:
     """Raise CheckpointError for a GGUF file, whatever it is called."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             magic = file.read(4)
     except OSError:
         return  # whoever opens it next says why it cannot be

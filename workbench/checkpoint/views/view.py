@@ -38,6 +38,16 @@ class Composite:
 
 
 @dataclass(frozen=True)
+class Indices:
+    """A tensor of a view that is in no file: the whole numbers from 0 on."""
+
+    info: TensorInfo
+
+
+Where = Composite | Indices | str  # what a tensor of a view is: put together, counted, or one of the source
+
+
+@dataclass(frozen=True)
 class Incomplete:
     """Why a tensor cannot be put together, and the tensors of the source that would be in it."""
 
@@ -56,7 +66,7 @@ class View(Checkpoint):
     def __init__(
         self,
         source: Checkpoint,
-        where: Mapping[str, Composite | str],
+        where: Mapping[str, Where],
         incomplete: Mapping[str, Incomplete] | None = None,
         layout: Layout | None = None,
         whole: Structure | None = None,
@@ -68,7 +78,7 @@ class View(Checkpoint):
         self._where = where
 
     @property
-    def entries(self) -> Mapping[str, Composite | str]:
+    def entries(self) -> Mapping[str, Where]:
         return self._where
 
     @cached_property
@@ -91,7 +101,7 @@ class View(Checkpoint):
         return found.with_output(layout=self.layout) if found and self.layout else found
 
     def _rounded_to(self, dtype: SavedDtype) -> View:
-        def changed(key: str, entry: Composite | str) -> Composite | str:
+        def changed(key: str, entry: Where) -> Where:
             return entry if isinstance(entry, str) else replace(entry, info=retyped(key, entry.info, dtype))
 
         where = {key: changed(key, entry) for key, entry in self._where.items()}
@@ -105,17 +115,26 @@ class View(Checkpoint):
         entry = self.entry(key)
         if isinstance(entry, str):
             return self.source.read(entry, part)
+        if isinstance(entry, Indices):
+            return _numbers(entry, part)
         return _gathered(entry, part, self.source.read, entry.info.dtype, "cpu")
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         entry = self.entry(key)
         if isinstance(entry, str):
             return self.source.calculate(entry, part, calculation)
+        if isinstance(entry, Indices):
+            return _numbers(entry, part).to(calculation.device, calculation.dtype)
 
         def fetch(name: str, piece: Part) -> torch.Tensor:
             return self.source.calculate(name, piece, calculation)
 
         return _gathered(entry, part, fetch, calculation.dtype, calculation.device)
+
+    def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
+        """As ever; None for what is put together, whose pieces are measured where they are one tensor."""
+        entry = self.entry(key)
+        return self.source.start(entry, part, calculation) if isinstance(entry, str) else None
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         """As ever; what is put together from untouched tensors comes from this view."""
@@ -137,11 +156,17 @@ class View(Checkpoint):
         return self.source.replaced()
 
 
-def keys_of(entry: Composite | str) -> tuple[str, ...]:
+def keys_of(entry: Where) -> tuple[str, ...]:
     """The tensors of the source that one of a view is made of, each once."""
-    if isinstance(entry, str):
-        return (entry,)
+    if not isinstance(entry, Composite):
+        return (entry,) if isinstance(entry, str) else ()
     return tuple(dict.fromkeys(piece.key for piece in entry.pieces if piece.key is not None))
+
+
+def _numbers(entry: Indices, part: Part) -> torch.Tensor:
+    import torch
+
+    return cut(torch.arange(entry.info.numel).reshape(entry.info.shape), part).clone()
 
 
 def _gathered(entry: Composite, part: Part, fetch: Callable[[str, Part], torch.Tensor], dtype: torch.dtype, device: str) -> torch.Tensor:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.errors import RenderError
-from workbench.render.shapes import Shapes, changed, groups, numbered, side
-from workbench.render.unet_sizes import unet_config
+from workbench.families.shapes import Shapes, changed, groups, numbered, side
+from workbench.families.unet_sizes import unet_config
 
 _HEAD = 64  # width of a head in every published CLIP
 _AXES = (16, 56, 56)  # Flux's rotary embedding: of 128 numbers, 16 for the picture's number, 56 for its rows, 56 for its columns
@@ -27,6 +27,11 @@ def fit_config(
         return unet_config(config, shapes, pooled)
     fit = _FITS.get(class_name)
     return fit(config, shapes) if fit and shapes else dict(config)
+
+
+def is_known(class_name: str) -> bool:
+    """Whether a class's config can be told by shapes."""
+    return class_name == "UNet2DConditionModel" or class_name in _FITS
 
 
 def _vae(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:

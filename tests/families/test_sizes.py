@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_shipped import FOLDERS, empty, read, tensors
 
 from workbench.errors import RenderError
-from workbench.render.sizes import fit_config
+from workbench.families.sizes import fit_config
 
 PARTS = [
     (folder, part, read(folder, "model_index.json")[part][1])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.errors import RenderError
-from workbench.render.shapes import Shapes, changed, groups, largest_divisor, numbered, same, side
+from workbench.families.shapes import Shapes, changed, groups, largest_divisor, numbered, same, side
 
 _MID = "UNetMidBlock2DCrossAttn"
 _DEFAULTS = {"use_linear_projection": False, "mid_block_type": _MID, "class_embed_type": None, "time_embedding_dim": None}

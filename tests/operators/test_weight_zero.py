@@ -1,0 +1,44 @@
+"""What a weight of 0 multiplies is not in the result, NaN and infinity included."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from held import Held
+
+import workbench as wb
+
+operators = wb.operators
+GOOD, BAD = torch.ones(2, 3), torch.tensor([[math.nan, math.inf, 1.0], [1.0, 2.0, 3.0]])
+CASES = {
+    "weighted_average": lambda a, bad: operators.weighted_average([bad, a], weights=[0, 1]),
+    "task_arithmetic": lambda a, bad: operators.task_arithmetic(a, [a, bad], weights=[1, 0]),
+    "ties": lambda a, bad: operators.ties(a, [a, bad], weights=[1, 0]),
+    "ties, one vote each": lambda a, bad: operators.ties(a, [a, bad], weights=[1, 0], majority_sign="frequency"),
+    "magnitude_prune": lambda a, bad: operators.magnitude_prune(a, [a, bad], weights=[1, 0]),
+    "dare_linear": lambda a, bad: operators.dare_linear(a, [a, bad], weights=[1, 0]),
+    "dare_ties": lambda a, bad: operators.dare_ties(a, [a, bad], weights=[1, 0]),
+    "delta_merge": lambda a, bad: operators.delta_merge(a, [a, bad], weights=[1, 0], combine="mean", prune="none"),
+    "add_difference": lambda a, bad: operators.add_difference(a, bad, a, strength=0),
+    "add_delta": lambda a, bad: operators.add_delta(a, [bad], strengths=0),
+    "weighted_similarity": lambda a, bad: operators.weighted_similarity(bad, a, share=1),
+}
+
+
+@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_a_nan_times_weight_0_is_not_in_the_result(method, shape):
+    if method == "weighted_similarity" and shape != (6,):
+        pytest.skip("columns that hold NaN are like nothing")
+    a, bad = (Held({"x": tensor.reshape(shape)}, name) for tensor, name in ((GOOD, "a"), (BAD, "bad")))
+    assert torch.equal(CASES[method](a, bad)["x"], GOOD.reshape(shape))
+
+
+def test_a_weight_0_in_one_block_is_0_there():
+    names = [f"model.diffusion_model.{place}.weight" for place in ("input_blocks.1.0", "middle_block.0")]
+    a, bad = (Held(dict.fromkeys(names, tensor), name) for tensor, name in ((GOOD, "a"), (BAD, "bad")))
+    merge = operators.weighted_average([a, bad], weights={"blocks": {"MID": [1, 0], "default": [1, 1]}})
+    assert torch.equal(merge[names[1]], GOOD)
+    assert merge[names[0]].isnan().any()
