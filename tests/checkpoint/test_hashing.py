@@ -157,16 +157,3 @@ def test_the_legacy_hash_is_of_64_kib_at_1_mib(tmp_path):
     content = os.urandom((1 << 20) + (1 << 17))
     (tmp_path / "a").write_bytes(content)
     assert hashing.legacy_hash(tmp_path / "a") == hashlib.sha256(content[1 << 20 : (1 << 20) + (1 << 16)]).hexdigest()[:8]
-
-
-def test_a_file_that_gets_another_name_while_it_is_read_is_the_same_and_not_remembered_for_it(tmp_path, cache, monkeypatch):
-    path = old(tmp_path / "a", b"content")
-    plain = hashing._recall
-
-    def recall(place: Path) -> str | None:
-        os.link(path, tmp_path / "another name")  # as an export gives a part that it does not merge
-        return plain(place)
-
-    monkeypatch.setattr(hashing, "_recall", recall)
-    assert hashing.sha256(path) == hashlib.sha256(b"content").hexdigest()
-    assert not [file for file in cache.rglob("*") if file.is_file()]

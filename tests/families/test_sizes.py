@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_shipped import FOLDERS, empty, read, tensors
+from shipped_configs import FOLDERS, empty, read, tensors
 
 from workbench.errors import RenderError
 from workbench.families.sizes import fit_config

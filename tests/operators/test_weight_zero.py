@@ -27,11 +27,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("method", CASES)
-@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+@pytest.mark.parametrize(
+    ("method", "shape"),
+    [
+        (method, shape) for method in CASES for shape in ((6,), (2, 3)) if method != "weighted_similarity" or shape == (6,)
+    ],  # a column with NaN is like nothing
+)
 def test_a_nan_times_weight_0_is_not_in_the_result(method, shape):
-    if method == "weighted_similarity" and shape != (6,):
-        pytest.skip("columns that hold NaN are like nothing")
     a, bad = (Held({"x": tensor.reshape(shape)}, name) for tensor, name in ((GOOD, "a"), (BAD, "bad")))
     assert torch.equal(CASES[method](a, bad)["x"], GOOD.reshape(shape))
 

@@ -129,21 +129,29 @@ def test_an_empty_tokenizer_folder_is_named_and_not_looked_for_on_the_network(co
         Renderer(copy)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "17", '"EulerDiscreteScheduler"', "{", ""])
+NO_OBJECTS = ["[1, 2]", "17", "0", "null", '"EulerDiscreteScheduler"', "{", "", "[" * 3000, "1" * 5000, "\ufeff{}"]
+
+
+@pytest.mark.parametrize("text", NO_OBJECTS, ids=lambda text: text[:25] or "empty")
 @pytest.mark.parametrize(
     ("part", "file"),
-    [("scheduler", "scheduler_config.json"), ("unet", "config.json"), ("text_encoder", "config.json")],
+    [
+        ("scheduler", "scheduler_config.json"),
+        ("unet", "config.json"),
+        ("text_encoder", "config.json"),
+        ("tokenizer", "tokenizer_config.json"),
+    ],
     ids=lambda one: one,
 )
 def test_a_config_that_is_no_mapping_is_named_and_not_looked_for_on_the_network(copy, offline, part, file, text):
-    (copy / part / file).write_text(text)
+    (copy / part / file).write_text(text, encoding="utf-8")
     with pytest.raises(RenderError, match=rf"the {part} of the pipeline cannot be built from this folder .*{file}"):
         Renderer(copy)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "17", "{", '{"_class_name": 3}', "{}"])
-def test_an_index_that_names_no_pipeline_is_refused(copy, text):
-    (copy / "model_index.json").write_text(text)
+@pytest.mark.parametrize("text", [*NO_OBJECTS, '{"_class_name": 3}', "{}"], ids=lambda text: text[:25] or "empty")
+def test_an_index_that_names_no_pipeline_is_refused(copy, offline, text):
+    (copy / "model_index.json").write_text(text, encoding="utf-8")
     with pytest.raises(RenderError, match="model_index"):
         Renderer(copy)
 

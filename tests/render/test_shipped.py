@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate import init_empty_weights
+from shipped_configs import FOLDERS, empty, read, tensors
 
 from workbench.render.vocabulary import SHIPPED
 
-FOLDERS = ("sd1", "sd2", "sd2-base", "sdxl", "sdxl-refiner", "flux-dev", "flux-schnell")
 # parameters and tensors of the published models; FLUX.1, SD 1.5, SD 2 and SDXL as many a report counts them
 UNET_1, UNET_2, UNET_XL, UNET_REFINER = (859_520_964, 686), (865_910_724, 686), (2_567_463_684, 1680), (2_259_526_660, 1220)
 VAE, VAE_FLUX = (83_653_863, 248), (83_819_683, 244)
@@ -39,23 +36,6 @@ SCHEDULERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "flux-dev": ("FlowMatchEulerDiscreteScheduler", None, FLUX_DEV | {"max_image_seq_len": 4096}),
     "flux-schnell": ("FlowMatchEulerDiscreteScheduler", None, {"shift": 1.0, "use_dynamic_shifting": False}),
 }
-
-
-def read(*parts: str) -> dict[str, Any]:
-    return json.loads(SHIPPED.joinpath(*parts).read_text(encoding="utf-8"))
-
-
-def empty(class_name: str, config: dict[str, Any]) -> Any:
-    """The module of a config, its weights shapes only."""
-    kind = getattr(importlib.import_module("transformers" if "Text" in class_name or "T5" in class_name else "diffusers"), class_name)
-    with init_empty_weights():
-        return kind(kind.config_class(**config)) if hasattr(kind, "config_class") else kind.from_config(config)
-
-
-def tensors(module: Any) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of a module's tensors; one that is another's second name is left out."""
-    tied = getattr(module, "_tied_weights_keys", None) or ()
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in tied}
 
 
 def test_there_is_a_folder_for_each_and_no_other():

@@ -101,4 +101,7 @@ def _slot(take: Any, call: Call) -> str:
             if take is one or (isinstance(take, str) and take == one):
                 return slot
     allowed = ", ".join(f"{slot} ({name})" for slot, name in zip(call.models, call.names, strict=True))
-    raise InputError(f"{call.operator.name}: a rule takes from {take!r}, which is none of its inputs: {allowed}")
+    raise InputError(
+        f"{call.operator.name}: a rule takes from {take!r}, which is none of its inputs: {allowed}; to take from another "
+        "model, put this merge and it into weighted_average(..., weights=[1, 0]) with the rule"
+    )

@@ -176,8 +176,8 @@ def _build_part(plan: Blueprint, name: str) -> Any:
 
     kind: Any = plan.parts[name]
     folder = plan.elsewhere.get(name, plan.folder / name)
-    _check_settings(folder)
     try:
+        _check_settings(folder)
         if not folder.is_dir():
             raise OSError(f"there is no folder {folder.name}")
         if name not in plan.weighted:

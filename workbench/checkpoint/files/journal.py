@@ -119,7 +119,7 @@ def _half_done(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             found = [Path(entry.path) for entry in entries if is_temporary(entry.name) and entry.is_dir(follow_symlinks=False)]
-    except OSError:
+    except (OSError, ValueError):  # no folder, or a name that cannot be one
         return []
     return [stage for stage in found if os.path.lexists(stage / JOURNAL)]
 

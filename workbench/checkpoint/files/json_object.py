@@ -31,7 +31,7 @@ def read_object(path: Path) -> dict[str, Any]:
         text = read_bounded(path, _MOST)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse_object(path, "the index", text)
+    return parse_object(path, "the file", text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
