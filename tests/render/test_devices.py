@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import re
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_pipelines import save
 
 import workbench as wb
-from workbench.errors import RenderError
+from workbench.errors import Cancelled, RenderError
 from workbench.render import Renderer
+from workbench.render.drawing import Drawing
 
 SMALL = {"steps": 1, "width": 64, "height": 32}
 
@@ -54,9 +57,9 @@ def test_freed_models_are_gone_and_the_next_load_draws_as_before(folders):
     from diffusers import UNet2DConditionModel
 
     def unets() -> int:
-        gc.collect()
         return sum(type(one) is UNet2DConditionModel for one in gc.get_objects())
 
+    gc.collect()
     before = unets()
     renderer = Renderer(folders[0], device="cpu")
     first = pixels(renderer)
@@ -96,6 +99,84 @@ def test_a_device_without_room_says_what_would_help_before_anything_is_read(fold
     with pytest.raises(RenderError, match="the unet takes"):
         Renderer(folders[0], device="cpu", offload="model").load(wb.open(folders[0]))
     Renderer(folders[0], device="cpu", offload="sequential").load(wb.open(folders[0]))
+
+
+def test_a_batch_that_does_not_fit_is_drawn_in_smaller_ones(folders, monkeypatch):
+    renderer = Renderer(folders[0], device="cpu")
+    expected = renderer.images(["a", "b", "c", "d", "e"], [0], **SMALL)
+    sizes, run = [], Drawing.run
+
+    def in_little_room(self, batch, *given, **named):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, batch, *given, **named)
+
+    monkeypatch.setattr(Drawing, "run", in_little_room)
+    found = renderer.images(["a", "b", "c", "d", "e"], [0], batch_size=5, **SMALL)
+    assert sizes == [5, 2, 2, 1]
+    assert [np.abs(np.asarray(one, int) - np.asarray(other)).max() <= 1 for one, other in zip(found, expected, strict=True)] == [True] * 5
+
+
+def test_inputs_that_stay_on_the_device_make_room_for_pictures_first(folders, monkeypatch):
+    renderer, tried = Renderer(folders[0], device="cpu"), []
+    residents, run = renderer._stage.residents, Drawing.run
+
+    def full(self, batch, *given, **named):
+        tried.append(residents.nbytes)
+        if residents.nbytes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, batch, *given, **named)
+
+    monkeypatch.setattr(Drawing, "run", full)
+    residents.room = 100
+    residents.tensor("one", lambda: torch.zeros(2))
+    assert len(renderer.images(["a", "b"], [0], **SMALL)) == 2
+    assert tried == [8, 0]
+
+
+@pytest.mark.parametrize(("offload", "helps"), [(None, r': smaller pictures .*offload="model"'), ("sequential", "take less$")])
+def test_a_device_that_is_full_while_it_draws_is_our_error(folders, monkeypatch, offload, helps):
+    def full(*given: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    renderer = Renderer(folders[0], device="cpu", offload=offload)
+    renderer.load(wb.open(folders[0]))
+    monkeypatch.setattr(Drawing, "run", full)
+    with pytest.raises(RenderError, match=rf"cpu has no memory left for pictures of 64x32 \(vae .*, unet .*{helps}"):
+        pixels(renderer)
+    monkeypatch.setattr("workbench.render.parts.Parts._read", full)
+    with pytest.raises(RenderError, match=r"cpu has no memory left for 'b' \("):
+        renderer.load(wb.open(folders[1]))
+
+
+def test_a_load_holds_few_tensors_beside_those_that_they_replace(folders, monkeypatch):
+    monkeypatch.setattr("workbench.render.parts._AT_ONCE", 1)
+    renderer = Renderer(folders[0], device="cpu")
+    first = pixels(renderer)
+    module = renderer._stage.pipeline.unet
+    old = [weakref.ref(one) for one in module.parameters()]
+    alive: list[int] = []
+    renderer.load(
+        wb.open(folders[1]), on_tensor=lambda part, done, _: part == "unet" and alive.append(sum(one() is not None for one in old))
+    )
+    assert alive == list(range(len(old), 0, -1))
+    assert np.array_equal(pixels(renderer), pixels(Renderer(folders[1], device="cpu")))
+    assert not np.array_equal(pixels(renderer), first)
+
+
+def test_a_load_that_was_given_up_leaves_nothing_to_draw_with_and_the_next_one_reads_the_rest(folders, monkeypatch):
+    monkeypatch.setattr("workbench.render.parts._AT_ONCE", 1)
+    renderer, read = Renderer(folders[0], device="cpu"), []
+    first = pixels(renderer)
+    asked = iter(range(1000))
+    with pytest.raises(Cancelled):
+        renderer.load(wb.open(folders[1]), cancelled=lambda: next(asked) > 20)
+    with pytest.raises(RenderError, match="holds no checkpoint yet"):
+        pixels(renderer)
+    renderer.load(wb.open(folders[0]), on_tensor=lambda part, done, count: read.append(part))
+    assert len(read) == 21
+    assert np.array_equal(pixels(renderer), first)
 
 
 @pytest.mark.parametrize("given", [{"offload": "disk"}, {"device": "gpu"}, {"dtype": "int8"}, {"dtype": "half a float"}])

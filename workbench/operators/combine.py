@@ -10,7 +10,8 @@ from workbench.merge import Flag, OneOf, PerModel, Random, Range, operator
 from workbench.operators import sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
-_PIECE = 1 << 15  # elements worked on at once: all that is made of them stays in the cache
+_PIECES = {"cpu": 1 << 15}  # elements worked on at once: all that is made of them stays in the cache
+_PIECE_GPU = 1 << 24  # enough for a GPU to be busy between two calls
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
 _DARE = "Yu et al. 2023, arXiv:2311.03099, section 3"
 
@@ -50,8 +51,9 @@ def delta_merge(
     scale = 1 / density if rescaled else 1.0
     flat = [delta.reshape(-1) for delta in models]
     result = base.clone(memory_format=torch.contiguous_format)
-    for start in range(0, base.numel(), _PIECE):
-        place = slice(start, start + _PIECE)
+    piece = _PIECES.get(base.device.type, _PIECE_GPU)
+    for start in range(0, base.numel(), piece):
+        place = slice(start, start + piece)
         kept = [keep(delta[place], place) * (weight * scale) for keep, delta, weight in zip(keeps, flat, weights, strict=True)]
         result.view(-1)[place] += _combined(combine, kept, majority_sign)
     return result

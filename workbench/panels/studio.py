@@ -84,8 +84,15 @@ class Studio:
 
     def close(self) -> None:
         """Forget all pictures, and let go of the renderers: their pipelines go with the last panel that has them."""
+        held = self._shared.held if self._shared else ()
         self._given, self._shared = None, None
         self._drawn.clear()
+        if devices := {one.device for one in held}:
+            from workbench.render.devices import release
+
+            del held
+            for device in devices:
+                release(device)
 
     def _renderer_of(self, checkpoint: Checkpoint) -> tuple[Any, Checkpoint | None]:
         """The renderer that draws a checkpoint, and the one on the shelf that lends it what it lacks."""

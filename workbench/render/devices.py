@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -50,7 +52,8 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def release(device: torch.device) -> None:
-    """Give memory that is not used any more back to the device."""
+    """Give memory that is not used any more back to the device; pipelines refer to themselves, and wait for the garbage collector."""
+    gc.collect()
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif device.type == "mps" and torch.backends.mps.is_available():
@@ -66,12 +69,38 @@ def check_room(device: torch.device, free: int | None, sizes: Mapping[str, int],
     needed = {None: sum(sizes.values()), "model": sizes[largest], "sequential": 0}[offload]
     if free is None or needed <= free:
         return
-    listed = ", ".join(f"{part} {_gb(size)}" for part, size in sizes.items())
+    helps = _helps(sizes, free, offload)
+    what = "the pipeline takes" if offload is None else f"the {largest} takes"
+    raise RenderError(f"{what} {_gb(needed)} on {describe(device)}, where {_gb(free)} are free ({_listed(sizes)}): {helps}")
+
+
+@contextmanager
+def told_where_full(what: str, device: torch.device, sizes: Mapping[str, int], offload: Offload | None) -> Iterator[None]:
+    """Raises RenderError, with the sizes of the parts and what would help, where a device has no memory left for `what`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        full = error.with_traceback(None)  # which would hold on to what lies on the device
+    else:
+        return
+    release(device)
+    free = free_memory(device) or 0
+    smaller = "smaller pictures take less" + (f"; {helps}" if (helps := _helps(sizes, free + sum(sizes.values()), offload)) else "")
+    raise RenderError(f"{describe(device)} has no memory left for {what} ({_listed(sizes)}; {_gb(free)} free now): {smaller}") from full
+
+
+def _helps(sizes: Mapping[str, int], free: int, offload: Offload | None) -> str:
+    """How the parts could take less; empty where they take as little as they can."""
+    largest = max(sizes, key=lambda part: sizes[part])
     one = f'offload="model" keeps one of them there at a time ({_gb(sizes[largest])}, the {largest})'
     layers = 'offload="sequential" one layer at a time, which is slow'
-    helps = f"{one}, {layers}" if offload is None and sizes[largest] <= free else layers
-    what = "the pipeline takes" if offload is None else f"the {largest} takes"
-    raise RenderError(f"{what} {_gb(needed)} on {describe(device)}, where {_gb(free)} are free ({listed}): Renderer(..., {helps})")
+    if offload == "sequential":
+        return ""
+    return f"Renderer(..., {f'{one}, {layers}' if offload is None and sizes[largest] <= free else layers})"
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{part} {_gb(size)}" for part, size in sizes.items())
 
 
 def _gb(size: int) -> str:

@@ -69,10 +69,19 @@ class Drawing:
         with bar_of(progress, total=len(wanted) * (self.request.steps or 1), desc=self.name, unit="step") as bar, torch.inference_mode():
             if on_step is not None:
                 self._learn_colours(cancelled)
-            for start in range(0, len(wanted), size):
-                batch = wanted[start : start + size]
+            while len(drawn) < len(wanted):
+                batch = wanted[len(drawn) : len(drawn) + size]
                 after = partial(self._after, bar, on_step, tuple(drawn), len(batch))
-                drawn += self._decoded(self.run(batch, cancelled, after, learn=on_step is not None))
+                try:
+                    drawn += self._decoded(self.run(batch, cancelled, after, learn=on_step is not None))
+                except torch.OutOfMemoryError:
+                    if self.stage.residents.nbytes:
+                        self.stage.residents.clear()  # inputs of merges, which can be read again
+                    elif len(batch) > 1:
+                        size = len(batch) // 2
+                    else:
+                        raise
+                    bar.update(len(drawn) * (self.request.steps or 1) - bar.n)
         return drawn
 
     @property

@@ -24,6 +24,9 @@ Cancel = Callable[[], bool]  # whether the work is not wanted any more
 OnTensor = Callable[[str, int, int], None]  # the part that is read, how many of its tensors are, and how many there are to read
 
 
+_AT_ONCE = 1 << 28  # bytes that are read before the module lets go of those they replace
+
+
 class Parts:
     """Fills the parts of a pipeline, on one device and in one dtype; merges are calculated on `at`, where `kept` keeps their inputs."""
 
@@ -51,20 +54,28 @@ class Parts:
             self.owners[part] = checkpoint.name
             return
         self.owners.pop(part, None)
-        state = {}
+        module = self._pipeline.components[part]
+        if not plan.renamed:
+            self._made_ready(part, module, checkpoint, prints)
+        state: dict[str, torch.Tensor] = {}
+        waiting = 0
         with bar_of(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
             for done, name in enumerate(changed):
                 go_on(cancelled)
                 if on_tensor is not None:
                     on_tensor(part, done, len(changed))
                 state[name] = self._read(view, name)
+                waiting += state[name].nbytes
+                if waiting >= _AT_ONCE and not plan.renamed:
+                    self._assign(part, module, state, prints)
+                    state, waiting = {}, 0
                 bar.update()
-        module = self._pipeline.components[part]
-        with BUILDING:
-            if plan.renamed:
+        if plan.renamed:
+            with BUILDING:
                 self._pipeline.register_modules(**{part: _loaded(checkpoint, part, module, state, self._dtype).to(self._device)})
-            else:
-                self._assign(module, state, checkpoint)
+        else:
+            self._assign(part, module, state, prints)
+            self._finish(module, checkpoint)
         self._prints[part] = prints
         self.owners[part] = checkpoint.name
 
@@ -78,12 +89,23 @@ class Parts:
         modules = [one for one in self._pipeline.components.values() if isinstance(one, torch.nn.Module)]
         return sum(one.nbytes for module in modules for one in module.parameters() if one.device.type == device.type)
 
-    def _assign(self, module: Any, state: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+    def _made_ready(self, part: str, module: Any, checkpoint: Checkpoint, prints: Mapping[str, str]) -> None:
+        """Have the module the tensors that it is given, and no print of another."""
         if embeds_guidance(module) is not None:
-            embed_guidance(module, has_guidance(checkpoint))
-        module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module
-        if getattr(module, "_tied_weights_keys", None):
-            module.tie_weights()
+            with BUILDING:
+                embed_guidance(module, has_guidance(checkpoint))
+        self._prints[part] = {name: known for name, known in self._prints.get(part, {}).items() if name in prints}
+
+    def _assign(self, part: str, module: Any, state: Mapping[str, torch.Tensor], prints: Mapping[str, str]) -> None:
+        """Some of the tensors of a part take the place of those that it has."""
+        with BUILDING:
+            module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module
+        self._prints[part] = {**self._prints[part], **{name: prints[name] for name in state}}
+
+    def _finish(self, module: Any, checkpoint: Checkpoint) -> None:
+        with BUILDING:
+            if getattr(module, "_tied_weights_keys", None):
+                module.tie_weights()
         if empty := [name for name, one in module.named_parameters() if one.is_meta]:
             raise RenderError(f"{checkpoint.name!r} gives nothing for {empty[0]} of the {type(module).__name__}: load a whole checkpoint")
         module.requires_grad_(False)

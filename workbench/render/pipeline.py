@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,17 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
 from workbench.families import GENERIC, Family, registry
 from workbench.render.denoising import Denoiser
-from workbench.render.devices import OFFLOADS, Offload, check_room, chosen_device, describe, dtype_named, free_memory, release
+from workbench.render.devices import (
+    OFFLOADS,
+    Offload,
+    check_room,
+    chosen_device,
+    describe,
+    dtype_named,
+    free_memory,
+    release,
+    told_where_full,
+)
 from workbench.render.drawing import Drawing, OnStep
 from workbench.render.fitting import PartPlan, embeds_guidance
 from workbench.render.given import Given, opened
@@ -155,7 +166,7 @@ class Renderer:
             self._check_room()
             self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
             stage.residents.begin()
-            with stage.at_rest():
+            with self._told_where_full(f"{checkpoint.name!r}"), stage.at_rest():
                 for part, (owner, plan) in sources.items():
                     stage.parts.put(part, owner, plan, progress, cancelled, on_tensor)
             if (denoiser := stage.blueprint.denoiser) in sources:
@@ -211,7 +222,8 @@ class Renderer:
             self.check_request(request)
             drawing = self._drawing(request, progress)
             self._stage.manner.warn(drawing.request)
-            return drawing.pictures(batch_size, progress, cancelled, on_step)
+            with self._told_where_full(f"pictures of {drawing.request.width}x{drawing.request.height}"):
+                return drawing.pictures(batch_size, progress, cancelled, on_step)
 
     def free(self) -> None:
         """Let go of the pipeline and everything it holds, on every device; what is loaded next builds it anew."""
@@ -296,6 +308,9 @@ class Renderer:
         check_room(self.device, free + held, sizes, self.offload)
         needed = {None: sum(sizes.values()), "model": max(sizes.values()), "sequential": 0}[self.offload]
         stage.make_room(max(0, free + held - needed))
+
+    def _told_where_full(self, what: str) -> AbstractContextManager[None]:
+        return told_where_full(what, self.device, self._stage.parts.sizes(), self.offload)
 
     def _drawing(self, request: Request, progress: bool = False) -> Drawing:
         """A request with all its settings, to be drawn by what is loaded; `x` is, when nothing else was. Raises RenderError."""
