@@ -75,7 +75,7 @@ def check_room(device: torch.device, free: int | None, sizes: Mapping[str, int],
 
 
 @contextmanager
-def told_where_full(what: str, device: torch.device, sizes: Mapping[str, int], offload: Offload | None) -> Iterator[None]:
+def told_where_full(what: str, advice: str, device: torch.device, sizes: Mapping[str, int], offload: Offload | None) -> Iterator[None]:
     """Raises RenderError, with the sizes of the parts and what would help, where a device has no memory left for `what`."""
     try:
         yield
@@ -85,8 +85,9 @@ def told_where_full(what: str, device: torch.device, sizes: Mapping[str, int], o
         return
     release(device)
     free = free_memory(device) or 0
-    smaller = "smaller pictures take less" + (f"; {helps}" if (helps := _helps(sizes, free + sum(sizes.values()), offload)) else "")
-    raise RenderError(f"{describe(device)} has no memory left for {what} ({_listed(sizes)}; {_gb(free)} free now): {smaller}") from full
+    helps = _helps(sizes, free + sum(sizes.values()), offload)
+    told = "; ".join(filter(None, (advice, helps)))
+    raise RenderError(f"{describe(device)} has no memory left for {what} ({_listed(sizes)}; {_gb(free)} free now): {told}") from full
 
 
 def _helps(sizes: Mapping[str, int], free: int, offload: Offload | None) -> str:

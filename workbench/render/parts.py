@@ -14,7 +14,8 @@ from workbench.errors import Cancelled, RenderError
 from workbench.render.assembly import BUILDING, embed_guidance, quiet
 from workbench.render.fitting import PartPlan, embeds_guidance, has_guidance
 from workbench.render.keymap import as_in_module
-from workbench.tensors import Calculation, KeptTensors, rounded
+from workbench.render.residents import Residents
+from workbench.tensors import Calculation, rounded
 from workbench.wording import printable
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ _AT_ONCE = 1 << 28  # bytes that are read before the module lets go of those the
 class Parts:
     """Fills the parts of a pipeline, on one device and in one dtype; merges are calculated on `at`, where `kept` keeps their inputs."""
 
-    def __init__(
-        self, pipeline: DiffusionPipeline, device: torch.device, dtype: torch.dtype, at: torch.device, kept: KeptTensors | None
-    ) -> None:
+    def __init__(self, pipeline: DiffusionPipeline, device: torch.device, dtype: torch.dtype, at: torch.device, kept: Residents) -> None:
         self._pipeline, self._device, self._dtype = pipeline, device, dtype
         self._at, self._kept = at, kept
         self._prints: dict[str, Mapping[str, str]] = {}  # part -> tensor -> what was read for it
@@ -117,8 +116,8 @@ class Parts:
             try:
                 exact = view.calculate(name, None, Calculation(view.precision, str(self._at), kept=self._kept))
                 return rounded(exact, view.info(name).dtype, str(self._at)).to(self._device, self._dtype)
-            except torch.OutOfMemoryError:
-                pass  # on the CPU, then
+            except torch.OutOfMemoryError:  # on the CPU, then, and nothing is kept until the next load
+                self._kept.clear()
         return view.read(name).detach().to(self._device, self._dtype, copy=True)
 
 

@@ -166,7 +166,7 @@ class Renderer:
             self._check_room()
             self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
             stage.residents.begin()
-            with self._told_where_full(f"{checkpoint.name!r}"), stage.at_rest():
+            with self._told_where_full(repr(checkpoint.name), "free what else lies there"), stage.at_rest():
                 for part, (owner, plan) in sources.items():
                     stage.parts.put(part, owner, plan, progress, cancelled, on_tensor)
             if (denoiser := stage.blueprint.denoiser) in sources:
@@ -222,7 +222,7 @@ class Renderer:
             self.check_request(request)
             drawing = self._drawing(request, progress)
             self._stage.manner.warn(drawing.request)
-            with self._told_where_full(f"pictures of {drawing.request.width}x{drawing.request.height}"):
+            with self._told_where_full(f"pictures of {drawing.request.width}x{drawing.request.height}", "smaller ones take less"):
                 return drawing.pictures(batch_size, progress, cancelled, on_step)
 
     def free(self) -> None:
@@ -309,8 +309,8 @@ class Renderer:
         needed = {None: sum(sizes.values()), "model": max(sizes.values()), "sequential": 0}[self.offload]
         stage.make_room(max(0, free + held - needed))
 
-    def _told_where_full(self, what: str) -> AbstractContextManager[None]:
-        return told_where_full(what, self.device, self._stage.parts.sizes(), self.offload)
+    def _told_where_full(self, what: str, advice: str) -> AbstractContextManager[None]:
+        return told_where_full(what, advice, self.device, self._stage.parts.sizes(), self.offload)
 
     def _drawing(self, request: Request, progress: bool = False) -> Drawing:
         """A request with all its settings, to be drawn by what is loaded; `x` is, when nothing else was. Raises RenderError."""

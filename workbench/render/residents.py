@@ -36,9 +36,9 @@ class Residents:
         return tensor
 
     def clear(self) -> None:
-        """Let all of them go."""
+        """Let all of them go, and keep none until there is room again."""
         self._tensors.clear()
-        self.nbytes = 0
+        self.nbytes = self.room = 0
 
     def _made_room(self, size: int) -> bool:
         while self._tensors and self.nbytes + size > self.room:
