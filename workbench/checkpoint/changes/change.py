@@ -79,7 +79,9 @@ class Parts:
     def misfit(self, *roles: str) -> CheckpointError:
         """The error for parts whose shapes do not go together."""
         told = self.told(*roles)
-        return CheckpointError(f"{self.where}: {told} do not multiply to a change of {self.name!r}; the file is damaged, or of another kind")
+        return CheckpointError(
+            f"{self.where}: {told} do not multiply to a change of {self.name!r}; the file is damaged, or of another kind"
+        )
 
 
 def float32(shape: tuple[int, ...]) -> TensorInfo:

@@ -38,6 +38,10 @@ _REFUSED = {
     ".lora_embedding_": "LoRA of an embedding", ".bone_": "Bone", ".miss_": "MiSS", ".road_": "RoAd", ".shira_": "SHiRA", ".c3a_": "C3A",
     ".reshape_weight": "LoRA that gives layers other shapes", ".poly_lora": "Poly", ".oft_r.": "OFT of PEFT before 0.15", ".oft_diag": "COFT",
 }  # fmt: skip
+# how names begin, or what they have in them, in LoRAs alone: what is of no known kind is no model
+_OF_LORAS = re.compile(
+    r"(lora|lycoris)_(unet|transformer|prior|te\d?)[_.]|lycoris_|.*base_model\.model\.|.*\.(lora|hada|lokr|oft|boft|ia3|glora)_\w"
+)
 _NORM = re.compile(r"(.+\.)?\w*norm\w*(\.\w+)*\.(scale|weight|bias)")  # a norm's own value, in control LoRAs
 _EMBEDDING = "bundle_emb."
 
@@ -55,7 +59,7 @@ def is_lora(keys: Iterable[str]) -> bool:
     """Whether these are names of changes to a model, and not of a model."""
     unsure: dict[str, set[str]] = {}
     for key in keys:
-        if key.startswith(_EMBEDDING) or _refused(key):
+        if key.startswith(_EMBEDDING) or _OF_LORAS.match(key) or _refused(key):
             return True
         if found := part_of(key):
             if found[1] not in _OF_MODELS:

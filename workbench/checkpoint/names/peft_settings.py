@@ -19,7 +19,7 @@ _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "eva_loftq")
 _HEAVY = re.compile(r"\)\s*[*+{]|(?:[*+}].*){4}")  # patterns that could take for ever: repeated groups, many repetitions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PeftSettings:
     """The settings of one component. `source` is where they stand, for messages; `values` are as PEFT names them."""
 
@@ -34,7 +34,9 @@ class PeftSettings:
         usual = self._number("r", self.values.get("r", rank))
         told = self._number("r", self._by_module("rank_pattern", module, usual))
         if rank and told != rank:
-            raise CheckpointError(f"{self.source} says rank {told:g} for {module!r}, and the file has {rank} ({listed([*names], 1)}); one is of another LoRA")
+            raise CheckpointError(
+                f"{self.source} says rank {told:g} for {module!r}, and the file has {rank} ({listed([*names], 1)}); one is of another LoRA"
+            )
         alpha = self.values.get("lora_alpha", self.values.get("alpha"))
         if alpha is None:
             return 1.0
@@ -64,7 +66,11 @@ class PeftSettings:
         if self.values.get("peft_type") and not any(role.startswith(_KINDS[kind]) for role in parts):
             raise CheckpointError(f"{self.source} is of a {kind}, and the file has no part of one; it is of another file")
         if kind == "LORA" and bool(self.values.get("use_dora")) != ("magnitude" in parts) and "use_dora" in self.values:
-            has = "says use_dora, and the file has no lora_magnitude_vector" if self.values["use_dora"] else "says nothing of use_dora, and the file is a DoRA"
+            has = (
+                "says use_dora, and the file has no lora_magnitude_vector"
+                if self.values["use_dora"]
+                else "says nothing of use_dora, and the file is a DoRA"
+            )
             raise CheckpointError(f"{self.source} {has}; one is of another LoRA")
         self._refuse()
         return self._check_targets(roles)
@@ -107,7 +113,9 @@ class PeftSettings:
     def _pattern(self, pattern: str, shown: str | None = None) -> re.Pattern[str]:
         shown = pattern if shown is None else shown
         if len(shown) > 1000 or _HEAVY.search(shown):
-            raise CheckpointError(f"{self.source}: the pattern {shown[:80]!r} repeats too much to be tried; write the modules' names instead")
+            raise CheckpointError(
+                f"{self.source}: the pattern {shown[:80]!r} repeats too much to be tried; write the modules' names instead"
+            )
         try:
             return re.compile(pattern)
         except re.error as error:

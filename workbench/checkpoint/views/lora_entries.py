@@ -60,7 +60,9 @@ def content_of(file: Checkpoint, settings: Mapping[str, PeftSettings], find: Fin
     if unscaled and len(unscaled) < len(entries):
         notes.append(f"{len(unscaled)} of {len(entries)} pairs have no alpha ({listed(unscaled)}) and are taken as they are")
     if left_out:
-        notes.append(f"{len(left_out)} tensors of embeddings trained with it ({listed([*left_out], 1)}) are no change of a model, and left out")
+        notes.append(
+            f"{len(left_out)} tensors of embeddings trained with it ({listed([*left_out], 1)}) are no change of a model, and left out"
+        )
     return Content(entries, (*notes, *_too_many(entries)))
 
 
@@ -103,5 +105,13 @@ def _alpha(file: Checkpoint, where: object, key: str) -> float:
 
 def _too_many(entries: Mapping[str, Entry]) -> tuple[str, ...]:
     """A note of ranks that exceed their layers: nothing is lost, but the file is larger than the changes in it."""
-    beyond = [name for name, one in entries.items() if isinstance(one, Factors) and one.rank > min(one.info.shape[0], one.info.numel // one.info.shape[0])]
-    return (f"{len(beyond)} pairs have a rank beyond the sides of their layers ({listed(beyond, 1)}); `resize` makes the file smaller",) if beyond else ()
+    beyond = [
+        name
+        for name, one in entries.items()
+        if isinstance(one, Factors) and one.rank > min(one.info.shape[0], one.info.numel // one.info.shape[0])
+    ]
+    return (
+        (f"{len(beyond)} pairs have a rank beyond the sides of their layers ({listed(beyond, 1)}); `resize` makes the file smaller",)
+        if beyond
+        else ()
+    )
