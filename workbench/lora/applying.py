@@ -25,8 +25,8 @@ def apply(base: Checkpoint, loras: Sequence[tuple[Checkpoint | str | PathLike[st
     which is nothing without a model, can only be had so. A DoRA, OFT, BOFT, GLoRA or IA3 at strength s moves every number s times as
     far as at 1.
 
-    Raises InputError for what is no pair of LoRA and strength, CheckpointError for a path that cannot be opened, OptionError for a strength that makes no sense, and MergeError
-    for a LoRA that does not fit the model. Warns of tensors of a LoRA that the model does not have.
+    Raises InputError for what is no pair of LoRA and strength, CheckpointError for a path that cannot be opened, OptionError for a
+    strength that makes no sense, and MergeError for a LoRA that does not fit the model. Warns of tensors of a LoRA that the model does not have.
     """
     from workbench.operators import add_delta
 

@@ -69,10 +69,7 @@ def kronecker(parts: Parts) -> Kronecker:
     if kernel:
         raise parts.misfit(*parts.roles)
     rank = rank or right_rank
-    if rank or parts.alpha is None:
-        scale = parts.scale(rank)
-    else:
-        scale = 1.0
+    scale = parts.scale(rank) if rank or parts.alpha is None else 1.0
     return Kronecker(left, right, scale, rank, float32((rows * height, columns * width, *right_kernel)))
 
 

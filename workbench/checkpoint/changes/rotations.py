@@ -48,7 +48,7 @@ class OutputRotation:
         turned = tensor.flatten(1)
         rotation = _cayley(_limited(file.read(self.blocks).float(), self.limit * len(tensor)))
         if rotation.dim() == 3:
-            turned = torch.einsum("knm,knc->kmc", rotation, turned.unflatten(0, rotation.shape[:2])).flatten(0, 1)
+            turned = torch.einsum("knm,knc->kmc", rotation, turned.reshape(*rotation.shape[:2], -1)).flatten(0, 1)
         else:
             for i, factor in enumerate(rotation):
                 turned = _butterfly(factor, turned, 2**i * (factor.shape[1] // 2))
@@ -90,9 +90,9 @@ class InputRotation:
         tensor = base(rows)
         flat = tensor.flatten(1)
         rotation = self._rotation(file.read(self.blocks).float())
-        size = rotation.shape[-1]
-        # W @ R transposed: PEFT multiplies the inputs by R
-        turned = torch.einsum("kij,okj->oki", rotation.expand(flat.shape[1] // size, size, size), flat.unflatten(1, (-1, size))).flatten(1)
+        cut = flat.reshape(len(flat), -1, rotation.shape[-1])
+        # W @ R transposed, since PEFT multiplies the inputs by R
+        turned = torch.einsum("kij,okj->oki", rotation.expand(cut.shape[1], -1, -1), cut).flatten(1)
         if self.scales:
             turned = turned * file.read(self.scales).float().reshape(-1, 1)[rows.start : rows.stop]
         return turned.reshape(tensor.shape).sub_(tensor)
@@ -161,9 +161,10 @@ def _butterfly(factor: torch.Tensor, tensor: torch.Tensor, stride: int) -> torch
     """One factor of a butterfly: rows that lie `stride` apart are brought together, mixed block by block, and put back."""
     import torch
 
-    gathered = tensor.unflatten(0, (-1, 2, stride)).transpose(1, 2).flatten(0, 2).unflatten(0, factor.shape[:2])
-    mixed = torch.einsum("bij,bjc->bic", factor, gathered).flatten(0, 1)
-    return mixed.unflatten(0, (-1, stride, 2)).transpose(1, 2).flatten(0, 2)
+    columns = tensor.shape[1]
+    gathered = tensor.reshape(-1, 2, stride, columns).transpose(1, 2).reshape(*factor.shape[:2], columns)
+    mixed = torch.einsum("bij,bjc->bic", factor, gathered)
+    return mixed.reshape(-1, stride, 2, columns).transpose(1, 2).reshape(-1, columns)
 
 
 def _size_of(elements: int) -> int:
@@ -183,7 +184,7 @@ def output_rotation(parts: Parts) -> OutputRotation:
 
 
 def input_rotation(parts: Parts) -> InputRotation:
-    """OFT or BOFT of PEFT. Raises CheckpointError for blocks of no size that there is, or of several factors, which PEFT mixes on CUDA alone."""
+    """OFT or BOFT of PEFT. Raises CheckpointError for blocks that are not square, and for several factors (PEFT's are CUDA's alone)."""
     boft = "boft_R" in parts
     role = "boft_R" if boft else "oft_R"
     shape = parts.shape(role)

@@ -34,9 +34,11 @@ _OLDER = re.compile(r"(.+\.processor\.\w+_lora\d?)\.(up|down)\.weight")  # of di
 _OF_MODELS = {"alpha", "rescale", "on_input", "a1", "a2", "b1", "b2", "bm"}  # parts whose names a model may have too
 # kinds that are refused, by what only their names have
 _REFUSED = {
-    ".lora_E": "AdaLoRA", ".vera_lambda_": "VeRA", ".hra_u": "HRA", ".fourierft_": "FourierFT", ".vblora_": "VB-LoRA", ".randlora_": "RandLoRA",
+    ".lora_E": "AdaLoRA", ".vera_lambda_": "VeRA", ".hra_u": "HRA", ".fourierft_": "FourierFT", ".vblora_": "VB-LoRA",
+    ".randlora_": "RandLoRA",
     ".lora_embedding_": "LoRA of an embedding", ".bone_": "Bone", ".miss_": "MiSS", ".road_": "RoAd", ".shira_": "SHiRA", ".c3a_": "C3A",
-    ".reshape_weight": "LoRA that gives layers other shapes", ".poly_lora": "Poly", ".oft_r.": "OFT of PEFT before 0.15", ".oft_diag": "COFT",
+    ".reshape_weight": "LoRA that gives layers other shapes", ".poly_lora": "Poly",
+    ".oft_r.": "OFT of PEFT before 0.15", ".oft_diag": "COFT",
 }  # fmt: skip
 # how names begin, or what they have in them, in LoRAs alone: what is of no known kind is no model
 _OF_LORAS = re.compile(
@@ -84,7 +86,7 @@ def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -
     `path`, for a kind that is not read, a name that is none of a LoRA's, or a part that is there twice.
     """
     keys = list(keys)
-    modules = {found[0] for key in keys if (found := part_of(key)) and found[1] == "on_input"}
+    ia3 = {split[0] for key in keys if (split := part_of(key)) and split[1] == "on_input"}
     saved = {*own_values}
     found: dict[tuple[str, Tensor], dict[str, str]] = {}
     left_out = []
@@ -92,12 +94,12 @@ def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -
         if key.startswith(_EMBEDDING):
             left_out.append(key)
             continue
-        module, tensor, role = _place(key, path, modules, saved)
+        module, tensor, role = _place(key, path, ia3, saved)
         roles = found.setdefault((module, tensor), {})
         if role in roles:
             raise CheckpointError(f"{path}: {key!r} and {roles[role]!r} are both the {role} of {f'{module}.{tensor}'!r}; leave one out")
         roles[role] = key
-    for (module, tensor), roles in found.items():  # a bias has the scale of the pair that it belongs to
+    for (module, _), roles in found.items():  # a bias has the scale of the pair that it belongs to
         if "up_bias" in roles and (pair := found.get((module, "weight"))):
             roles |= {f"of_{role}" if role == "down" else role: name for role, name in pair.items() if role in ("down", "alpha")}
     return [Named(module, tensor, roles) for (module, tensor), roles in found.items()], tuple(left_out)

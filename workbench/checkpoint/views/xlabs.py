@@ -1,4 +1,4 @@
-"""`plainly_named`: LoRAs of XLabs for Flux, whose names are those of attention processors, under the names of the layers that they change."""
+"""`plainly_named`: LoRAs of XLabs for Flux, named after attention processors, under the names of the layers that they change."""
 
 from __future__ import annotations
 
