@@ -26,7 +26,7 @@ def apply(base: Checkpoint, loras: Sequence[tuple[Checkpoint | str | PathLike[st
     far as at 1.
 
     Raises InputError for what is no pair of LoRA and strength, CheckpointError for a path that cannot be opened, OptionError for a
-    strength that makes no sense, and MergeError for a LoRA that does not fit the model. Warns of tensors of a LoRA that the model does not have.
+    strength that makes no sense, and MergeError for a LoRA that does not fit the model. Warns of tensors of a LoRA that it does not have.
     """
     from workbench.operators import add_delta
 
