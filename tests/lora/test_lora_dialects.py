@@ -23,7 +23,8 @@ _STREAMS = [
 _SHAPES = {
     **{name: (rows, 6) for name, rows in _STREAMS},
     "single_blocks.0.linear1.weight": (42, 6), "single_blocks.0.linear2.weight": (6, 30), "img_in.bias": (6,), "img_in.weight": (6, 4),
-    "time_in.in_layer.weight": (6, 4), "double_blocks.0.img_mod.lin.weight": (36, 6), "double_blocks.0.img_attn.norm.query_norm.scale": (3,),
+    "time_in.in_layer.weight": (6, 4), "double_blocks.0.img_mod.lin.weight": (36, 6),
+    "double_blocks.0.img_attn.norm.query_norm.scale": (3,),
 }  # fmt: skip
 FLUX = {name: torch.ones(shape) for name, shape in _SHAPES.items()}
 PAIR = {"lora_up": UP, "lora_down": DOWN}
@@ -165,3 +166,16 @@ def test_a_file_of_diffusers_with_settings_does_what_diffusers_does(family, tmp_
     StableDiffusionPipeline.save_lora_weights(tmp_path, layers, unet_lora_adapter_metadata=network.peft_config["default"].to_dict())
     merge = wb.lora.apply(base(family, "original"), [(wb.open(tmp_path), 1.0)])
     assert_alike(answer_of(family, merge), answer(family, network), answer(family, model(family)))
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "original"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_without_a_model_kohyas_names_are_told_by_the_words_of_all_families(variant, layout):
+    names = names_of(variant, layout)
+    structure = Held({name: torch.zeros(1).expand(shape) for name, shape in names.items()}, variant).structure
+    modules = {structure.bare(name)[1].removesuffix(".weight") for name in names if name.endswith(".weight")}
+    # what two families write alike and mean otherwise, only a model tells
+    unsure = {module for module in modules if module.endswith(("_attn_qkv", "_attn_proj", "final_layer.norm"))}
+    assert {
+        module for module in modules if module_of("lora_unet_" + module.replace(".", "_")).usual != f"diffusion_model.{module}"
+    } <= unsure
