@@ -57,6 +57,20 @@ _WORD = re.compile(
 )
 
 
+# whose names are read, for the documents: an example of each
+EXAMPLES = (
+    ("kohya, sd-scripts, A1111, Forge", "lora_unet_down_blocks_0_attentions_0_proj_in"),
+    ("kohya, text encoders", "lora_te1_text_model_encoder_layers_0_mlp_fc1"),
+    ("LyCORIS", "lycoris_down_blocks_0_attentions_0_proj_in"),
+    ("PEFT, diffusers", "unet.down_blocks.0.attentions.0.proj_in"),
+    ("PEFT's wrapper, wherever it stands", "base_model.model.unet.conv_in"),
+    ("older diffusers", "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"),
+    ("ComfyUI, ai-toolkit", "diffusion_model.double_blocks.0.img_attn.qkv"),
+    ("ComfyUI, text encoders", "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1"),
+    ("OneTrainer", "lora_transformer_single_transformer_blocks_0_attn_to_q"),
+)
+
+
 @dataclass(frozen=True)
 class Module:
     """A module as a file names it: the components it may be of, in order; none where nothing tells. `flat`: underscores may be dots."""
