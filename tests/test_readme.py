@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from workbench import families
-from workbench.cli import app
 from workbench.checkpoint.changes.kinds import KINDS
+from workbench.cli import app
 from workbench.doc_tables import families_table, lora_kinds_table, marks, methods_table, with_tables
 from workbench.errors import WorkbenchError
 

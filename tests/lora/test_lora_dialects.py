@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import workbench as wb
 from workbench.checkpoint.names.lora_modules import module_of
-from workbench.checkpoint.names.lora_names import Named, is_lora
+from workbench.checkpoint.names.lora_names import LoraTensor, is_lora
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import CheckpointError, MergeError, MergeWarning
@@ -57,7 +57,7 @@ def test_every_module_of_every_family_is_found_by_kohyas_name_for_it(variant, la
     for name in names:
         if name.endswith(".weight"):
             flat = "lora_unet_" + model.structure.bare(name)[1].removesuffix(".weight").replace(".", "_")
-            assert model.module_names.find(Named(flat, "weight", {})) == name
+            assert model.module_names.find(LoraTensor(flat, "weight", {})) == name
 
 
 @pytest.mark.parametrize(

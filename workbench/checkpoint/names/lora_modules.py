@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from workbench.checkpoint.names.components import DENOISER
-from workbench.checkpoint.names.lora_names import Named, Tensor
+from workbench.checkpoint.names.lora_names import LoraTensor, Tensor
 from workbench.checkpoint.names.structure import Structure
 from workbench.families.clip_names import TEXT_MODEL
 
@@ -114,7 +114,7 @@ class ModuleNames:
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
 
-    def find(self, named: Named) -> str | None:
+    def find(self, named: LoraTensor) -> str | None:
         """The name that a tensor has in the model, or would have in its other layout; None for one that it has not."""
         module = module_of(named.module)
         known = [*dict.fromkeys(component for component, _ in self._own)]
