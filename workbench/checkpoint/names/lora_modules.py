@@ -71,6 +71,10 @@ EXAMPLES = (
 )
 
 
+# how the name of a tensor ends that a part means, the likelier ones first: some norms call their weight a scale
+_ENDS: dict[Tensor, tuple[tuple[str, ...], ...]] = {"weight": (("weight", "scale"), ("",)), "bias": (("bias",),), "": (("",),)}
+
+
 @dataclass(frozen=True)
 class Module:
     """A module as a file names it: the components it may be of, in order; none where nothing tells. `flat`: underscores may be dots."""
@@ -119,11 +123,14 @@ class ModuleNames:
         module = module_of(named.module)
         known = [*dict.fromkeys(component for component, _ in self._own)]
         name = module.name.removeprefix("text_model_").removeprefix(TEXT_MODEL).replace(".", "_")
-        for table in (self._own, self._other):
-            for component in module.components or known:
-                for key in (name, f"{name}_0"):  # `to_out` is a list of modules, which older diffusers leaves out
-                    if found := _tensor(table.get((component, key), {}), named.tensor):
-                        return found
+        # a module has a weight; what is a bare parameter in one layout may be the transposed weight of a module in the other
+        for ends in _ENDS[named.tensor]:
+            for table in (self._own, self._other):
+                for component in module.components or known:
+                    for key in (name, f"{name}_0"):  # `to_out` is a list of modules, which older diffusers leaves out
+                        there = table.get((component, key), {})
+                        if found := next((there[end] for end in ends if end in there), None):
+                            return found
         return None
 
     @cached_property
@@ -152,12 +159,3 @@ def _enter(table: dict[tuple[str, str], dict[str, str]], component: str, rest: s
         table.setdefault((component, rest.replace(".", "_")), {}).setdefault("", name)
         if dot:
             table.setdefault((component, module.replace(".", "_")), {}).setdefault(end, name)
-
-
-def _tensor(ends: Mapping[str, str], tensor: Tensor) -> str | None:
-    """The tensor of a module that is meant: its bias; its weight, which some norms call a scale; or, by its whole name, itself."""
-    if tensor == "bias":
-        return ends.get("bias")
-    if tensor == "weight":
-        return ends.get("weight") or ends.get("scale") or ends.get("")
-    return ends.get("")
