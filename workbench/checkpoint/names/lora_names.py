@@ -45,7 +45,7 @@ _OF_LORAS = re.compile(
     r"(lora|lycoris)_(unet|transformer|prior|te\d?)[_.]|lycoris_|.*base_model\.model\.|.*\.(lora|hada|lokr|oft|boft|ia3|glora)_\w"
 )
 _NORM = re.compile(r"(.+\.)?\w*norm\w*(\.\w+)*\.(scale|weight|bias)")  # a norm's own value, in control LoRAs
-_EMBEDDING = "bundle_emb."
+_EMBEDDING, _ON_INPUT = "bundle_emb.", ".on_input"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -
     `path`, for a kind that is not read, a name that is none of a LoRA's, or a part that is there twice.
     """
     keys = list(keys)
-    ia3 = {split[0] for key in keys if (split := part_of(key)) and split[1] == "on_input"}
+    ia3 = {key.removesuffix(_ON_INPUT) for key in keys if key.endswith(_ON_INPUT)}
     saved = {*own_values}
     found: dict[tuple[str, Tensor], dict[str, str]] = {}
     left_out = []
