@@ -38,11 +38,15 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Kohya:
-    """How kohya's tools write LoRAs for it: its `ss_base_model_version`, the layout whose names they have, a head for each component."""
+    """How kohya's tools write LoRAs for it: its `ss_base_model_version`, the layout whose names they have, a head for each component.
+
+    `also` are versions that other trainers write, or kohya's of its variants.
+    """
 
     version: str
     heads: Mapping[str, str]
     layout: ComponentLayout = ORIGINAL
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

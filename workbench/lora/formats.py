@@ -63,7 +63,7 @@ def export(
         raise ExportError(f"{path}: is there already; choose another name or overwrite=True")
     if path.resolve() in {source.resolve() for source in lora.sources()}:
         raise ExportError(f"{path}: is the LoRA itself; choose another name")
-    lora = lora if base is None else LowRank(lora.holder, lora.report, base)
+    lora = lora if base is None else lora.for_model(base)
     tensors = dict(_tensors(_laid(lora, path, format), path, format, dtype))
     with failing(path), replacing(path, overwrite) as temporary:
         write_safetensors(temporary, tensors, _metadata(lora, path))
@@ -118,7 +118,7 @@ def _tensors(lora: LowRank, path: Path, format: Format, dtype: str) -> Iterator[
     kind = getattr(torch, dtype)
     for key, entry in lora.entries.items():
         module = module_name(lora, path, key, format)
-        if isinstance(entry, str):
+        if not isinstance(entry, Factors):
             if format == "diffusers":
                 raise ExportError(f"{path}: {key!r} is changed as a whole, which diffusers' names cannot hold; choose format='kohya'")
             yield f"{module}.{'diff_b' if key.endswith('.bias') else 'diff'}", _finite(path, key, lora.read(key), kind)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.in_memory import InMemory
-from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import Factors, LowRank
 from workbench.checkpoint.views.view import Composite, View
 
 if TYPE_CHECKING:
@@ -21,8 +21,11 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     What is cut keeps the directions that it has, what is joined of several has the directions of each, and one lower factor that they
     share once. What comes to nothing is left out. Exact.
     """
+    if isinstance(view, LowRank):
+        return view
     if not isinstance(view, View):
         return lora
+    lora = view.source if isinstance(view.source, LowRank) else lora
     tensors: dict[str, torch.Tensor] = {}
     for key, entry in view.entries.items():
         module, _, end = key.rpartition(".")
@@ -31,7 +34,7 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
             up, down = factors
             if len(down):
                 tensors |= {module + _ENDS["up"]: up, module + _ENDS["down"]: down, f"{module}.alpha": _number(len(down))}
-        elif held is None or isinstance(held, str):
+        elif not isinstance(held, Factors):
             tensors[f"{module}.diff{'_b' if end == 'bias' else ''}"] = view.read(key)
         else:
             tensors |= {module + _ENDS[role]: lora.holder.read(name) for role in _ENDS if (name := getattr(held, role)) is not None}
