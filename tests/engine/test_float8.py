@@ -117,7 +117,9 @@ def test_a_weak_change_of_a_model_that_was_not_float8_is_told_as_lost_though_its
     base = Held({"x": torch.randn(1 << 16, generator=made).bfloat16()}, "base")
     change = torch.randn(1 << 16, generator=made)
     merge = wb.operators.add_delta(base, [Held({"x": change}, "lora", Space.DELTA)], strengths=0.001)
-    with pytest.warns(MergeWarning, match=r"float8 takes back the change of 9\d % of the values that the merge changes.*most of it is lost"):
+    with pytest.warns(
+        MergeWarning, match=r"float8 takes back the change of 9\d % of the values that the merge changes.*most of it is lost"
+    ):
         result = wb.export(merge, tmp_path / "out.safetensors", dtype="float8_e4m3fn", progress=False)
     assert result.kept > 0.9
 

@@ -132,7 +132,7 @@ def test_a_size_is_kept_and_used_and_does_better_than_one_rank(dtype, whole, tmp
     one_rank = wb.lora.extract(tuned, base, rank=6, **options)
     size = wb.lora.export(one_rank, tmp_path / "one-rank.safetensors", dtype=dtype).stat().st_size
     allotted = wb.lora.extract(tuned, base, max_bytes=size, **options)
-    for form in ("kohya", "diffusers")[: 1 if whole else 2]:
+    for form in ("kohya", "peft")[: 1 if whole else 2]:
         written = wb.lora.export(allotted, tmp_path / f"{form}.safetensors", format=form, dtype=dtype).stat().st_size
         assert written <= size
     assert (tmp_path / "kohya.safetensors").stat().st_size > 0.97 * size

@@ -142,7 +142,7 @@ def test_the_embedded_lora_adds_what_diffusers_adds():
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("form", ["kohya", "diffusers"])
+@pytest.mark.parametrize("form", ["kohya", "peft"])
 def test_what_is_written_is_what_was_there(form, tmp_path):
     stripes = wb.open(STRIPES)
     path = lora.export(stripes, tmp_path / "again.safetensors", format=form, dtype="float32")
@@ -179,7 +179,7 @@ def test_a_lora_in_memory_keeps_its_models_names_and_whole_changes(tmp_path):
     again = wb.open(lora.export(made, tmp_path / "made.safetensors", dtype="float32"))
     assert list(like(again, base)) == [key, bias]
     with pytest.raises(ExportError, match=r"'model.diffusion_model.out.0.bias' is changed as a whole.*choose format='kohya'"):
-        lora.export(made, tmp_path / "other.safetensors", format="diffusers")
+        lora.export(made, tmp_path / "other.safetensors", format="peft")
     assert not (tmp_path / "other.safetensors").exists()
 
 

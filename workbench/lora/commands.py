@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.errors import ExportError, InputError, OptionError
-from workbench.lora.formats import Format, export
+from workbench.lora.formats import export
 from workbench.lora.hyper_command import hyper
+from workbench.lora.module_names import Format
 from workbench.tensors import SavedDtype
 from workbench.wording import printable
 

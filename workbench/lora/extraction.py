@@ -39,9 +39,10 @@ def extract(
 
     Exactly one limit is given: a `rank` for all tensors; a `target_error`, the norm of what is missed over that of the change, for
     which every tensor takes as many directions as it needs; or `max_bytes` of the file that `export` writes in `dtype`, shared out
-    where they buy most squared error. `include` says which tensors, by component (`"text_encoder"`) or name
-    (`"*attn2*"`), one or several; by default all matrices and convolutions of the denoiser and the text encoders. `whole` keeps
-    what of it has no rank, norms and biases, as it is. Convolutions are taken apart as rows x (channels x height x width).
+    where they buy most squared error. `include` says which tensors, by component (`"unet"`, `"text_encoder"`) or name
+    (`"*attn2*"`), one or several; by default the matrices and convolutions that LoRAs are trained for, in the denoiser's blocks and the
+    text encoders' layers: kohya's tools load no others. `whole` keeps what of it has no rank, norms and biases, as it is. Convolutions
+    are taken apart as rows x (channels x height x width).
 
     Models and merges are read once, merges unrounded, tensor by tensor. What does not differ is not in the LoRA, nor what differs by
     rounding to another dtype alone. OpenCLIP's fused queries, keys and values are three tensors, as transformers and LoRAs have
