@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from held import Held
@@ -13,7 +15,7 @@ from workbench.checkpoint.names.lora_names import pairs
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.layouts import like
 from workbench.checkpoint.views.low_rank import LowRank
-from workbench.errors import ExportError
+from workbench.errors import ExportError, MergeWarning
 
 WIDTH, RANK = 6, 2
 FLUX = {"ss_base_model_version": "flux1"}  # attention alone tells no Flux from its relatives
@@ -109,12 +111,18 @@ def test_only_the_rows_of_a_part_are_multiplied(base, monkeypatch):
 @pytest.mark.parametrize("form", ["kohya", "peft"])
 def test_what_is_written_in_a_format_is_the_same_change_in_its_layout(base, kind, form, tmp_path):
     change = {"fused": kohya(QKV, LINEAR1, FINAL), "split": peft(*SPLIT, *SINGLE[1:])}[kind]
-    path = lora.export(change, tmp_path / "lora.safetensors", format=form, dtype="float32")
+    final = (
+        nullcontext() if kind == "split" or form == "peft" else pytest.warns(MergeWarning, match="left out.*final_layer_adaLN_modulation_1")
+    )
+    with final:
+        path = lora.export(change, tmp_path / "lora.safetensors", format=form, dtype="float32")
     again = wb.open(path)
     assert again.structure.layout == {"kohya": "BFL", "peft": "diffusers"}[form]
     for first in base.values():
         found, expected = like(again, first), like(change, first)
         for key in expected:
+            if form == "kohya" and ("final" in key or "norm_out" in key):
+                continue  # which kohya's tools do not load
             there = found[key] if key in found else torch.zeros(expected.info(key).shape)
             torch.testing.assert_close(there, expected[key], atol=1e-6, rtol=1e-5)
 

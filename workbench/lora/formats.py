@@ -128,7 +128,7 @@ def _modules(lora: LowRank, path: Path, format: Format) -> dict[str, str]:
     """The name in the file of each tensor's module; warns of those that the format's readers do not have, which are left out."""
     structure = lora.structure
     names = {key: module_name(structure, key, format, path) for key in lora}
-    left = [key for key in lora if unread(structure, key, format)]
+    left = [key for key, entry in lora.entries.items() if isinstance(entry, Factors) and unread(structure, key, format)]
     if len(left) == len(names):
         raise ExportError(f"{path}: {lora.name} changes only modules that {_READERS[format]} ({listed(left)}); choose format='comfy'")
     if left:

@@ -39,10 +39,8 @@ def targets(model: Checkpoint, include: Include, whole: bool, who: str) -> dict[
         if not fitting:
             continue
         named_so = any(rule.match is not None for rule in fitting)
-        if include is None and unread(model.structure, key, "kohya"):
-            found[key] = LoraForm.NOT
-        elif key.endswith(".weight") and len(shape) in (2, 4) and (named_so or not _TABLE.search(key)):
-            found[key] = LoraForm.FACTORS
+        if key.endswith(".weight") and len(shape) in (2, 4) and (named_so or not _TABLE.search(key)):
+            found[key] = LoraForm.NOT if include is None and unread(model.structure, key, "kohya") else LoraForm.FACTORS
         elif whole and key.endswith((".weight", ".bias")) and len(shape) == 1:
             found[key] = LoraForm.WHOLE
         else:
