@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -52,7 +53,8 @@ def export(
     - `original`: the modules of the authors' own files in PEFT's names, for their code.
 
     Changes are cut and joined as the format's layout has the tensors: of Flux, kohya's queries, keys and values are one change, with
-    the ranks of all three; of OpenCLIP they are three in every format. Scales are multiplied into the factors but for kohya's. Whole
+    the ranks of all three; of OpenCLIP they are three in every format. Scales are multiplied into the factors; in `kohya` all pairs have
+    the one alpha that most of them had. Whole
     changes (`diff`, `diff_b`) are read by A1111, Forge and ComfyUI alone, and only `kohya` and `comfy` can hold them. `base` is a
     model that the LoRA is for, where its own names and header do not tell its architecture.
 
@@ -77,9 +79,10 @@ def export(
     lora = lora if base is None else LowRank(lora.holder, lora.report, base)
     lora = _laid(lora, path, format)
     modules = _modules(lora, path, format)
-    tensors = dict(_tensors(lora, modules, path, format, dtype))
+    alpha = _alpha(lora, modules)
+    tensors = dict(_tensors(lora, modules, alpha, path, format, dtype))
     with failing(path), replacing(path, overwrite) as temporary:
-        write_safetensors(temporary, tensors, metadata(lora, modules, path.stem, format))
+        write_safetensors(temporary, tensors, metadata(lora, modules, path.stem, format, alpha))
     return path
 
 
@@ -137,14 +140,26 @@ def _modules(lora: LowRank, path: Path, format: Format) -> dict[str, str]:
     return {key: name for key, name in names.items() if key not in left}
 
 
-def _tensors(lora: LowRank, modules: Mapping[str, str], path: Path, format: Format, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
+def _alpha(lora: LowRank, modules: Mapping[str, str]) -> float:
+    """The one alpha of all pairs in a kohya file: what most of them have.
+
+    diffusers takes it for the attention of U-Nets whatever the pairs' own alphas are (`_get_alpha_name` loses their names).
+    """
+    pairs = [entry for key in modules if isinstance(entry := lora.entries[key], Factors)]
+    alphas = Counter(entry.scale * entry.rank for entry in pairs if entry.scale)
+    return alphas.most_common(1)[0][0] if alphas else 0.0
+
+
+def _tensors(
+    lora: LowRank, modules: Mapping[str, str], alpha: float, path: Path, format: Format, dtype: str
+) -> Iterator[tuple[str, torch.Tensor]]:
     import torch
 
     kind = getattr(torch, dtype)
     for key, module in modules.items():
         entry = lora.entries[key]
         if not isinstance(entry, str):
-            yield from _pair(lora, path, key, entry, module, format, kind)
+            yield from _pair(lora, path, key, entry, module, alpha, format, kind)
         elif format in ("kohya", "comfy"):
             yield f"{module}.{'diff_b' if key.endswith('.bias') else 'diff'}", _finite(path, key, lora.read(key), kind)
         else:
@@ -153,24 +168,26 @@ def _tensors(lora: LowRank, modules: Mapping[str, str], path: Path, format: Form
 
 
 def _pair(
-    lora: LowRank, path: Path, key: str, entry: Factors, module: str, format: Format, kind: torch.dtype
+    lora: LowRank, path: Path, key: str, entry: Factors, module: str, alpha: float, format: Format, kind: torch.dtype
 ) -> Iterator[tuple[str, torch.Tensor]]:
     import torch
 
     up, down = (lora.holder.read(name).float() for name in (entry.up, entry.down))
     mid = None if entry.mid is None else lora.holder.read(entry.mid).float()
+    left = entry.scale if format != "kohya" else entry.scale * entry.rank / alpha if alpha else 1.0  # of the scale, for the factors
+    half = 2.0 ** round(math.log2(abs(left)) / 2) if left else 1.0  # a power of two rounds nothing
+    up, down = up * (left / half), down * half
     if format == "kohya":
         yield f"{module}.lora_up.weight", _finite(path, key, up, kind)
         yield f"{module}.lora_down.weight", _finite(path, key, down, kind)
         if mid is not None:
             yield f"{module}.lora_mid.weight", _finite(path, key, mid, kind)
-        yield f"{module}.alpha", torch.tensor(entry.scale * entry.rank)
+        yield f"{module}.alpha", torch.tensor(alpha)
         return
     if mid is not None:  # two convolutions, one after the other, are one
         down = torch.einsum("rshw,si->rihw", mid, down.flatten(1))
-    half = 2.0 ** round(math.log2(abs(entry.scale)) / 2) if entry.scale else 1.0  # a power of two rounds nothing
-    yield f"{module}.lora_B.weight", _finite(path, key, up * (entry.scale / half), kind)
-    yield f"{module}.lora_A.weight", _finite(path, key, down * half, kind)
+    yield f"{module}.lora_B.weight", _finite(path, key, up, kind)
+    yield f"{module}.lora_A.weight", _finite(path, key, down, kind)
 
 
 def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> torch.Tensor:

@@ -14,12 +14,12 @@ from workbench.lora.module_names import Format
 _DEV = ("guidance_in.",)  # LoRAs of Flux are called flux-1-dev, whatever they were trained on
 
 
-def metadata(lora: LowRank, modules: Mapping[str, str], title: str, format: Format) -> dict[str, str]:
-    """The header of a file that holds the changes in `modules`: the LoRA's tensor -> the module's name in the file."""
+def metadata(lora: LowRank, modules: Mapping[str, str], title: str, format: Format, alpha: float) -> dict[str, str]:
+    """The header of a file that holds the changes in `modules`: the LoRA's tensor -> the module's name in the file; all have one `alpha`."""
     ranks = {module: entry.rank for key, module in modules.items() if isinstance(entry := lora.entries[key], Factors)}
     found = {"format": "pt"}
     if format == "kohya":
-        found |= _kohya(lora.structure, sorted(set(ranks.values())))
+        found |= _kohya(lora.structure, set(ranks.values()), alpha)
     elif format == "peft":
         found |= _peft(ranks)
     if specification := lora.structure.family.specification(_DEV, lora.structure.prediction):
@@ -31,12 +31,15 @@ def metadata(lora: LowRank, modules: Mapping[str, str], title: str, format: Form
     return found
 
 
-def _kohya(structure: Structure, ranks: list[int]) -> dict[str, str]:
+def _kohya(structure: Structure, ranks: set[int], alpha: float) -> dict[str, str]:
     """What kohya's tools and A1111 look for."""
     kohya = structure.family.kohya
-    told = str(ranks[0]) if len(ranks) == 1 else "Dynamic"
-    found = {"ss_network_module": kohya.module if kohya else "networks.lora", "ss_network_dim": told, "ss_network_alpha": told}
-    return found | ({"ss_base_model_version": kohya.version} if kohya else {})
+    found = {
+        "ss_network_module": kohya.module if kohya else "networks.lora",
+        "ss_network_dim": str(*ranks) if len(ranks) == 1 else "Dynamic",
+        "ss_network_alpha": f"{alpha:g}",
+    }
+    return found | ({"ss_base_model_version": kohya.version} if kohya and kohya.version else {})
 
 
 def _peft(ranks: Mapping[str, int]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from workbench.checkpoint.names.components import DENOISER, takes_latents
 from workbench.checkpoint.names.naming import Named
 from workbench.checkpoint.names.structure import Structure
 from workbench.errors import ExportError
-from workbench.families import Encoder, Kohya
+from workbench.families import GENERIC, Encoder, Kohya
 from workbench.families.clip_names import BESIDE, TEXT_MODEL
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL, ComponentLayout
 
@@ -61,7 +61,7 @@ def unread(structure: Structure, key: str, format: Format) -> bool:
 
     kohya's tools make LoRAs of the modules in blocks, and of text encoders' layers (sd-scripts, networks/lora.py and its likes:
     `target_replace_module`); LyCORIS' and OneTrainer's in the same names also of text projections, which ComfyUI and diffusers load.
-    What they have of families that they do not train is not known, and counts as read.
+    Of a model that is not known all counts as read.
     """
     component, rest = structure.bare(key)
     if component.startswith("text_encoder"):
@@ -71,10 +71,10 @@ def unread(structure: Structure, key: str, format: Format) -> bool:
         if format == "comfy":
             return False
         return rest.startswith(encoder.unused) or (format == "kohya" and not rest.startswith(("encoder.", "text_projection.")))
-    kohya = structure.family.kohya
-    if component != DENOISER or format != "kohya" or kohya is None:
+    if component != DENOISER or format != "kohya" or structure.family is GENERIC:
         return False
-    return structure.block(key) is None or takes_latents(structure.name(key)) or rest.startswith(kohya.beside)
+    beside = structure.family.kohya.beside if structure.family.kohya else ()
+    return structure.block(key) is None or takes_latents(structure.name(key)) or rest.startswith(beside)
 
 
 def _heads(structure: Structure, format: Format) -> Mapping[str, str]:
