@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.layouts import like
-from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import Factors, LowRank
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
 from workbench.families import GENERIC
@@ -90,7 +90,7 @@ class _Sum:
 
     @property
     def is_whole(self) -> bool:
-        return any(isinstance(lora.entries[name], str) for lora, name, _ in self.terms)
+        return any(not isinstance(lora.entries[name], Factors) for lora, name, _ in self.terms)
 
     def added(self) -> torch.Tensor:
         """The change itself, in float32."""
@@ -182,7 +182,7 @@ def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
 def _check_finite(one: _Sum, who: str) -> None:
     for lora, name, _ in one.terms:
         entry = lora.entries[name]
-        names = [entry] if isinstance(entry, str) else filter(None, (entry.up, entry.down, entry.mid))
+        names = [entry] if isinstance(entry, str) else entry.names
         if not all(lora.holder.read(factor).isfinite().all() for factor in names):
             raise MergeError(f"{who}: {lora.name}: {name!r} holds NaN or infinity; mend the file, or leave it out")
 

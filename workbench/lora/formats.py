@@ -76,7 +76,8 @@ def export(
         raise ExportError(f"{path}: is there already; choose another name or overwrite=True")
     if path.resolve() in {source.resolve() for source in lora.sources()}:
         raise ExportError(f"{path}: is the LoRA itself; choose another name")
-    lora = lora if base is None else LowRank(lora.holder, lora.report, base)
+    lora = lora if base is None else lora.for_model(base)
+    _check_kinds(lora, path, format)
     lora = _laid(lora, path, format)
     modules = _modules(lora, path, format)
     alpha = _alpha(lora, modules)
@@ -127,6 +128,18 @@ def _laid(lora: LowRank, path: Path, format: Format) -> LowRank:
     return laid(lora, spelled(lora, naming(structure, format)))
 
 
+def _check_kinds(lora: LowRank, path: Path, format: Format) -> None:
+    """Raise ExportError for changes that the names cannot hold; warn of those that are written in another kind than they are."""
+    kinds = {key: lora.kind(key) for key, entry in lora.entries.items() if not isinstance(entry, Factors)}
+    if kinds and format not in ("kohya", "comfy"):
+        key, kind = next(iter(kinds.items()))
+        told = "is changed as a whole" if kind == "full" else f"is changed by a {kind}"
+        raise ExportError(f"{path}: {key!r} {told}, which {format!r} names cannot hold; choose format='kohya' or 'comfy'")
+    if others := {kind: key for key, kind in kinds.items() if kind != "full"}:
+        told = f"the changes of {' and '.join(others)} ({listed(others.values())}) are written whole, as they are"
+        warn(f"{path}: {told}, which A1111, Forge and ComfyUI read and kohya's tools and diffusers do not", MergeWarning)
+
+
 def _modules(lora: LowRank, path: Path, format: Format) -> dict[str, str]:
     """The name in the file of each tensor's module; warns of those that the format's readers do not have, which are left out."""
     structure = lora.structure
@@ -158,13 +171,10 @@ def _tensors(
     kind = getattr(torch, dtype)
     for key, module in modules.items():
         entry = lora.entries[key]
-        if not isinstance(entry, str):
+        if isinstance(entry, Factors):
             yield from _pair(lora, path, key, entry, module, alpha, format, kind)
-        elif format in ("kohya", "comfy"):
-            yield f"{module}.{'diff_b' if key.endswith('.bias') else 'diff'}", _finite(path, key, lora.read(key), kind)
         else:
-            told = f"{key!r} is changed as a whole, which {format!r} names cannot hold"
-            raise ExportError(f"{path}: {told}; choose format='kohya' or 'comfy'")
+            yield f"{module}.{'diff_b' if key.endswith('.bias') else 'diff'}", _finite(path, key, lora.read(key), kind)
 
 
 def _pair(

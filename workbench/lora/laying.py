@@ -8,7 +8,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.names.naming import Named
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.layouts import spelled
-from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import Factors, LowRank
 from workbench.checkpoint.views.view import Composite, View
 from workbench.families.clip_names import TEXT_MODEL
 from workbench.families.correspondence import DIFFUSERS, ORIGINAL
@@ -36,8 +36,11 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     What is cut keeps the directions that it has, what is joined of several has the directions of each, and one lower factor that they
     share once. What comes to nothing is left out. Exact.
     """
+    if isinstance(view, LowRank):
+        return view
     if not isinstance(view, View):
         return lora
+    lora = view.source if isinstance(view.source, LowRank) else lora
     tensors: dict[str, torch.Tensor] = {}
     for key, entry in view.entries.items():
         module, _, end = key.rpartition(".")
@@ -46,7 +49,7 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
             up, down = factors
             if len(down):
                 tensors |= {module + _ENDS["up"]: up, module + _ENDS["down"]: down, f"{module}.alpha": _number(len(down))}
-        elif held is None or isinstance(held, str):
+        elif not isinstance(held, Factors):
             tensors[f"{module}.diff{'_b' if end == 'bias' else ''}"] = view.read(key)
         else:
             tensors |= {module + _ENDS[role]: lora.holder.read(name) for role in _ENDS if (name := getattr(held, role)) is not None}

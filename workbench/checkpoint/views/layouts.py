@@ -97,6 +97,7 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
     A tensor whose name the first has keeps it, and so do tensors of components that the first lacks. What cannot be joined or cut is left
     out, and told by `incomplete`; of changes, what is missing is zero. A model of another architecture stays as it is.
     """
+    model = model if model is first else model.upon(first)
     own, other = model.structure, first.structure
     families = {own.family.name, other.family.name} - {GENERIC.name}
     if model is first or len(families) > 1 or own.conflict or other.conflict:
