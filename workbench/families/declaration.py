@@ -41,8 +41,8 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Kohya:
-    """How kohya's tools (sd-scripts, musubi-tuner) write LoRAs for it: its `ss_base_model_version` (empty: they have several), the layout whose names they have, a
-    head for each component, and the `ss_network_module`.
+    """How kohya's tools (sd-scripts, musubi-tuner) write LoRAs for it: its `ss_base_model_version` (empty where they have several), the
+    layout whose names they have, a head for each component, and the `ss_network_module`.
 
     They train the modules in its blocks, but not those whose names begin as in `beside`.
     """

@@ -15,7 +15,7 @@ _DEV = ("guidance_in.",)  # LoRAs of Flux are called flux-1-dev, whatever they w
 
 
 def metadata(lora: LowRank, modules: Mapping[str, str], title: str, format: Format, alpha: float) -> dict[str, str]:
-    """The header of a file that holds the changes in `modules`: the LoRA's tensor -> the module's name in the file; all have one `alpha`."""
+    """The header of a file with these `modules`: the LoRA's tensor -> the module's name in the file; all pairs have one `alpha`."""
     ranks = {module: entry.rank for key, module in modules.items() if isinstance(entry := lora.entries[key], Factors)}
     found = {"format": "pt"}
     if format == "kohya":
