@@ -40,12 +40,18 @@ def targets(model: Checkpoint, include: Include, whole: bool, who: str) -> dict[
             continue
         named_so = any(rule.match is not None for rule in fitting)
         if key.endswith(".weight") and len(shape) in (2, 4) and (named_so or not _TABLE.search(key)):
-            found[key] = LoraForm.NOT if include is None and unread(model.structure, key, "kohya") else LoraForm.FACTORS
+            usual = not unread(model.structure, key, "kohya") and not _is_depthwise(shape)
+            found[key] = LoraForm.FACTORS if usual or include is not None else LoraForm.NOT
         elif whole and key.endswith((".weight", ".bias")) and len(shape) == 1:
             found[key] = LoraForm.WHOLE
         else:
             found[key] = LoraForm.NOT
     return found
+
+
+def _is_depthwise(shape: tuple[int, ...]) -> bool:
+    """Whether it is a convolution of every channel by itself, for which PEFT makes LoRAs of a few ranks only."""
+    return len(shape) == 4 and shape[1] == 1 and shape[0] > 1
 
 
 def factored(model: Checkpoint, who: str) -> set[str]:
