@@ -24,17 +24,36 @@ _PREFIXES = {
 _BUNDLED = re.compile(r"(text_encoders\.)?(clip_l|clip_g|t5xxl)\.")  # text encoders in ComfyUI's and other programs' names
 _BUNDLES = {"clip_l": ("text_encoder",), "clip_g": ("text_encoder_2",), "t5xxl": ("text_encoder_3", "text_encoder_2")}
 _PROCESSOR = re.compile(r"\.processor\.(\w+?)_lora(?=$)")  # of diffusers' older attention processors
-# the words with an underscore of their own in the module names of U-Nets, CLIP, T5 and Flux, in all layouts: for names without a model
+# the words with an underscore of their own in the module names of all families, in both layouts: for names without a model to ask.
+# HunyuanVideo's `img_attn_qkv` is not among them, for it is `img_attn.qkv` in Flux
 _WORD = re.compile(
-    r"""(?<![^_]) (?: down_blocks | up_blocks | mid_block | transformer_blocks | single_transformer_blocks | to_q | to_k | to_v | to_out |
-    to_add_out | add_q_proj | add_k_proj | add_v_proj | proj_in | proj_out | proj_mlp | conv_in | conv_out | conv_shortcut |
-    time_emb_proj | time_embedding | add_embedding | linear_1 | linear_2 | ff_context | norm1_context | norm_out | x_embedder |
-    context_embedder | time_text_embed | timestep_embedder | guidance_embedder | text_embedder | input_blocks | middle_block |
-    output_blocks | in_layers | out_layers | emb_layers | skip_connection | time_embed | label_emb | text_model | self_attn |
-    q_proj | k_proj | v_proj | out_proj | layer_norm1 | layer_norm2 | token_embedding | position_embedding | text_projection |
-    double_blocks | single_blocks | img_attn | txt_attn | img_mlp | txt_mlp | img_mod | txt_mod | img_in | txt_in | time_in |
-    vector_in | guidance_in | in_layer | out_layer | final_layer_norm | final_layer | adaLN_modulation | conv_norm_out |
-    wi_0 | wi_1 | embed_tokens | relative_attention_bias ) (?![^_])""",
+    r"""(?<![^_])(?:
+    double_stream_modulation_img | double_stream_modulation_txt | adaln_modulation_cross_attn | adaln_modulation_self_attn |
+    single_transformer_blocks | distilled_guidance_layer | individual_token_refiner | joint_transformer_blocks |
+    single_stream_modulation | relative_attention_bias | aspect_ratio_embedder | adaln_modulation_mlp | double_stream_blocks |
+    single_stream_blocks | resolution_embedder | time_guidance_embed | caption_projection | condition_embedder |
+    position_embedding | time_caption_embed | transformer_blocks | guidance_embedder | timestep_embedder | adaLN_modulation |
+    adaln_modulation | attention_y_norm | caption_embedder | context_embedder | encoder_hid_proj | final_layer_norm |
+    layerwise_blocks | t_embedding_norm | all_final_layer | attention_norm1 | attention_norm2 | class_embedding |
+    cond_seq_linear | context_refiner | img_attn_k_norm | img_attn_q_norm | patch_embedding | pooled_embedder |
+    skip_connection | text_projection | time_projection | time_text_embed | to_qkv_mlp_proj | token_embedding |
+    txt_attn_k_norm | txt_attn_q_norm | all_x_embedder | image_embedder | input_embedder | out_projection | refiner_blocks |
+    self_attn_proj | shared_experts | text_embedding | time_embedding | time_step_proj | add_embedding | context_block |
+    conv_inverted | conv_norm_out | conv_shortcut | double_blocks | double_layers | init_x_linear | inverted_conv |
+    noise_refiner | norm1_context | output_blocks | patchify_proj | self_attn_qkv | single_blocks | single_layers |
+    text_embedder | time_emb_proj | time_embedder | time_mod_proj | token_refiner | adaln_single | cap_embedder | caption_norm
+    | embed_tokens | feed_forward | final_linear | input_blocks | joint_blocks | k_rms_norm_t | middle_block | norm_added_k |
+    norm_added_q | q_rms_norm_t | down_blocks | final_layer | guidance_in | layer_norm1 | layer_norm2 | output_proj |
+    patch_embed | text_fusion | add_k_proj | add_q_proj | add_v_proj | c_embedder | conv_depth | conv_point | cross_attn |
+    depth_conv | emb_layers | ff_context | k_rms_norm | linear_out | norm_k_img | out_layers | p_embedder | point_conv |
+    q_rms_norm | t_embedder | text_model | time_embed | to_add_out | x_embedder | y_embedder | ffn_norm1 | ffn_norm2 |
+    in_layers | kv_linear | label_emb | linear_in | mid_block | out_layer | pos_embed | self_attn | time_proj | up_blocks |
+    vector_in | conv_out | img_attn | in_layer | linear_1 | linear_2 | linear_3 | norm_out | out_proj | proj_mlp | proj_out |
+    q_linear | to_out_t | txt_attn | txt_norm | conv_in | img_emb | img_mlp | img_mod | in_proj | proj_in | t_block | time_in
+    | to_gate | txt_mlp | txt_mod | x_block | c_proj | img_in | k_norm | k_proj | norm_k | norm_q | q_norm | q_proj | to_k_t |
+    to_out | to_q_t | to_v_t | txt_in | v_proj | y_proj | c_fc1 | c_fc2 | k_img | v_img | ff_i | ff_t | ln_k | ln_q | to_k |
+    to_q | to_v | wi_0 | wi_1 | _
+    )(?![^_])""",
     re.VERBOSE,
 )
 
