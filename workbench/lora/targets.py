@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from enum import Enum
@@ -47,6 +48,12 @@ def targets(model: Checkpoint, include: Include, whole: bool, who: str) -> dict[
         else:
             found[key] = LoraForm.NOT
     return found
+
+
+def largest_rank(model: Checkpoint, who: str) -> int:
+    """The most directions that a tensor of a model has, of those that LoRAs hold as factors; 0 where there are none."""
+    shapes = (model.info(key).shape for key in factored(model, who))
+    return max((min(shape[0], math.prod(shape[1:])) for shape in shapes), default=0)
 
 
 def _is_depthwise(shape: tuple[int, ...]) -> bool:
