@@ -29,6 +29,7 @@ _ENDS: dict[str, str] = {
     "on_input": "on_input", "ia3_l@": "ia3_l",
     "a1.weight": "a1", "a2.weight": "a2", "b1.weight": "b1", "b2.weight": "b2", "bm.weight": "bm",
 }  # fmt: skip
+_PLAIN = {end.replace("@", ""): role for end, role in _ENDS.items()}  # those of one or two words are looked up, which is fast
 _PART = re.compile(r"(.+?)\.(" + "|".join(re.escape(end).replace("@", r"(?:\.\w+)?") for end in sorted(_ENDS, key=len, reverse=True)) + ")")
 _OLDER = re.compile(r"(.+\.processor\.\w+_lora\d?)\.(up|down)\.weight")  # of diffusers' older attention processors, and XLabs'
 _OF_MODELS = {"alpha", "rescale", "on_input", "a1", "a2", "b1", "b2", "bm"}  # parts whose names a model may have too
@@ -45,11 +46,11 @@ _OF_LORAS = re.compile(
     r"(lora|lycoris)_(unet|transformer|prior|te\d?)[_.]|lycoris_|.*base_model\.model\.|.*\.(lora|hada|lokr|oft|boft|ia3|glora)_\w"
 )
 _NORM = re.compile(r"(.+\.)?\w*norm\w*(\.\w+)*\.(scale|weight|bias)")  # a norm's own value, in control LoRAs
-_EMBEDDING = "bundle_emb."
+_EMBEDDING, _ON_INPUT = "bundle_emb.", ".on_input"
 
 
 @dataclass(frozen=True)
-class Named:
+class LoraTensor:
     """What a file has for one tensor of a model: `module` as the file writes it, the tensor of it, and part -> name in the file."""
 
     module: str
@@ -72,6 +73,12 @@ def is_lora(keys: Iterable[str]) -> bool:
 
 def part_of(key: str) -> tuple[str, str] | None:
     """The module's name in the file, and the part; None for what is no part of a change."""
+    module, _, last = key.rpartition(".")
+    before, _, first = module.rpartition(".")
+    if before and (role := _PLAIN.get(f"{first}.{last}")):
+        return before, role
+    if module and (role := _PLAIN.get(last)):
+        return module, role
     if ".processor." in key and (older := _OLDER.fullmatch(key)):
         return older[1], older[2]
     if (found := _PART.fullmatch(key)) is None:
@@ -85,14 +92,14 @@ def _role(end: str) -> str:
     return next(role for one, role in _ENDS.items() if re.fullmatch(re.escape(one).replace("@", r"(?:\.\w+)?"), end))
 
 
-def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -> tuple[list[Named], tuple[str, ...]]:
+def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -> tuple[list[LoraTensor], tuple[str, ...]]:
     """What the file has for each tensor, in its order, and the names that are no changes of a tensor and left out.
 
     `own_values` are modules whose tensors are stored as they are to be (PEFT's `modules_to_save`). Raises CheckpointError, which names
     `path`, for a kind that is not read, a name that is none of a LoRA's, or a part that is there twice.
     """
     keys = list(keys)
-    ia3 = {split[0] for key in keys if (split := part_of(key)) and split[1] == "on_input"}
+    ia3 = {key.removesuffix(_ON_INPUT) for key in keys if key.endswith(_ON_INPUT)}
     saved = {*own_values}
     found: dict[tuple[str, Tensor], dict[str, str]] = {}
     left_out = []
@@ -108,7 +115,7 @@ def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -
     for (module, _), roles in found.items():  # a bias has the scale of the pair that it belongs to
         if "up_bias" in roles and (pair := found.get((module, "weight"))):
             roles |= {f"of_{role}" if role == "down" else role: name for role, name in pair.items() if role in ("down", "alpha")}
-    return [Named(module, tensor, roles) for (module, tensor), roles in found.items()], tuple(left_out)
+    return [LoraTensor(module, tensor, roles) for (module, tensor), roles in found.items()], tuple(left_out)
 
 
 def _place(key: str, path: object, ia3: set[str], saved: set[str]) -> tuple[str, Tensor, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from workbench import families
 from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.checkpoint.changes.change import Change
+from workbench.checkpoint.changes.change import LoraChange
 from workbench.checkpoint.changes.products import Factors as Factors
 from workbench.checkpoint.names.peft_settings import PeftSettings, in_header
 from workbench.checkpoint.names.structure import Structure, structure_of
@@ -53,6 +53,7 @@ class LowRank(Checkpoint):
 
     def _hold(self, entries: Mapping[str, Entry], base: Checkpoint | None) -> None:
         self._entries, self._base = entries, base
+        self._last: tuple[Checkpoint, Checkpoint] | None = None
         self.scope = max([Scope.ROW, *(one.scope for one in entries.values() if not isinstance(one, str))])
 
     @property
@@ -76,8 +77,14 @@ class LowRank(Checkpoint):
     def upon(self, base: Checkpoint) -> Checkpoint:
         """The same changes under the names, and in the shapes, that the tensors of `base` have; those that depend on it know it.
 
-        The names of the file are looked for among those that the model has in either layout; what it has not keeps its name.
+        The names of the file are looked for among those that the model has in either layout; what it has not keeps its name. That of the
+        last base is remembered, for a merge is planned more than once.
         """
+        if self._last is None or self._last[0] is not base:
+            self._last = base, self._put(base)
+        return self._last[1]
+
+    def _put(self, base: Checkpoint) -> Checkpoint:
         entries = named_by(self._content, self.path or self.name, base.module_names.find)
         keeps = entries.keys() == self._entries.keys()
         if keeps and (base.space is Space.DELTA or not (self.relative or self._other_shapes(base))):
@@ -159,7 +166,7 @@ class LowRank(Checkpoint):
             return None
         return self.report._repr_mimebundle_(include, exclude) | {"text/plain": repr(self)}
 
-    def _calculated(self, key: str, entry: Change, rows: Rows) -> torch.Tensor:
+    def _calculated(self, key: str, entry: LoraChange, rows: Rows) -> torch.Tensor:
         def base(wanted: Rows | None) -> torch.Tensor:
             if self._base is None or key not in self._base:
                 told = f"{self.path or self.name}: {key!r} is changed by a {entry.kind}, which depends on the model that it is put on"
