@@ -20,13 +20,15 @@ FAMILY = register(Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True)},
+    text_encoders={
+        "text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True, comfy="text_encoders.clip_l.transformer.")
+    },
     blocks=UnetBlocks(12),
     conversion=UnetConversion(),
     prediction="epsilon",
     dtype="float16",
     modelspec=ModelSpec("stable-diffusion-v1", "https://github.com/CompVis/stable-diffusion", "512x512"),
-    kohya=Kohya("sd_v1", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, DIFFUSERS, ("sd_1.5",)),
+    kohya=Kohya("sd_v1", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, DIFFUSERS, also=("sd_1.5",)),
     model="UNet2DConditionModel",
     pipeline="StableDiffusionPipeline",
     configs="hf://stable-diffusion-v1-5/stable-diffusion-v1-5",

