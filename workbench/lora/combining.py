@@ -1,11 +1,11 @@
-"""`merge` and `resize`: LoRAs from LoRAs, exact in the directions they have, and then cut. Adding them to a model is `applying`."""
+"""`merge` and `resize`: LoRAs from LoRAs, exact in the directions they have, and then cut. Methods beside the sum are in `core_space`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.layouts import like
@@ -14,6 +14,7 @@ from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
 from workbench.families import GENERIC
 from workbench.lora.choosing import LoraLimit
+from workbench.lora.core_space import LINEAR, Method, in_core_space, method_named
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
 from workbench.lora.formats import in_memory
 from workbench.lora.gathering import Gathered
@@ -25,15 +26,36 @@ if TYPE_CHECKING:
     import torch
 
 
-def merge(loras: Sequence[LowRank], strengths: float | Sequence[float] = 1.0, *, rank: int | None = None, progress: bool = True) -> LowRank:
-    """One LoRA that changes a model as several together do: the sum of strength * change.
+def merge(
+    loras: Sequence[LowRank],
+    strengths: float | Sequence[float] = 1.0,
+    *,
+    method: str = LINEAR,
+    rank: int | None = None,
+    target_error: float | None = None,
+    max_bytes: int | None = None,
+    dtype: SavedDtype = "float16",
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> LowRank:
+    """One LoRA that changes a model as several together do: strength * change of each, merged by `method`.
 
-    Without `rank` it is exact: the ranks add up, less what is in several. With `rank` the strongest directions of each tensor's
-    sum are kept, and `.report` tells the error. The tensors are those of all, named as in the first; what one of them changes
-    as a whole (`diff`) stays whole.
+    `"linear"` is their sum. Any operator that merges changes into a base is a method too, with its own `options`: `"ties"`,
+    `"dare_linear"`, `"dare_ties"`, `"magnitude_prune"`, `"breadcrumbs"`, `"tsv_merge"`, `"iso_c"`, and those defined elsewhere. They work
+    on matrices as small as the LoRAs' ranks together, their cores in the common space (see `core_space.in_core_space`), whatever ranks,
+    alphas and kinds the LoRAs have. For sums, `tsv_merge` and `iso_c` (with `convolutions="matrix"`) that is what the operator
+    gives on the whole matrices. Methods that choose elements (`ties`, `dare_...`, `breadcrumbs`, `magnitude_prune`) choose elements of
+    the cores, as the paper defines it, which is not the same as choosing elements of the weights. `seed` is for the random ones. A
+    LoRA without a tensor changes nothing of it.
 
-    Raises InputError for what is no list of LoRAs, OptionError for strengths or a rank that make no sense, MergeError for LoRAs
-    of different models, or that come to nothing.
+    Without a limit the result is exact: for a sum the ranks add up, less what is in several. With one, as for `extract` (a `rank`, a
+    `target_error` of each tensor, `max_bytes` of the file in `dtype`), the strongest directions of each tensor are kept, and
+    `.report` tells ranks and errors. The tensors are those of all, named as in the first; what one of them changes as a whole
+    (`diff`, also of norms and biases) is merged whole, by the same method, and stays whole.
+
+    Raises InputError for what is no list of LoRAs, OptionError for strengths, limits, a method or options that make no sense, MergeError
+    for LoRAs of different models, or that come to nothing. Source: Panariello et al. 2025, arXiv:2509.17786.
     """
     who = "merge"
     if isinstance(loras, str | Checkpoint) or not isinstance(loras, Sequence) or not loras:
@@ -41,9 +63,10 @@ def merge(loras: Sequence[LowRank], strengths: float | Sequence[float] = 1.0, *,
     for lora in loras:
         _check(lora, who)
     numbers = _strengths(strengths, len(loras), who)
-    if rank is not None:
-        LoraLimit(rank).check(who)
-    return _combined(loras, numbers, LoraLimit(rank), "+".join(dict.fromkeys(lora.name for lora in loras)), progress, who)
+    wanted = LoraLimit(rank, target_error, max_bytes, dtype)
+    wanted.check(who, needed=False)
+    found = method_named(method, options, seed, len(loras), who)
+    return _combined(loras, numbers, wanted, "+".join(dict.fromkeys(lora.name for lora in loras)), progress, who, found)
 
 
 def resize(
@@ -71,11 +94,15 @@ def resize(
 
 @dataclass(frozen=True)
 class _Sum:
-    """A tensor of the result, under the first LoRA's name, and what it is the sum of: LoRAs, its name there, and strengths."""
+    """A tensor of the result, under the first LoRA's name, and what it is made of: LoRAs, its name there, and strengths.
+
+    `places` says which of all LoRAs those are.
+    """
 
     key: str
     shape: tuple[int, ...]
     terms: list[tuple[LowRank, str, float]]
+    places: list[int]
 
     @property
     def nbytes(self) -> int:
@@ -83,8 +110,8 @@ class _Sum:
 
     @property
     def held(self) -> int:
-        """Bytes that it takes, at most about: the change in float64 and some more of it."""
-        return 4 * self.nbytes
+        """Bytes that it takes, at most about: the change in float64 and some more of it; if it is merged whole, those of all."""
+        return (4 + self.is_whole * len(self.terms)) * self.nbytes
 
     @property
     def is_whole(self) -> bool:
@@ -105,8 +132,34 @@ class _Sum:
         up = torch.cat([pair[0] * strength for pair, (_, _, strength) in zip(pairs, self.terms, strict=True)], 1)  # type: ignore[index]
         return decompose_product(self.key, self.shape, up, torch.cat([pair[1] for pair in pairs]))  # type: ignore[index]
 
+    def merged(self, method: Method) -> torch.Tensor:
+        """The whole changes, merged, in float32; a LoRA that has none is zero."""
+        import torch
 
-def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: LoraLimit, name: str, progress: bool, who: str) -> LowRank:
+        changes = [torch.zeros(self.shape) for _ in range(method.count)]
+        for place, (lora, name, strength) in zip(self.places, self.terms, strict=True):
+            changes[place] = lora.read(name).float() * strength
+        return method.merged(self.key, changes, min(self.shape[0], math.prod(self.shape[1:])) if self.shape else 1)
+
+    def in_core_space(self, method: Method) -> Decomposed | None:
+        """All directions of the changes, merged; None where that is zero. What has strength 0 has no say in the directions."""
+        changes: list[Decomposed | None] = [None] * method.count
+        strengths = [0.0] * method.count
+        for place, (lora, name, strength) in zip(self.places, self.terms, strict=True):
+            if strength:
+                changes[place], strengths[place] = _Sum(self.key, self.shape, [(lora, name, 1.0)], [place]).apart(), strength
+        return in_core_space(self.key, self.shape, changes, strengths, method)
+
+
+def _combined(
+    loras: Sequence[LowRank],
+    strengths: Sequence[float],
+    wanted: LoraLimit,
+    name: str,
+    progress: bool,
+    who: str,
+    method: Method | None = None,
+) -> LowRank:
     sums = _sums(loras, strengths, who)
     known = (lora for lora in loras if lora.structure.family is not GENERIC)
     gathered = Gathered(wanted, _outline(sums, name, next(known, loras[0])))
@@ -114,16 +167,25 @@ def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: Lora
     def work(one: _Sum, done: Done) -> None:
         _check_finite(one, who)
         if one.is_whole:
-            change = one.added()
+            change = one.merged(method) if method else one.added()
             gathered.keep(one.key, change, energy(change))
-        elif (found := one.apart()) is not None:
+        elif (found := one.in_core_space(method) if method else one.apart()) is not None:
             gathered.add(found)
         done(one.nbytes)
 
     run(sums, work, total=sum(one.nbytes for one in sums), title=who, delay=2, progress=progress)
     if not gathered.totals:
         raise MergeError(f"{who}: {name} changes nothing: everything in it is zero")
-    return gathered.lora(name, [one.key for one in sums], (), who)
+    keys = [one.key for one in sums]
+    return gathered.lora(name, keys, tuple(_notes(keys, gathered, method)), who)
+
+
+def _notes(keys: Sequence[str], gathered: Gathered, method: Method | None) -> Iterator[str]:
+    """How it was merged, and what of it came to nothing, in words."""
+    if method:
+        yield f"merged by {method.told} in the core space"
+    if nothing := [key for key in keys if not gathered.totals.get(key)]:
+        yield f"{len(nothing)} changes come to nothing ({listed(nothing)})"
 
 
 def _outline(sums: Sequence[_Sum], name: str, model: Checkpoint) -> LowRank:
@@ -142,11 +204,13 @@ def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> lis
     _check_architectures(loras, who)
     found: dict[str, _Sum] = {}
     strange = []
-    for lora, strength in zip([laid(lora, like(lora, loras[0])) for lora in loras], strengths, strict=True):
+    viewed = [laid(lora, like(lora, loras[0])) for lora in loras]
+    for place, (lora, strength) in enumerate(zip(viewed, strengths, strict=True)):
         for key in lora:
             shape = lora.info(key).shape
-            known = found.setdefault(key, _Sum(key, shape, []))
+            known = found.setdefault(key, _Sum(key, shape, [], []))
             known.terms.append((lora, key, strength))
+            known.places.append(place)
             if shape != known.shape:
                 strange.append(f"{known.key!r} is {list(known.shape)} in {known.terms[0][0].name}, {list(shape)} in {lora.name}")
     if strange:
