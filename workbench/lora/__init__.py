@@ -6,5 +6,6 @@ from workbench.lora.error_curves import error
 from workbench.lora.extraction import extract
 from workbench.lora.formats import export
 from workbench.lora.hyper import hyper_merge
+from workbench.lora.projection import project
 
-__all__ = ["apply", "error", "export", "extract", "hyper_merge", "merge", "resize"]
+__all__ = ["apply", "error", "export", "extract", "hyper_merge", "merge", "project", "resize"]

@@ -61,7 +61,7 @@ def merge(
     if isinstance(loras, str | Checkpoint) or not isinstance(loras, Sequence) or not loras:
         raise InputError(f"{who} takes one or more LoRAs in a list, got {loras!r}")
     for lora in loras:
-        _check(lora, who)
+        check_lora(lora, who)
     numbers = _strengths(strengths, len(loras), who)
     wanted = LoraLimit(rank, target_error, max_bytes, dtype)
     wanted.check(who, needed=False)
@@ -86,7 +86,7 @@ def resize(
     Raises InputError for what is no LoRA, OptionError for a limit that makes no sense.
     """
     who = "resize"
-    _check(lora, who)
+    check_lora(lora, who)
     wanted = LoraLimit(rank, target_error, max_bytes, dtype)
     wanted.check(who)
     return _combined([lora], [1.0], wanted, lora.name, progress, who)
@@ -147,8 +147,13 @@ class _Sum:
         strengths = [0.0] * method.count
         for place, (lora, name, strength) in zip(self.places, self.terms, strict=True):
             if strength:
-                changes[place], strengths[place] = _Sum(self.key, self.shape, [(lora, name, 1.0)], [place]).apart(), strength
+                changes[place], strengths[place] = directions(lora, name), strength
         return in_core_space(self.key, self.shape, changes, strengths, method)
+
+
+def directions(lora: LowRank, key: str) -> Decomposed | None:
+    """All directions of one of its changes; None where that is zero."""
+    return _Sum(key, lora.info(key).shape, [(lora, key, 1.0)], [0]).apart()
 
 
 def _combined(
@@ -165,7 +170,8 @@ def _combined(
     gathered = Gathered(wanted, _outline(sums, name, next(known, loras[0])))
 
     def work(one: _Sum, done: Done) -> None:
-        _check_finite(one, who)
+        for lora, key, _ in one.terms:
+            check_finite(lora, key, who)
         if one.is_whole:
             change = one.merged(method) if method else one.added()
             gathered.keep(one.key, change, energy(change))
@@ -201,7 +207,7 @@ def _outline(sums: Sequence[_Sum], name: str, model: Checkpoint) -> LowRank:
 
 def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> list[_Sum]:
     """Each tensor that any of the LoRAs changes, once. Raises MergeError for LoRAs of different models."""
-    _check_architectures(loras, who)
+    check_architectures(loras, who)
     found: dict[str, _Sum] = {}
     strange = []
     viewed = [laid(lora, like(lora, loras[0])) for lora in loras]
@@ -218,7 +224,8 @@ def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> lis
     return list(found.values())
 
 
-def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
+def check_architectures(loras: Sequence[LowRank], who: str) -> None:
+    """Raise MergeError for LoRAs whose names tell of different models."""
     known = {lora.architecture: lora for lora in loras if lora.structure.family is not GENERIC}
     denoisers = {lora.structure.denoiser: lora for lora in loras if lora.structure.denoiser in lora.components}
     if len(known) == 1 and len(denoisers) > 1:  # names that tell no architecture, and are of another than the one that is known
@@ -228,15 +235,16 @@ def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
         raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")
 
 
-def _check_finite(one: _Sum, who: str) -> None:
-    for lora, name, _ in one.terms:
-        entry = lora.entries[name]
-        names = [entry] if isinstance(entry, str) else filter(None, (entry.up, entry.down, entry.mid))
-        if not all(lora.holder.read(factor).isfinite().all() for factor in names):
-            raise MergeError(f"{who}: {lora.name}: {name!r} holds NaN or infinity; mend the file, or leave it out")
+def check_finite(lora: LowRank, key: str, who: str) -> None:
+    """Raise MergeError for a change whose tensors hold NaN or infinity."""
+    entry = lora.entries[key]
+    names = [entry] if isinstance(entry, str) else filter(None, (entry.up, entry.down, entry.mid))
+    if not all(lora.holder.read(factor).isfinite().all() for factor in names):
+        raise MergeError(f"{who}: {lora.name}: {key!r} holds NaN or infinity; mend the file, or leave it out")
 
 
-def _check(lora: object, who: str) -> None:
+def check_lora(lora: object, who: str) -> None:
+    """Raise InputError for what is no LoRA."""
     if not isinstance(lora, LowRank):
         raise InputError(f"{who} takes LoRAs (see workbench.open and workbench.lora.extract), got {lora!r}")
 

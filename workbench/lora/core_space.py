@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 LINEAR = "linear"  # the sum, which needs no core space
-_ROUNDING = 1e-6  # of the strongest direction, or of the changes: what is below is float32's rounding
+ROUNDING = 1e-6  # of the strongest direction, or of the changes: what is below is float32's rounding
 # options that LoRAs have another word for, or only one answer to
 _TAKEN = dict.fromkeys(("weights", "strengths"), "strengths= says how much of each LoRA") | {
     "convolutions": "the convolutions of a LoRA are matrices"
@@ -90,8 +90,8 @@ def in_core_space(
     there = [change for change in changes if change is not None]
     if not there:
         return None
-    left = _basis([change.up for change in there])
-    right = _basis([change.down.T for change in there])
+    left = basis([change.up for change in there])
+    right = basis([change.down.T for change in there])
     cores = [
         left.new_zeros(left.shape[1], right.shape[1])
         if change is None
@@ -99,20 +99,20 @@ def in_core_space(
         for change, strength in zip(changes, strengths, strict=True)
     ]
     merged = method.merged(key, cores, min(len(left), len(right)))
-    if not merged.norm() > _ROUNDING * torch.stack(cores).norm():
+    if not merged.norm() > ROUNDING * torch.stack(cores).norm():
         return None
     return decompose_product(key, shape, left @ merged, right.T)
 
 
-def _basis(factors: Sequence[torch.Tensor]) -> torch.Tensor:
+def basis(factors: Sequence[torch.Tensor]) -> torch.Tensor:
     """The left singular vectors of matrices side by side, those that are rounding left out: rows x directions, in float64."""
     import torch
 
     tall, small = torch.linalg.qr(torch.cat([factor.double() for factor in factors], 1))
     left, values, _ = torch.linalg.svd(small, full_matrices=False)
-    kept = int((values > _ROUNDING * values[0]).sum())
-    basis: torch.Tensor = tall @ left[:, :kept]
-    return basis
+    kept = int((values > ROUNDING * values[0]).sum())
+    found: torch.Tensor = tall @ left[:, :kept]
+    return found
 
 
 def _merges_changes(operator: Operator) -> bool:
