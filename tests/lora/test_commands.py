@@ -119,3 +119,14 @@ def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(command):
         assert err.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["there.safetensors"]
     assert command("extract", STRIPES, BASE, "--rank", "4", "--out", "x.safetensors", "--format", "a1111")[0] == 2
+
+
+def test_inspect_tells_of_a_lora_what_it_changes(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["workbench", "inspect", LORA])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit):
+        cli.main()
+    out, err = capsys.readouterr()
+    assert err == ""
+    for line in str(wb.lora.inspect(LORA)).splitlines():
+        assert f"  {line}\n" in out

@@ -6,6 +6,7 @@ from workbench.lora.error_curves import error
 from workbench.lora.extraction import extract
 from workbench.lora.formats import export
 from workbench.lora.hyper import hyper_merge
+from workbench.lora.inspection import inspect
 from workbench.lora.projection import project
 
-__all__ = ["apply", "error", "export", "extract", "hyper_merge", "merge", "project", "resize"]
+__all__ = ["apply", "error", "export", "extract", "hyper_merge", "inspect", "merge", "project", "resize"]

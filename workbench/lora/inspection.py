@@ -1,0 +1,66 @@
+"""`inspect`: what a LoRA file is, what it changes and how much, and what its header tells, before anything is made with it."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.views.low_rank import Factors, LowRank
+from workbench.checkpoint.views.matching import place
+from workbench.engine.pool import Done, run
+from workbench.errors import InputError
+from workbench.lora.decomposition import energy
+from workbench.lora.inspected import Inspected, InspectedLora
+from workbench.lora.training import training_of
+
+_WHO = "inspect"
+
+
+def inspect(lora: str | os.PathLike[str] | LowRank, *, progress: bool = True) -> InspectedLora:
+    """What is in a LoRA (a file, or one that is open): kinds, ranks, alphas and norms by block, what it is for, how it was trained.
+
+    Norms are those of the changes at strength 1, in float32's precision, from the factors where there are some; everything is read once,
+    tensor by tensor. What a header says is shown as it stands there. The result shows itself in a notebook, and has `.frame()`,
+    `.blocks()`, `.plot()`, `.training` (`.words`, `.triggers`, `.settings`).
+
+    Raises CheckpointError for a file that cannot be opened, and InputError for a model. A change that holds NaN or infinity has the norm
+    NaN, and a note says so.
+    """
+    opened = lora if isinstance(lora, LowRank) else open_checkpoint(lora)
+    if not isinstance(opened, LowRank):
+        raise InputError(f"{_WHO}: {opened.name} is a model and no LoRA; `workbench inspect` and wb.preflight say what it is")
+    found: dict[str, Inspected] = {}
+
+    def work(job: _Job, done: Done) -> None:
+        found[job.key] = _inspected(opened, job.key)
+        done(job.held)
+
+    jobs = [_Job(key, opened.info(key).nbytes) for key in opened]
+    run(jobs, work, total=sum(job.held for job in jobs), title=_WHO, delay=2, progress=progress)
+    return InspectedLora(opened, tuple(found[key] for key in opened), training_of(opened.metadata))
+
+
+@dataclass(frozen=True)
+class _Job:
+    key: str
+    held: int
+
+
+def _inspected(lora: LowRank, key: str) -> Inspected:
+    entry, where = lora.entries[key], place(lora, key)
+    norm = _norm(lora, key)
+    if isinstance(entry, Factors):
+        return Inspected(key, where, "LoRA" if entry.mid is None else "LoRA with a middle", entry.rank, entry.scale * entry.rank, norm)
+    return Inspected(key, where, "full", math.nan, math.nan, norm)
+
+
+def _norm(lora: LowRank, key: str) -> float:
+    """The Frobenius norm of a change: of factors from matrices as small as their rank."""
+    if (pair := lora.factors(key)) is None:
+        squares = energy(lora.read(key).float())
+    else:
+        up, down = (factor.double() for factor in pair)
+        squares = float(((up.T @ up) * (down @ down.T)).sum())  # by rounding below 0 where it is 0
+    return math.sqrt(max(squares, 0.0)) if math.isfinite(squares) else math.nan
