@@ -48,7 +48,7 @@ def test_extract_writes_what_the_function_gives_and_says_how_good_it_is(command)
 
 
 def test_extract_takes_a_size_and_diffusers_names(command):
-    code, out, _ = command("extract", STRIPES, BASE, "--max-bytes", "150000", "--out", "x.safetensors", "--format", "diffusers")
+    code, out, _ = command("extract", STRIPES, BASE, "--max-bytes", "150000", "--out", "x.safetensors", "--format", "peft")
     assert code == 0
     assert Path("x.safetensors").stat().st_size <= 150_000
     assert all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in load_file("x.safetensors"))

@@ -68,7 +68,7 @@ def test_it_agrees_with_numpy_on_the_embedded_models():
     np.testing.assert_allclose(blocks.loc["all", "relative_error"], np.sqrt(missed / total), rtol=1e-9)
     np.testing.assert_allclose(blocks.loc["MID", "relative_error"], np.sqrt(middle[:-1] / middle[-1]), rtol=1e-9)
     assert frame.iloc[-1]["relative_error"] == blocks.loc[("all", 64), "relative_error"]
-    assert blocks.index.get_level_values(0).unique().tolist()[-3:] == ["unet", "text_encoder", "all"]
+    assert blocks.index.get_level_values(0).unique().tolist()[-3:] == ["OUT03", "text_encoder", "all"]
 
 
 def test_it_tells_what_extract_then_misses():

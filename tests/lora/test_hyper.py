@@ -28,6 +28,7 @@ SHAPES = DATA / "shapes-sd"
 VARIANTS = ["outline", "stripes", "heart", "moon", "pastel"]
 HYPER = VECTORS / "hyper_merge"
 PREFIX = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0"
+CONVOLUTION = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def models_of(*tensors: dict[str, torch.Tensor]) -> list[Held]:
 def planted(multipliers: np.ndarray, ranks: Sequence[int], noise: float) -> list[Held]:
     """Models that are a base, low-rank changes with these multipliers, and noise; in layers of several shapes, and a norm."""
     generator = torch.Generator().manual_seed(1)
-    shapes = {f"{PREFIX}.attn1.to_q.weight": (60, 50), f"{PREFIX}.attn1.to_k.weight": (40, 90), "out.2.weight": (30, 20, 3, 3)}
+    shapes = {f"{PREFIX}.attn1.to_q.weight": (60, 50), f"{PREFIX}.attn1.to_k.weight": (40, 90), CONVOLUTION: (30, 20, 3, 3)}
     tensors: list[dict[str, torch.Tensor]] = [{} for _ in multipliers]
     for key, (rows, *others) in shapes.items():
         count = int(np.prod(others))
@@ -153,10 +154,10 @@ def test_what_loras_cannot_carry_is_the_averages_and_is_told():
     assert last["beyond_loras"].tolist()[::2] == pytest.approx([1, 1], abs=1e-3)
 
 
-def test_embeddings_and_the_vae_are_not_for_loras():
+def test_embeddings_the_vae_and_what_kohyas_tools_do_not_load_are_not_for_loras():
     held = factored(wb.open(SHAPES / "base.safetensors"), "test")
     assert not any(("embedding." in key and "time" not in key) or key.startswith("first_stage_model.") for key in held)
-    assert "model.diffusion_model.time_embed.0.weight" in held
+    assert not any(f"model.diffusion_model.{name}.weight" in held for name in ("time_embed.0", "input_blocks.0.0", "out.2"))
     assert sum(key.startswith("cond_stage_model.") for key in held) == 12
 
 

@@ -142,7 +142,7 @@ def test_the_embedded_lora_adds_what_diffusers_adds():
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("form", ["kohya", "diffusers"])
+@pytest.mark.parametrize("form", ["kohya", "peft"])
 def test_what_is_written_is_what_was_there(form, tmp_path):
     stripes = wb.open(STRIPES)
     path = lora.export(stripes, tmp_path / "again.safetensors", format=form, dtype="float32")
@@ -168,7 +168,7 @@ def test_kohyas_file_is_written_name_by_name_as_it_was(tmp_path):
 
 def test_a_lora_in_memory_keeps_its_models_names_and_whole_changes(tmp_path):
     base = wb.open(SHAPES / "base.safetensors")
-    key, bias = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.out.0.bias"
+    key, bias = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight", "model.diffusion_model.out.0.bias"
     shape = base.info(key).shape
     up, down = torch.randn(shape[0], 2), torch.randn(2, *shape[1:])
     change = torch.randn(base.info(bias).shape)
@@ -179,7 +179,7 @@ def test_a_lora_in_memory_keeps_its_models_names_and_whole_changes(tmp_path):
     again = wb.open(lora.export(made, tmp_path / "made.safetensors", dtype="float32"))
     assert list(like(again, base)) == [key, bias]
     with pytest.raises(ExportError, match=r"'model.diffusion_model.out.0.bias' is changed as a whole.*choose format='kohya'"):
-        lora.export(made, tmp_path / "other.safetensors", format="diffusers")
+        lora.export(made, tmp_path / "other.safetensors", format="peft")
     assert not (tmp_path / "other.safetensors").exists()
 
 
@@ -272,7 +272,7 @@ def test_targets_that_cannot_be_are_refused(tmp_path):
     for path, more, said in (
         ("there.safetensors", {}, "is already|is there already"),
         ("x.pt", {}, "ends in .safetensors"),
-        ("x.safetensors", {"format": "peft"}, "format must be one of 'kohya', 'diffusers', got 'peft'"),
+        ("x.safetensors", {"format": "diffusers"}, "format must be one of 'kohya', 'peft', 'comfy', 'original', got 'diffusers'"),
         ("x.safetensors", {"dtype": "int8"}, "dtype must be one of"),
     ):
         with pytest.raises(ExportError, match=said):

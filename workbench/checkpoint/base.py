@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, get_args
 
 import workbench  # recipes are floors above; the package's own front door is the way up
 from workbench.checkpoint.names.buffers import is_marker
+from workbench.checkpoint.names.lora_modules import ModuleNames
 from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.errors import MissingTensorError, OptionError
+from workbench.families import GENERIC
 from workbench.tensors import (
     PIECE,
     Calculation,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 Entry = TypeVar("Entry", covariant=True)
 
 
+UNKNOWN = "unknown"  # what changes are for, where nothing tells
 MOST_MERGES = 10_000  # in a merge, each counted as often as it is an input
 
 
@@ -171,6 +174,15 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def _rounded_to(self, dtype: SavedDtype) -> Checkpoint:
         return Rounded(self, dtype)
 
+    def upon(self, base: Checkpoint) -> Checkpoint:
+        """What it is when it is put on a model: changes that only the model tells in full (a LoRA's); itself for all else."""
+        return self
+
+    @cached_property
+    def module_names(self) -> ModuleNames:
+        """Its modules by what LoRA files call them."""
+        return ModuleNames(self.structure)
+
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         """The file's checkpoint and name that a tensor comes from untouched; None when it is calculated."""
         return self, key
@@ -219,8 +231,12 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     @property
     def architecture(self) -> str:
-        """The name of its family, told by key names (`"SDXL"`, `"Z-Image"`, ...; see `workbench.families`), or `"generic"`."""
-        return self.structure.family.name
+        """The name of its family, told by key names (`"SDXL"`, `"Z-Image"`, ...; see `workbench.families`), or `"generic"`.
+
+        Of changes, such as a LoRA's, whose names and header do not prove it, `"unknown"`: they fit every model whose tensors they fit.
+        """
+        family = self.structure.family
+        return UNKNOWN if family is GENERIC and self.space is Space.DELTA else family.name
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -95,9 +95,9 @@ def export(
     older model in a folder with all its shards; other files there are not touched. Without it nothing is replaced, not even what
     appears meanwhile.
 
-    NaN or infinity in an input is a NonFiniteWarning, with `strict` a NonFiniteError. Raises MergeError if preflight finds an
-    error, and ExportError if it cannot be written; then, as at Ctrl-C and SIGTERM, nothing is left behind and what was there is as it
-    was. What a killed export left in the folder is removed first.
+    NaN or infinity in an input is a NonFiniteWarning, with `strict` a NonFiniteError; a change that float8 swallows is a MergeWarning.
+    Raises MergeError if preflight finds an error, and ExportError if it cannot be written; then, as at Ctrl-C and SIGTERM, nothing is
+    left behind and what was there is as it was. What a killed export left in the folder is removed first.
     """
     began = time.monotonic()
     check_checkpoint(checkpoint)
@@ -129,6 +129,8 @@ def export(
         nbytes = _write_file(path, writing, overwrite) if plan is None else _write_folder(path.resolve(), writing, plan, overwrite)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
+    for text in findings.swallowed():
+        warn(text, MergeWarning)
     notes = [*_notes(source, checkpoint), *(plan.notes if plan else ()), *findings.swallowed()]
     return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.kept)
 

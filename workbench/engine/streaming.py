@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ROUNDED, _CALCULATED = "rounded", "calculated"  # results that their dtype, or the calculation, makes NaN or infinity
 _LITTLE = 0.9  # share of a change that rounding leaves, below which it is said
+_FEW = 0.1  # share of the changed values that rounding leaves changed at all, below which it is: the rest is noise of whole steps
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Findings:
     strict: bool
     places: dict[tuple[str, str], None] = field(default_factory=dict)
     saturated: Counter[str] = field(default_factory=Counter)
-    change: dict[str, float] = field(default_factory=lambda: {"wanted": 0.0, "kept": 0.0})
+    change: dict[str, float] = field(default_factory=lambda: {"wanted": 0.0, "kept": 0.0, "changed": 0, "moved": 0})
 
     def nonfinite(self, model: str, key: str) -> None:
         if self.strict:
@@ -56,6 +57,9 @@ class Findings:
         """A sentence on what rounding to float8 swallowed, where that is much."""
         if self.kept is not None and self.kept < _LITTLE:
             yield f"rounding to float8 leaves {percent(max(self.kept, 0.0))} of what the merge changes; choose dtype bfloat16 to keep it"
+        elif (changed := self.change["changed"]) and (share := self.change["moved"] / changed) < _FEW:
+            told = f"rounding to float8 takes back the change of {percent(1 - share)} of the values that the merge changes"
+            yield f"{told}, and moves the others by a whole step: most of it is lost; choose dtype bfloat16 to keep it"
 
 
 def _who(model: str) -> str:
@@ -92,8 +96,8 @@ def stream(
             done(result.nbytes)
             with lock:
                 findings.saturated[job.key] += found.beyond
-                findings.change["wanted"] += found.wanted
-                findings.change["kept"] += found.kept
+                for what in findings.change:
+                    findings.change[what] += getattr(found, what)
 
     jobs = list(work)
     total = sum(job.nbytes for job in jobs)
@@ -103,11 +107,14 @@ def stream(
 
 @dataclass(frozen=True)
 class _Rounding:
-    """What rounding did to a piece: how many values saturated, the square of the change there was to be, its product with what is left."""
+    """What rounding did to a piece: how many values saturated, the square of the change there was to be, its product with what is left;
+    how many values were to change, and how many do."""
 
     beyond: int = 0
     wanted: float = 0.0
     kept: float = 0.0
+    changed: int = 0
+    moved: int = 0
 
 
 def _compute(
@@ -166,7 +173,7 @@ def _rounding(piece: torch.Tensor, result: torch.Tensor, was: torch.Tensor | Non
     wanted = piece - was
     kept = result.to(piece.device, piece.dtype) - rounded(was, result.dtype).to(piece.device, piece.dtype)
     sums = [float((one * wanted).nan_to_num_(0, 0, 0).double().sum()) for one in (wanted, kept)]
-    return _Rounding(beyond, *sums)
+    return _Rounding(beyond, *sums, int((wanted != 0).sum()), int(((wanted != 0) & (kept != 0)).sum()))
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

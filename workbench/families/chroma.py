@@ -1,7 +1,7 @@
 """Chroma: Flux.1 schnell with a small network in place of its modulation."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.known import register
 from workbench.families.tracing import Traced
 
@@ -29,6 +29,7 @@ FAMILY = register(
         conversion=Traced("ChromaTransformer2DModel", _NAMES, rows=((".linear1.weight", 21504), (".linear1.bias", 21504))),
         prediction="flow",
         modelspec=ModelSpec("chroma", "https://huggingface.co/lodestones/Chroma1-HD", "1024x1024"),
+        kohya=Kohya("chroma", {"denoiser": "lora_unet_"}, module="networks.lora_flux", beside=("distilled_guidance_layer.",)),
         model="ChromaTransformer2DModel",
         pipeline="ChromaPipeline",
         configs="hf://lodestones/Chroma1-HD",

@@ -19,12 +19,15 @@ Evidence = str | tuple[str, ...]  # how a name begins, or several names that are
 class Encoder:
     """A text encoder: its prefix in single files, and whether its names there are OpenCLIP's or transformers'.
 
-    `clip` ones lie below `text_model.` in the files of older libraries and of kohya's tools.
+    `clip` ones lie below `text_model.` in the files of older libraries and of kohya's tools. `comfy` is its prefix in ComfyUI, where
+    that is another. `unused` is how names of tensors begin that are in the single files, and that transformers' module does not have.
     """
 
     prefix: str
     layout: ComponentLayout = DIFFUSERS
     clip: bool = False
+    comfy: str = ""
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,17 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Kohya:
-    """How kohya's tools write LoRAs for it: its `ss_base_model_version`, the layout whose names they have, a head for each component."""
+    """How kohya's tools (sd-scripts, musubi-tuner) write LoRAs for it: its `ss_base_model_version` (empty where they have several), the
+    layout whose names they have, a head for each component, and the `ss_network_module`.
+
+    They train the modules in its blocks, but not those whose names begin as in `beside`.
+    """
 
     version: str
     heads: Mapping[str, str]
     layout: ComponentLayout = ORIGINAL
+    module: str = "networks.lora"
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,11 @@ FAMILY = register(Family(
     conversion=NAMES,
     prediction="flow",
     modelspec=_specification,
-    kohya=Kohya("flux1", {"denoiser": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"}),
+    kohya=Kohya(
+        "flux1",
+        {"denoiser": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"},
+        module="networks.lora_flux",
+    ),
     model="FluxTransformer2DModel",
     pipeline="FluxPipeline",
     configs="hf://black-forest-labs/FLUX.1-schnell",

@@ -1,7 +1,7 @@
 """Flux.2: dev and Klein."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.known import register
 from workbench.families.tracing import Traced
 
@@ -29,6 +29,7 @@ FAMILY = register(
         blocks=Stacks(("double_blocks.#", "transformer_blocks.#"), ("single_blocks.#", "single_transformer_blocks.#")),
         conversion=Traced("Flux2Transformer2DModel", _NAMES),
         prediction="flow",
+        kohya=Kohya("", {"denoiser": "lora_unet_"}, module="networks.lora_flux_2"),  # whose version says which of its models
         modelspec=ModelSpec("flux-2", "https://github.com/black-forest-labs/flux2", "1024x1024"),
         model="Flux2Transformer2DModel",
         pipeline="Flux2Pipeline",

@@ -1,7 +1,7 @@
 """HunyuanVideo."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.known import register
 from workbench.families.tracing import Traced
 
@@ -43,6 +43,7 @@ FAMILY = register(
         conversion=Traced("HunyuanVideoTransformer3DModel", _NAMES, rows=((".linear1.weight", 21504), (".linear1.bias", 21504))),
         prediction="flow",
         modelspec=ModelSpec("hunyuan-video", "https://github.com/Tencent-Hunyuan/HunyuanVideo", "1280x720"),
+        kohya=Kohya("hunyuan_video", {"denoiser": "lora_unet_"}, beside=("txt_in.", "context_embedder.")),
         model="HunyuanVideoTransformer3DModel",
         pipeline="HunyuanVideoPipeline",
         configs="hf://hunyuanvideo-community/HunyuanVideo",

@@ -25,7 +25,7 @@ FAMILY = register(
         conversion=Traced("Lumina2Transformer2DModel", _NAMES, rows=((".qkv.weight", 3840),)),
         prediction="flow",
         modelspec=ModelSpec("lumina-2", "https://github.com/Alpha-VLLM/Lumina-Image-2.0", "1024x1024"),
-        kohya=Kohya("lumina2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}),
+        kohya=Kohya("lumina2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, module="networks.lora_lumina"),
         model="Lumina2Transformer2DModel",
         pipeline="Lumina2Pipeline",
         configs="hf://Alpha-VLLM/Lumina-Image-2.0",

@@ -1,7 +1,7 @@
 """Qwen-Image, up to 2512; its files have diffusers' names in every layout."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.known import register
 
 FAMILY = register(
@@ -15,6 +15,7 @@ FAMILY = register(
         blocks=Stacks("transformer_blocks.#"),
         prediction="flow",
         modelspec=ModelSpec("qwen-image", "https://github.com/QwenLM/Qwen-Image", "1328x1328"),
+        kohya=Kohya("qwen_image", {"denoiser": "lora_unet_"}, module="networks.lora_qwen_image"),
         model="QwenImageTransformer2DModel",
         pipeline="QwenImagePipeline",
         configs="hf://Qwen/Qwen-Image",

@@ -20,7 +20,9 @@ FAMILY = register(Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True)},
+    text_encoders={
+        "text_encoder": Encoder("cond_stage_model.transformer.text_model.", clip=True, comfy="text_encoders.clip_l.transformer.")
+    },
     blocks=UnetBlocks(12),
     conversion=UnetConversion(),
     prediction="epsilon",

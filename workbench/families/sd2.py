@@ -36,7 +36,13 @@ FAMILY = register(Family(
     denoiser="unet",
     original_name="LDM",
     bare_alone=False,
-    text_encoders={"text_encoder": Encoder("cond_stage_model.model.", ORIGINAL, clip=True)},
+    text_encoders={
+        "text_encoder": Encoder(
+            # what it gives comes from the last layer but one
+            "cond_stage_model.model.", ORIGINAL, clip=True, comfy="text_encoders.clip_h.transformer.",
+            unused=("text_projection.", "encoder.layers.23."),
+        )
+    },
     blocks=UnetBlocks(12),
     conversion=UnetConversion("class_embedding"),
     dtype="float16",

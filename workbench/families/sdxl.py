@@ -24,8 +24,10 @@ FAMILY = register(Family(
     original_name="LDM",
     bare_alone=False,
     text_encoders={
-        "text_encoder": Encoder("conditioner.embedders.0.transformer.text_model.", clip=True),
-        "text_encoder_2": Encoder("conditioner.embedders.1.model.", ORIGINAL, clip=True),
+        "text_encoder": Encoder(
+            "conditioner.embedders.0.transformer.text_model.", clip=True, comfy="text_encoders.clip_l.transformer."
+        ),
+        "text_encoder_2": Encoder("conditioner.embedders.1.model.", ORIGINAL, clip=True, comfy="text_encoders.clip_g.transformer."),
     },
     blocks=UnetBlocks(9),
     conversion=UnetConversion(),

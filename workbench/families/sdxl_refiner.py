@@ -24,7 +24,9 @@ FAMILY = register(
         denoiser="unet",
         original_name="LDM",
         bare_alone=False,
-        text_encoders={"text_encoder_2": Encoder("conditioner.embedders.0.model.", ORIGINAL, clip=True)},
+        text_encoders={
+            "text_encoder_2": Encoder("conditioner.embedders.0.model.", ORIGINAL, clip=True, comfy="text_encoders.clip_g.transformer.")
+        },
         blocks=UnetBlocks(12),
         conversion=UnetConversion(),
         prediction="epsilon",

@@ -1,7 +1,7 @@
 """Wan 2.x."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.known import register
 from workbench.families.tracing import Traced
 
@@ -26,6 +26,7 @@ FAMILY = register(
         conversion=Traced("WanTransformer3DModel", _NAMES),
         prediction="flow",
         modelspec=ModelSpec("wan-2", "https://github.com/Wan-Video/Wan2.2", "832x480"),
+        kohya=Kohya("wan", {"denoiser": "lora_unet_"}, module="networks.lora_wan"),
         model="WanTransformer3DModel",
         pipeline="WanPipeline",
         configs="hf://Wan-AI/Wan2.1-T2V-1.3B-Diffusers",

@@ -1,7 +1,8 @@
 """Z-Image and Z-Image-Turbo."""
 
 from workbench.families.blocks import Stacks
-from workbench.families.declaration import Encoder, Family, ModelSpec, Pictures
+from workbench.families.correspondence import DIFFUSERS
+from workbench.families.declaration import Encoder, Family, Kohya, ModelSpec, Pictures
 from workbench.families.known import register
 from workbench.families.tracing import Traced
 
@@ -30,6 +31,7 @@ FAMILY = register(
         conversion=Traced("ZImageTransformer2DModel", _NAMES),
         prediction="flow",
         modelspec=ModelSpec("z-image", "https://github.com/Tongyi-MAI/Z-Image", "1024x1024"),
+        kohya=Kohya("z_image", {"denoiser": "lora_unet_"}, DIFFUSERS, module="networks.lora_zimage"),
         model="ZImageTransformer2DModel",
         pipeline="ZImagePipeline",
         configs="hf://Tongyi-MAI/Z-Image-Turbo",

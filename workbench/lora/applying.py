@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.files.opening import open_input
 from workbench.errors import InputError, MergeWarning, OptionError, warn
 from workbench.families import Location
 from workbench.merge import Merge, schedules
@@ -15,14 +17,16 @@ _WHO = "apply"
 Strength = float | Mapping[str, Any]
 
 
-def apply(base: Checkpoint, loras: Sequence[tuple[Checkpoint, Strength]]) -> Merge:
+def apply(base: Checkpoint, loras: Sequence[tuple[Checkpoint | str | PathLike[str], Strength]]) -> Merge:
     """`base` with LoRAs added, each at its strength: a number, or one that differs by block, as in any option of a merge.
 
     `wb.lora.apply(base, [(style, 0.8), (face, {"blocks": {"OUT*": 1.0, "default": 0.3}})])` is
-    `wb.operators.add_delta(base, [style, face], strengths=...)`, and its recipe says so.
+    `wb.operators.add_delta(base, [style, face], strengths=...)`, and its recipe says so. A LoRA may be given by its path, and an IA3,
+    which is nothing without a model, can only be had so. A DoRA, OFT, BOFT, GLoRA or IA3 at strength s moves every number s times as
+    far as at 1.
 
-    Raises InputError for what is no pair of LoRA and strength, OptionError for a strength that makes no sense, and MergeError
-    for a LoRA that does not fit the model. Warns of tensors of a LoRA that the model does not have.
+    Raises InputError for what is no pair of LoRA and strength, CheckpointError for a path that cannot be opened, OptionError for a
+    strength that makes no sense, and MergeError for a LoRA that does not fit the model. Warns of tensors of a LoRA that it does not have.
     """
     from workbench.operators import add_delta
 
@@ -47,7 +51,7 @@ def _pairs(loras: object) -> list[tuple[Checkpoint, Strength]]:
             raise InputError(f"{told}; got {pair!r} in it")
         if isinstance(pair[1], Sequence):
             raise OptionError(f"{_WHO}: a LoRA has one strength, a number or one by block; got {pair[1]!r}")
-    return [(lora, strength) for lora, strength in loras]
+    return [(open_input(lora) if isinstance(lora, str | PathLike) else lora, strength) for lora, strength in loras]
 
 
 def _together(strengths: Sequence[Strength], merge: Merge) -> Any:

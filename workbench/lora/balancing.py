@@ -14,7 +14,7 @@ from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import InputError, OptionError
 from workbench.lora.applying import apply
 from workbench.lora.balanced import Balanced, Scores, Trial, laid_out
-from workbench.lora.combining import check_lora
+from workbench.lora.checking import check_lora
 from workbench.merge import Merge
 
 if TYPE_CHECKING:

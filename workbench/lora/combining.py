@@ -13,17 +13,21 @@ from workbench.checkpoint.views.low_rank import LowRank
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
 from workbench.families import GENERIC
+from workbench.lora.checking import check_architectures, check_finite, check_lora
 from workbench.lora.choosing import LoraLimit
 from workbench.lora.core_space import LINEAR, Method, in_core_space, method_named
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
 from workbench.lora.formats import in_memory
 from workbench.lora.gathering import Gathered
 from workbench.lora.laying import laid
+from workbench.lora.one_change import directions, squares
 from workbench.tensors import SavedDtype
 from workbench.wording import listed
 
 if TYPE_CHECKING:
     import torch
+
+_ROUNDING = 1e-12  # of the squares of what is added: a sum below is float32's rounding
 
 
 def merge(
@@ -115,11 +119,16 @@ class _Sum:
 
     @property
     def is_whole(self) -> bool:
-        return any(isinstance(lora.entries[name], str) for lora, name, _ in self.terms)
+        """Whether it has no directions, or one LoRA holds it whole; what is made of smaller parts, of whatever kind, has directions."""
+        return len(self.shape) < 2 or any(lora.kind(name) == "full" for lora, name, _ in self.terms)
 
     def added(self) -> torch.Tensor:
         """The change itself, in float32."""
         return sum(lora.read(name).double() * strength for lora, name, strength in self.terms).float()  # type: ignore[union-attr]
+
+    def energy(self) -> float:
+        """The squares of all terms: what cancels leaves nothing of them but rounding."""
+        return sum(strength**2 * squares(lora, name) for lora, name, strength in self.terms)
 
     def apart(self) -> Decomposed | None:
         """All directions of the change, of the factors of all LoRAs side by side; None where it is zero."""
@@ -151,11 +160,6 @@ class _Sum:
         return in_core_space(self.key, self.shape, changes, strengths, method)
 
 
-def directions(lora: LowRank, key: str) -> Decomposed | None:
-    """All directions of one of its changes; None where that is zero."""
-    return _Sum(key, lora.info(key).shape, [(lora, key, 1.0)], [0]).apart()
-
-
 def _combined(
     loras: Sequence[LowRank],
     strengths: Sequence[float],
@@ -174,14 +178,15 @@ def _combined(
             check_finite(lora, key, who)
         if one.is_whole:
             change = one.merged(method) if method else one.added()
-            gathered.keep(one.key, change, energy(change))
-        elif (found := one.in_core_space(method) if method else one.apart()) is not None:
+            if (total := energy(change)) > _ROUNDING * one.energy():
+                gathered.keep(one.key, change, total)
+        elif (found := one.in_core_space(method) if method else one.apart()) and found.total > _ROUNDING * one.energy():
             gathered.add(found)
         done(one.nbytes)
 
     run(sums, work, total=sum(one.nbytes for one in sums), title=who, delay=2, progress=progress)
     if not gathered.totals:
-        raise MergeError(f"{who}: {name} changes nothing: everything in it is zero")
+        raise MergeError(f"{who}: {name} changes nothing: everything in it is zero, or cancels")
     keys = [one.key for one in sums]
     return gathered.lora(name, keys, tuple(_notes(keys, gathered, method)), who)
 
@@ -222,31 +227,6 @@ def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> lis
     if strange:
         raise MergeError(f"{who}: these LoRAs are of different models: {'; '.join(strange[:3])}{'; ...' * (len(strange) > 3)}")
     return list(found.values())
-
-
-def check_architectures(loras: Sequence[LowRank], who: str) -> None:
-    """Raise MergeError for LoRAs whose names tell of different models."""
-    known = {lora.architecture: lora for lora in loras if lora.structure.family is not GENERIC}
-    denoisers = {lora.structure.denoiser: lora for lora in loras if lora.structure.denoiser in lora.components}
-    if len(known) == 1 and len(denoisers) > 1:  # names that tell no architecture, and are of another than the one that is known
-        known = {f"{lora.architecture}, of a {denoiser}": lora for denoiser, lora in denoisers.items()}
-    if len(known) > 1:
-        told = ", ".join(f"{lora.name} is {architecture} ({listed(lora)})" for architecture, lora in known.items())
-        raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")
-
-
-def check_finite(lora: LowRank, key: str, who: str) -> None:
-    """Raise MergeError for a change whose tensors hold NaN or infinity."""
-    entry = lora.entries[key]
-    names = [entry] if isinstance(entry, str) else filter(None, (entry.up, entry.down, entry.mid))
-    if not all(lora.holder.read(factor).isfinite().all() for factor in names):
-        raise MergeError(f"{who}: {lora.name}: {key!r} holds NaN or infinity; mend the file, or leave it out")
-
-
-def check_lora(lora: object, who: str) -> None:
-    """Raise InputError for what is no LoRA."""
-    if not isinstance(lora, LowRank):
-        raise InputError(f"{who} takes LoRAs (see workbench.open and workbench.lora.extract), got {lora!r}")
 
 
 def _strengths(given: float | Sequence[float], count: int, who: str) -> list[float]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.errors import ExportError, InputError, OptionError
-from workbench.lora.formats import Format, export
+from workbench.lora.bake_command import bake
+from workbench.lora.formats import export
 from workbench.lora.hyper_command import hyper
+from workbench.lora.module_names import Format
 from workbench.tensors import SavedDtype
 from workbench.untrusted import Refused, parse_yaml
 from workbench.wording import printable
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Take LoRAs out of models, put them together, and make them smaller.", no_args_is_help=True)
 app.command()(hyper)
+app.command()(bake)
 
 Out = Annotated[Path, typer.Option(help="The safetensors file to write.")]
-Form = Annotated[Format, typer.Option(help="Names in the file: of kohya's tools, A1111, Forge and ComfyUI, or of diffusers.")]
+Form = Annotated[
+    Format, typer.Option(help="Whose names are in the file: kohya's, which most programs read; diffusers' (peft); ComfyUI's; the authors'.")
+]
 Dtype = Annotated[SavedDtype, typer.Option(help="Of the numbers in the file.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
 Rank = Annotated[int | None, typer.Option(help="Directions of each tensor.")]
@@ -103,6 +108,24 @@ def resize(
     _check(out, overwrite)
     found = wb.lora.resize(_opened(lora), rank=rank, target_error=target_error, max_bytes=max_bytes, dtype=dtype)
     _write(found, out, format, dtype, overwrite)
+
+
+@app.command()
+def convert(
+    lora: Annotated[Path, typer.Argument(help="A LoRA file, or a folder of PEFT's.")],
+    out: Out,
+    format: Form = "kohya",
+    base: Annotated[Path | None, typer.Option(help="A model that it is for, where its own names do not tell.")] = None,
+    dtype: Dtype = "float16",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a LoRA in the names of other programs; the change that it makes stays the same."""
+    import workbench as wb
+
+    _check(out, overwrite)
+    found = _opened(lora)
+    path = export(found, out, format=format, dtype=dtype, base=wb.open(base) if base else None, overwrite=overwrite)
+    typer.echo(printable(f"{path}: {path.stat().st_size / 1e6:.3g} MB; {len(found)} changes in {format!r} names"))
 
 
 def _opened(path: Path) -> LowRank:

@@ -45,12 +45,12 @@ def error(
     def work(pair: TensorPair, change: torch.Tensor, total: float) -> None:
         found[pair.key] = spectrum(change)
 
-    equal, _ = streamed(side, factored, work, who=_WHO, progress=progress)
+    rest = streamed(side, factored, work, who=_WHO, progress=progress)
     if not found:
-        raise nothing(side, _WHO)
-    same = {one.key for one in equal}
+        raise nothing(side, rest, _WHO)
+    same = {one.key for one in (*rest.equal, *rest.rounded)}
     layers = tuple(Curve(one.key, one.place, found.get(one.key, np.zeros(0))) for one in factored if one.key in found.keys() | same)
-    return ErrorCurves(side.tuned, side.base, base, tuple(asked), layers)
+    return ErrorCurves(side.tuned, side.base, side.models[side.base], tuple(asked), layers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import MergeWarning, warn
 from workbench.lora.choosing import LoraLimit
 from workbench.lora.decomposition import decompose
-from workbench.lora.differences import TensorPair, nothing, side_by_side, streamed
+from workbench.lora.differences import TensorPair, Unlearned, nothing, side_by_side, streamed
 from workbench.lora.gathering import Gathered
 from workbench.lora.targets import Include, LoraForm
 from workbench.tensors import SavedDtype
@@ -39,12 +39,14 @@ def extract(
 
     Exactly one limit is given: a `rank` for all tensors; a `target_error`, the norm of what is missed over that of the change, for
     which every tensor takes as many directions as it needs; or `max_bytes` of the file that `export` writes in `dtype`, shared out
-    where they buy most squared error. `include` says which tensors, by component (`"text_encoder"`) or name
-    (`"*attn2*"`), one or several; by default all matrices and convolutions of the denoiser and the text encoders. `whole` keeps
-    what of it has no rank, norms and biases, as it is. Convolutions are taken apart as rows x (channels x height x width).
+    where they buy most squared error. `include` says which tensors, by component (`"unet"`, `"text_encoder"`) or name
+    (`"*attn2*"`), one or several; by default the matrices and convolutions that LoRAs are trained for, in the denoiser's blocks and the
+    text encoders' layers: kohya's tools load no others. `whole` keeps what of it has no rank, norms and biases, as it is. Convolutions
+    are taken apart as rows x (channels x height x width).
 
-    Models and merges are read once, merges unrounded, tensor by tensor. What does not differ is not in the LoRA. `.report`
-    tells what the LoRA holds, and what it leaves behind: `.frame()`, `.plot()`, `.error`.
+    Models and merges are read once, merges unrounded, tensor by tensor. What does not differ is not in the LoRA, nor what differs by
+    rounding to another dtype alone. OpenCLIP's fused queries, keys and values are three tensors, as transformers and LoRAs have
+    them. `.report` tells what the LoRA holds, and what it leaves behind: `.frame()`, `.plot()`, `.error`.
 
     Raises OptionError for a limit that makes no sense, InputError for what is no checkpoint and an `include` that fits nothing,
     MergeError for models that do not fit together or do not differ. Warns of tensors that only one of them has or that hold NaN, and of
@@ -54,7 +56,7 @@ def extract(
     wanted.check(_WHO)
     side, pairs = side_by_side(tuned, base, include, whole, _WHO)
     _warn_of_rank(rank, pairs)
-    gathered = Gathered(wanted, base)
+    gathered = Gathered(wanted, side.models[side.base])
 
     def work(pair: TensorPair, change: torch.Tensor, total: float) -> None:
         if pair.form is LoraForm.FACTORS:
@@ -62,10 +64,10 @@ def extract(
         else:
             gathered.keep(pair.key, change, total)
 
-    _, lost = streamed(side, pairs, work, who=_WHO, progress=progress)
+    rest = streamed(side, pairs, work, who=_WHO, progress=progress)
     if not gathered.totals:
-        raise nothing(side, _WHO)
-    return gathered.lora(f"{side.tuned}-lora", [one.key for one in pairs], _notes(lost), _WHO)
+        raise nothing(side, rest, _WHO)
+    return gathered.lora(f"{side.tuned}-lora", [one.key for one in pairs], _notes(rest), _WHO)
 
 
 def _warn_of_rank(rank: int | None, pairs: Sequence[TensorPair]) -> None:
@@ -75,8 +77,7 @@ def _warn_of_rank(rank: int | None, pairs: Sequence[TensorPair]) -> None:
         warn(f"{_WHO}: rank {rank} is above the smaller dimension of every tensor, and is reduced to {most} or less", MergeWarning)
 
 
-def _notes(lost: Sequence[TensorPair]) -> tuple[str, ...]:
+def _notes(rest: Unlearned) -> tuple[str, ...]:
     """What differs and is not in the LoRA, in words."""
-    if not lost:
-        return ()
-    return (f"{len(lost)} more tensors differ and are left out ({listed([one.key for one in lost])})",)
+    told = ((rest.lost, "more tensors differ and are left out"), (rest.rounded, "more tensors differ by rounding alone and are left out"))
+    return tuple(f"{len(pairs)} {what} ({listed([one.key for one in pairs])})" for pairs, what in told if pairs)

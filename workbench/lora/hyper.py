@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +13,17 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.matching import Matched
 from workbench.engine.inputs import Models, matched, named
 from workbench.engine.reading import Tensors, measured
+from workbench.engine.rounding import all_only_rounded
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteError, OptionError, warn
 from workbench.families import GENERIC
 from workbench.lora.hyper_layers import ReducedLayer, reduced
 from workbench.lora.hyper_model import HyperModel, hyper_model
 from workbench.lora.hyper_solver import Solver
+from workbench.lora.laying import apart
 from workbench.lora.targets import factored
+
+if TYPE_CHECKING:
+    import torch
 
 _WHO = "hyper_merge"
 _COPIES = 0.6  # of every model's layer, in float64, that its changes come to
@@ -38,7 +44,8 @@ def hyper_merge(
     The average is the plain mean; since the multipliers of a LoRA sum to zero over the models, no other would be better. A LoRA
     has the rank it was given, or a layer's smaller side. With `joint`, each time a LoRA has been added all so far are improved
     together, in as many sweeps as `iterations`; without, one LoRA is found after the other, as in the original, in so many
-    iterations each. What a LoRA cannot carry (norms, biases, embeddings, the VAE) is the average's; its residual is in `.losses`.
+    iterations each. What a LoRA in kohya's format cannot carry (norms, biases, embeddings, the first and last layer, the VAE) is the
+    average's; its residual is in `.losses`. Nor is what models differ by in rounding to their dtypes alone.
 
     Every file is read twice: for the products of the models' differences, from whose eigenvectors the search begins, and for their
     strongest directions, layer by layer; the search itself goes through small matrices. In memory are a layer of all models, and
@@ -57,6 +64,7 @@ def hyper_merge(
     from workbench import operators
 
     average = operators.weighted_average(list(given.values()))
+    given = {name: apart(model) for name, model in given.items()}
     tensors = [one for one in matched(given, _WHO) if len(one.names) == len(given)]
     first = next(iter(given.values()))
     fitting = factored(first, _WHO)
@@ -69,7 +77,7 @@ def hyper_merge(
     solver, found = _solver(given, layers, sums.moved, turn, squares, ranks, seed, device)
     solution = solver.together(iterations) if joint else solver.one_by_one(iterations)
     del solver
-    return hyper_model(average, list(given), turn, found, solution, ranks, sums.beyond, sums.numel)
+    return hyper_model(average, apart(average), list(given), turn, found, solution, ranks, sums.beyond, sums.numel)
 
 
 @dataclass(frozen=True)
@@ -98,16 +106,26 @@ def _products(tensors: Tensors) -> tuple[str, int, np.ndarray]:
 
     count, numel = len(tensors.names), 0
     sums = torch.zeros(count, count, dtype=torch.float64)
+    dtypes = [_stored(tensors.models[name], key) for name, key in tensors.matched.names.items()]
+    rounding = len(set(dtypes)) > 1  # as long as nothing else shows
     for chunk in tensors.chunks(finite=False):
         finite = torch.isfinite(chunk.sum(1)).tolist()
         if not all(finite):
             name = tensors.names[finite.index(False)]
             raise NonFiniteError(f"{_WHO}: {name}: {tensors.matched.names[name]!r} holds NaN or infinity; mend the file, or leave it out")
+        rounding = rounding and all_only_rounded(chunk, dtypes)
         chunk -= chunk[0].clone()
         sums += chunk @ chunk.T
         numel += chunk.shape[1]
+    if rounding:
+        sums.zero_()
     centred = np.eye(count) - 1 / count
     return tensors.key, numel, centred @ sums.numpy() @ centred
+
+
+def _stored(model: Checkpoint, key: str) -> torch.dtype | None:
+    """The dtype in which a tensor was stored; None for what is calculated."""
+    return None if model.origin(key) is None else model.info(key).dtype
 
 
 def _directions(inside: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +133,8 @@ def _directions(inside: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, n
     squares, turn = np.linalg.eigh(inside)
     squares, turn = squares[::-1], turn[:, ::-1]
     if not squares[0] > 0:
-        raise InputError(f"{_WHO}: {', '.join(names)} are equal in every layer that a LoRA can change; there is nothing to merge")
+        told = "are equal in every layer that a LoRA can change, or differ by nothing but rounding; there is nothing to merge"
+        raise InputError(f"{_WHO}: {', '.join(names)} {told}")
     count = int((squares[: len(names) - 1] > _NOTHING * squares[0]).sum())
     return turn[:, :count] * np.sign(turn[np.abs(turn[:, :count]).argmax(0), range(count)]), np.diag(squares[:count])
 

@@ -21,6 +21,7 @@ from workbench.lora.formats import lora_of
 from workbench.lora.hyper_export import rank_of, write
 from workbench.lora.hyper_layers import ReducedLayer
 from workbench.lora.hyper_solver import MultiplierFit, Solution, on_threads
+from workbench.lora.laying import apart
 from workbench.merge import Merge
 from workbench.tensors import SavedDtype
 
@@ -71,7 +72,7 @@ class HyperModel(Result):
         """
         import pandas as pd
 
-        average = self.average.with_dtype("float32")
+        average = apart(self.average.with_dtype("float32"))
         models = {"average": average, judged(checkpoint, _WHO).name or "model": checkpoint}
         if len(models) < 2:
             models = {"average": average, "model": checkpoint}
@@ -143,6 +144,7 @@ class HyperModel(Result):
 
 def hyper_model(
     average: Merge,
+    model: Checkpoint,
     names: Sequence[str],
     turn: np.ndarray,
     layers: list[ReducedLayer],
@@ -154,7 +156,7 @@ def hyper_model(
     """The result, from a solution for the changes that `turn` (models x changes) makes of the models.
 
     `beyond` are the squares of each model's difference from the average in tensors that LoRAs cannot carry, `numel` the number of
-    all elements. The layers are used up.
+    all elements; `model` has the layers. They are used up.
     """
     import pandas as pd
 
@@ -164,7 +166,7 @@ def hyper_model(
     labels = [f"lora-{k}-{rank}" for k, rank in enumerate(ranks, 1)]
     frame = pd.DataFrame(multipliers / scales + 0.0, pd.Index(names, name="model"), pd.Index(labels, name="lora"))  # + 0: no -0
     losses = _losses(names, turn, solution.fits, beyond, numel)
-    return HyperModel(average, _loras(layers, solution, scales, labels, average), frame, losses)
+    return HyperModel(average, _loras(layers, solution, scales, labels, model), frame, losses)
 
 
 def _loras(layers: list[ReducedLayer], solution: Solution, scales: np.ndarray, labels: Sequence[str], model: Checkpoint) -> list[LowRank]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.checkpoint.views.placing import ALL, by_place
 from workbench.figures.results import Result
 from workbench.lora.training import Training
@@ -39,7 +39,7 @@ class Inspected:
 class InspectedLora(Result):
     """What is in a LoRA: the changes, and what its header tells of its training."""
 
-    lora: Checkpoint
+    lora: LowRank
     layers: tuple[Inspected, ...]
     training: Training
 
@@ -57,8 +57,15 @@ class InspectedLora(Result):
     @property
     def notes(self) -> tuple[str, ...]:
         """What there is to mind."""
-        bad = [layer.key for layer in self.layers if math.isnan(layer.norm)]
-        told = [f"{len(bad)} changes hold NaN or infinity ({listed(bad)}); they are in no sum"] if bad else []
+        relative = self.lora.relative
+        bad = [layer.key for layer in self.layers if math.isnan(layer.norm) and layer.key not in relative]
+        told = []
+        if bad:
+            told.append(f"{len(bad)} changes hold NaN or infinity ({listed(bad)}); they are in no sum")
+        if relative:
+            told.append(
+                f"{len(relative)} changes depend on the model that they are put on ({listed(relative)}); their norms are not known here"
+            )
         return (*told, *self.lora.notes, *self.training.notes)
 
     @property

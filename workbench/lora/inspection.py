@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.views.low_rank import Factors, LowRank
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.checkpoint.views.matching import place
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError
-from workbench.lora.decomposition import energy
 from workbench.lora.inspected import Inspected, InspectedLora
+from workbench.lora.one_change import squares
 from workbench.lora.training import training_of
 
 _WHO = "inspect"
@@ -49,18 +49,8 @@ class _Job:
 
 
 def _inspected(lora: LowRank, key: str) -> Inspected:
-    entry, where = lora.entries[key], place(lora, key)
-    norm = _norm(lora, key)
-    if isinstance(entry, Factors):
-        return Inspected(key, where, "LoRA" if entry.mid is None else "LoRA with a middle", entry.rank, entry.scale * entry.rank, norm)
-    return Inspected(key, where, "full", math.nan, math.nan, norm)
-
-
-def _norm(lora: LowRank, key: str) -> float:
-    """The Frobenius norm of a change: of factors from matrices as small as their rank."""
-    if (pair := lora.factors(key)) is None:
-        squares = energy(lora.read(key).float())
-    else:
-        up, down = (factor.double() for factor in pair)
-        squares = float(((up.T @ up) * (down @ down.T)).sum())  # by rounding below 0 where it is 0
-    return math.sqrt(max(squares, 0.0)) if math.isfinite(squares) else math.nan
+    entry, where, kind = lora.entries[key], place(lora, key), lora.kind(key)
+    known = squares(lora, key) if key not in lora.relative else math.nan
+    norm = math.sqrt(max(known, 0.0)) if math.isfinite(known) else math.nan  # by rounding below 0 where it is 0
+    rank = getattr(entry, "rank", 0) or math.nan
+    return Inspected(key, where, kind, rank, rank * getattr(entry, "scale", math.nan), norm)

@@ -1,18 +1,33 @@
-"""`laid`: a LoRA as a LoRA of the same model in another layout, in memory. Views, which are no LoRAs, are in `checkpoint`."""
+"""`laid`: a LoRA in another layout, in memory; `apart`: a model in the layout that LoRAs of it have. Views are in `checkpoint`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.names.naming import Named
 from workbench.checkpoint.views.in_memory import InMemory
-from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.layouts import spelled
+from workbench.checkpoint.views.low_rank import Factors, LowRank
 from workbench.checkpoint.views.view import Composite, View
+from workbench.families.clip_names import TEXT_MODEL
+from workbench.families.correspondence import DIFFUSERS, ORIGINAL
 
 if TYPE_CHECKING:
     import torch
 
 _ENDS = {"up": ".lora_up.weight", "down": ".lora_down.weight", "mid": ".lora_mid.weight"}
+
+
+def apart(model: Checkpoint) -> Checkpoint:
+    """The model with transformers' names and tensors in place of OpenCLIP's, whose queries, keys and values are one; else itself.
+
+    The prefixes stay. All that trains or loads LoRAs knows these modules alone.
+    """
+    structure = model.structure
+    encoders = [part for part, layout in structure.layouts.items() if part.startswith("text_encoder") and layout == ORIGINAL]
+    prefixes = {part: (structure.prefix(part) or "").removesuffix(TEXT_MODEL) + TEXT_MODEL for part in encoders}
+    return spelled(model, Named(dict.fromkeys(encoders, DIFFUSERS), prefixes)) if encoders else model
 
 
 def laid(lora: LowRank, view: Checkpoint) -> LowRank:
@@ -21,8 +36,11 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
     What is cut keeps the directions that it has, what is joined of several has the directions of each, and one lower factor that they
     share once. What comes to nothing is left out. Exact.
     """
+    if isinstance(view, LowRank):
+        return view
     if not isinstance(view, View):
         return lora
+    lora = view.source if isinstance(view.source, LowRank) else lora
     tensors: dict[str, torch.Tensor] = {}
     for key, entry in view.entries.items():
         module, _, end = key.rpartition(".")
@@ -31,7 +49,7 @@ def laid(lora: LowRank, view: Checkpoint) -> LowRank:
             up, down = factors
             if len(down):
                 tensors |= {module + _ENDS["up"]: up, module + _ENDS["down"]: down, f"{module}.alpha": _number(len(down))}
-        elif held is None or isinstance(held, str):
+        elif not isinstance(held, Factors):
             tensors[f"{module}.diff{'_b' if end == 'bias' else ''}"] = view.read(key)
         else:
             tensors |= {module + _ENDS[role]: lora.holder.read(name) for role in _ENDS if (name := getattr(held, role)) is not None}
@@ -43,6 +61,9 @@ def _factors(lora: LowRank, entry: Composite) -> tuple[torch.Tensor, torch.Tenso
     """Of a change that is composed of low-rank ones, matrices whose product it is, in float32; None where one is whole."""
     import torch
 
+    if entry.transposed:
+        found = lora.factors(entry.pieces[0].key)  # type: ignore[arg-type]
+        return found and (found[1].T.contiguous(), found[0].T.contiguous())
     rows, begin = entry.info.shape[0], 0
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = []  # up, with zeros where it changes nothing, and down
     for piece in entry.pieces:

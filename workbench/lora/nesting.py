@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.low_rank import LowRank
-from workbench.lora.formats import lora_of
+from workbench.lora.formats import in_memory
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def cuts(lora: LowRank, base: Checkpoint, ranks: Sequence[int]) -> list[Cut]:
     total = math.fsum(layer.total for layer in layers.values())
     found = []
     for rank in ranks:
-        parts = {key: (up[:, :rank], down[:rank]) for key, (up, down) in factors.items()}
+        parts = {key: (up[:, :rank], down[:rank], lora.info(key).shape) for key, (up, down) in factors.items()}
         missed = math.fsum([layers[key].missed + math.fsum(squares[key][rank:]) for key in factors])
-        nbytes = sum(2 * (up.numel() + down.numel()) for up, down in parts.values())
-        found.append(Cut(rank, lora_of(parts, {}, f"rank {rank}", base), math.sqrt(missed / total), nbytes))
+        nbytes = sum(2 * (up.numel() + down.numel()) for up, down, _ in parts.values())
+        found.append(Cut(rank, in_memory(parts, {}, f"rank {rank}", base), math.sqrt(missed / total), nbytes))
     return found

@@ -11,11 +11,12 @@ from workbench.checkpoint.views.low_rank import LowRank
 from workbench.checkpoint.views.matching import place
 from workbench.engine.pool import Done, run
 from workbench.errors import MergeError, OptionError
-from workbench.lora.combining import check_architectures, check_finite, check_lora, directions
+from workbench.lora.checking import check_architectures, check_finite, check_lora
 from workbench.lora.core_space import ROUNDING, basis
 from workbench.lora.decomposition import Decomposed, decompose_product, energy
 from workbench.lora.formats import in_memory
 from workbench.lora.laying import laid
+from workbench.lora.one_change import directions
 from workbench.lora.report import WHOLE, Layer, Report
 from workbench.wording import listed
 
@@ -90,7 +91,11 @@ class _Job:
             check_finite(self.style, self.key, _WHO)
         style = directions(self.style, self.key) if self.style is not None else None
         into = None if style is None else basis([style.down.T])
-        return self._whole(into) if isinstance(self.subject.entries[self.key], str) else self._factors(into)
+        return (
+            self._whole(into)
+            if self.subject.kind(self.key) == "full" or len(self.subject.info(self.key).shape) < 2
+            else self._factors(into)
+        )
 
     def _whole(self, into: torch.Tensor | None) -> _Projected:
         change = self.subject.read(self.key).float()

@@ -6,7 +6,7 @@ import json
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ExportError
-from workbench.lora.formats import module_name
+from workbench.lora.module_names import module_name
 
 HEAD = 640  # bytes of the metadata, with a title as long as file names get, and of what fills the header up
 
@@ -27,7 +27,7 @@ def whole_overhead(model: Checkpoint, limit: int, key: str) -> int:
 
 def _module(model: Checkpoint, key: str) -> str:
     try:
-        return module_name(model, model.name, key, "kohya")
+        return module_name(model.structure, key, "kohya", model.name)
     except ExportError:  # no part of a pipeline: the file cannot be written, but its size be reckoned
         return key
 

@@ -8,6 +8,7 @@ from enum import Enum
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError
+from workbench.lora.module_names import unread
 from workbench.merge.rules import COMPONENTS, Rule
 
 Include = str | Sequence[str] | None
@@ -27,8 +28,8 @@ class LoraForm(Enum):
 def targets(model: Checkpoint, include: Include, whole: bool, who: str) -> dict[str, LoraForm]:
     """How each tensor that is asked for would be held; of those nobody asked for by name, also which cannot be.
 
-    `include` is None for what LoRAs are made for, a component, a pattern of names, or several of these; `whole` also takes norms
-    and biases. Raises InputError for an `include` that is none of these.
+    `include` is None for what LoRAs are trained for (see `module_names.unread`), a component, a pattern of names, or several of
+    these; `whole` also takes norms and biases. Raises InputError for an `include` that is none of these.
     """
     rules = asked_for(model, include, who)
     found: dict[str, LoraForm] = {}
@@ -39,12 +40,18 @@ def targets(model: Checkpoint, include: Include, whole: bool, who: str) -> dict[
             continue
         named_so = any(rule.match is not None for rule in fitting)
         if key.endswith(".weight") and len(shape) in (2, 4) and (named_so or not _TABLE.search(key)):
-            found[key] = LoraForm.FACTORS
+            usual = not unread(model.structure, key, "kohya") and not _is_depthwise(shape)
+            found[key] = LoraForm.FACTORS if usual or include is not None else LoraForm.NOT
         elif whole and key.endswith((".weight", ".bias")) and len(shape) == 1:
             found[key] = LoraForm.WHOLE
         else:
             found[key] = LoraForm.NOT
     return found
+
+
+def _is_depthwise(shape: tuple[int, ...]) -> bool:
+    """Whether it is a convolution of every channel by itself, for which PEFT makes LoRAs of a few ranks only."""
+    return len(shape) == 4 and shape[1] == 1 and shape[0] > 1
 
 
 def factored(model: Checkpoint, who: str) -> set[str]:

@@ -10,7 +10,8 @@ import ipywidgets as widgets
 
 from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import WorkbenchError
-from workbench.lora.formats import Format, export
+from workbench.lora.formats import export
+from workbench.lora.module_names import Format
 from workbench.panels.controls import heading
 from workbench.panels.fields import full
 

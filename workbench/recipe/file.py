@@ -20,6 +20,7 @@ from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.base import MOST_MERGES, merges_in
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.hub import is_address, located
+from workbench.checkpoint.files.opening import open_input
 from workbench.checkpoint.files.writing import failing, replacing
 from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge
@@ -160,7 +161,7 @@ class Recipe:
 
     def _open(self, name: str, model: ModelFile) -> Checkpoint:
         try:
-            checkpoint = open_checkpoint(located(model.path, self.folder))
+            checkpoint = open_input(located(model.path, self.folder))
         except CheckpointError as error:
             raise RecipeError(f"model {name!r}: {error}") from error
         if model.sha256:

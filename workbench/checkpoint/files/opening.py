@@ -14,11 +14,13 @@ from workbench.checkpoint.files.json_object import read_object
 from workbench.checkpoint.files.pickle_file import PickleFile
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.checkpoint.names.lora_names import is_lora
+from workbench.checkpoint.names.peft_settings import HEADER, PeftSettings
 from workbench.checkpoint.views.low_rank import LowRank
 from workbench.checkpoint.views.quantised import refuse_gguf
 from workbench.checkpoint.views.scaled import dequantised
 from workbench.errors import CheckpointError
 
+_ADAPTER_CONFIG, _ADAPTERS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")  # of a folder of PEFT's
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -27,10 +29,21 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
 
     `path` is a `.safetensors` file; a `.ckpt`, `.pt`, `.pth` or `.bin` file (weights only, no code is run); a folder of shards
     with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component. An address, `hf://org/repo/file` or
-    `hf://org/repo@revision/folder`, is fetched from the hub first, into its cache. A LoRA (kohya's or PEFT's names) gives
-    the changes it makes, under the model's own names; scaled fp8 gives what it stands for, in bfloat16.
-    Raises CheckpointError for anything else, for a damaged file, and for what cannot be fetched.
+    `hf://org/repo@revision/folder`, is fetched from the hub first, into its cache. A LoRA of any kind, or a
+    folder of PEFT's, gives the changes it makes, under the model's own names (docs/loras.md); scaled fp8 gives what it stands for, in
+    bfloat16.
+    Raises CheckpointError for anything else, for a damaged file, for what cannot be fetched, and for an IA3, which is nothing without
+    its model: `workbench.lora.apply` takes its path.
     """
+    found = open_input(path)
+    if isinstance(found, LowRank) and any(found.kind(key) == "IA3" for key in found):
+        told = f"{found.path}: is an IA3, factors of what a model has, and no change by itself"
+        raise CheckpointError(f"{told}; put it on a model by its path: wb.lora.apply(base, [({str(path)!r}, 1.0)])")
+    return found
+
+
+def open_input(path: str | os.PathLike[str]) -> Checkpoint:
+    """As `open`, for an input of a merge, which may be anything that a model tells in full."""
     if hub.is_address(path):
         place = hub.fetched(path)
         checkpoint = _open(place.path)
@@ -62,7 +75,21 @@ def _open(path: Path) -> Checkpoint:
 
 def _whole(model: Checkpoint) -> Checkpoint:
     """A model's tensors as they are or, quantised, what they stand for; of a LoRA, the changes that they make."""
-    return LowRank(model) if is_lora(model) else dequantised(model)
+    return LowRank(model, config=_config_beside(model)) if is_lora(model) else dequantised(model)
+
+
+def _config_beside(file: Checkpoint) -> PeftSettings | None:
+    """PEFT's settings of a LoRA: those beside `adapter_model`, or beside the only file there is. None for what is not PEFT's."""
+    if file.path is None or HEADER in file.metadata or any(key.endswith(".alpha") for key in file):
+        return None
+    folder = file.path if file.path.is_dir() else file.path.parent
+    if not (folder / _ADAPTER_CONFIG).is_file():
+        return None
+    weights = [name for name in _names(folder) if name.endswith((".safetensors", ".bin"))]
+    theirs = [name for name in weights if name in _ADAPTERS] or weights
+    if folder != file.path and theirs != [file.path.name] and file.path.name not in _ADAPTERS:
+        return None
+    return PeftSettings(str(folder / _ADAPTER_CONFIG), read_object(folder / _ADAPTER_CONFIG))
 
 
 def _open_pipeline(folder: Path) -> Joined:
@@ -79,7 +106,8 @@ def _open_pipeline(folder: Path) -> Joined:
 
 def _open_component(folder: Path) -> Checkpoint:
     names = _names(folder)
-    weights = weights_among(names)
+    adapter = next((name for name in _ADAPTERS if name in names), None) if _ADAPTER_CONFIG in names else None
+    weights = adapter or weights_among(names)
     if weights is None:
         raise CheckpointError(no_weights(folder, names))
     if is_index(weights):

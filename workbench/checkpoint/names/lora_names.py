@@ -1,92 +1,127 @@
-"""The names in LoRA files: which tensor of a model each belongs to, and what it is of the pair. In kohya's and PEFT's dialects."""
+"""The names in LoRA files: the module that each tensor belongs to, and which part of a change it is, in every dialect that is read.
+
+What the module is called in a model is in `lora_modules`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from workbench.errors import CheckpointError
 
-# what a tensor is of the pair, by how its name ends
-_ROLES = {
-    ".lora_up.weight": "up", ".lora_down.weight": "down", ".lora_mid.weight": "mid", ".alpha": "alpha",
-    ".lora_B.weight": "up", ".lora_A.weight": "down", ".lora_B.default.weight": "up", ".lora_A.default.weight": "down",
-    ".lora.up.weight": "up", ".lora.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up", ".lora_linear_layer.down.weight": "down",
-    ".diff": "diff", ".diff_b": "diff_b",
+Tensor = Literal["weight", "bias", ""]  # of the module, that a part changes; "" where the name is the tensor's own
+
+# which part a tensor is, by how its name ends; `@` is a name of PEFT's for the adapter, or nothing
+_ENDS: dict[str, str] = {
+    "lora_up.weight": "up", "lora_down.weight": "down", "lora_mid.weight": "mid", "alpha": "alpha", "dora_scale": "magnitude",
+    "lora_B@.weight": "up", "lora_A@.weight": "down", "lora_B@.bias": "up_bias", "lora_magnitude_vector@": "magnitude",
+    "lora_magnitude_vector@.weight": "magnitude",
+    "lora.up.weight": "up", "lora.down.weight": "down",
+    "lora_linear_layer.up.weight": "up", "lora_linear_layer.down.weight": "down",
+    "diff": "diff", "diff_b": "diff_b", "w_norm": "diff", "b_norm": "diff_b", "set_weight": "value",
+    **{f"hada_w{n}_{x}@": f"w{n}_{x}" for n in (1, 2) for x in "ab"}, "hada_t1@": "t1", "hada_t2@": "t2",
+    **{f"lokr_w{n}@": f"k{n}" for n in (1, 2)}, **{f"lokr_w{n}_{x}@": f"k{n}_{x}" for n in (1, 2) for x in "ab"}, "lokr_t2@": "k_t2",
+    "oft_blocks": "oft_blocks", "rescale": "rescale", "oft_R@.weight": "oft_R", "boft_R@": "boft_R", "boft_s@": "boft_s",
+    "on_input": "on_input", "ia3_l@": "ia3_l",
+    "a1.weight": "a1", "a2.weight": "a2", "b1.weight": "b1", "b2.weight": "b2", "bm.weight": "bm",
 }  # fmt: skip
-_FOREIGN = {".hada_w1_a": "LoHa", ".lokr_w1": "LoKr", ".lokr_w1_a": "LoKr", ".oft_blocks": "OFT", ".dora_scale": "DoRA",
-            ".lora_magnitude_vector": "DoRA", ".glora_a": "GLoRA", ".a1.weight": "GLoRA"}  # fmt: skip
-_KOHYA = re.compile(r"lora_(unet|transformer|te1|te2|te3|te)_")
-_KOHYA_HEADS = {"te": "text_encoder.", "te1": "text_encoder.", "te2": "text_encoder_2.", "te3": "text_encoder_2."}  # te3 is T5
-# the words with an underscore of their own in the module names of U-Nets, CLIP, T5 and Flux, in all layouts
-_WORD = re.compile(
-    r"""(?<![^_]) (?: down_blocks | up_blocks | mid_block | transformer_blocks | single_transformer_blocks | to_q | to_k | to_v | to_out |
-    to_add_out | add_q_proj | add_k_proj | add_v_proj | proj_in | proj_out | proj_mlp | conv_in | conv_out | conv_shortcut |
-    time_emb_proj | time_embedding | add_embedding | linear_1 | linear_2 | ff_context | norm1_context | norm_out | x_embedder |
-    context_embedder | time_text_embed | timestep_embedder | guidance_embedder | text_embedder | input_blocks | middle_block |
-    output_blocks | in_layers | out_layers | emb_layers | skip_connection | time_embed | label_emb | text_model | self_attn |
-    q_proj | k_proj | v_proj | out_proj | layer_norm1 | layer_norm2 | token_embedding | position_embedding | text_projection |
-    double_blocks | single_blocks | img_attn | txt_attn | img_mlp | txt_mlp | img_mod | txt_mod | img_in | txt_in | time_in |
-    vector_in | guidance_in | in_layer | out_layer | final_layer_norm | final_layer | adaLN_modulation | conv_norm_out |
-    wi_0 | wi_1 | embed_tokens | relative_attention_bias ) (?![^_])""",
-    re.VERBOSE,
+_PART = re.compile(r"(.+)\.(" + "|".join(re.escape(end).replace("@", r"(?:\.\w+)?") for end in _ENDS) + ")")
+_ROLES = {re.compile(re.escape(end).replace("@", r"(?:\.\w+)?")): role for end, role in _ENDS.items()}
+_OLDER = re.compile(r"(.+\.processor\.\w+_lora\d?)\.(up|down)\.weight")  # of diffusers' older attention processors, and XLabs'
+_OF_MODELS = {"alpha", "rescale", "on_input", "a1", "a2", "b1", "b2", "bm"}  # parts whose names a model may have too
+# kinds that are refused, by what only their names have
+_REFUSED = {
+    ".lora_E": "AdaLoRA", ".vera_lambda_": "VeRA", ".hra_u": "HRA", ".fourierft_": "FourierFT", ".vblora_": "VB-LoRA",
+    ".randlora_": "RandLoRA",
+    ".lora_embedding_": "LoRA of an embedding", ".bone_": "Bone", ".miss_": "MiSS", ".road_": "RoAd", ".shira_": "SHiRA", ".c3a_": "C3A",
+    ".reshape_weight": "LoRA that gives layers other shapes", ".poly_lora": "Poly",
+    ".oft_r.": "OFT of PEFT before 0.15", ".oft_diag": "COFT",
+}  # fmt: skip
+# how names begin, or what they have in them, in LoRAs alone: what is of no known kind is no model
+_OF_LORAS = re.compile(
+    r"(lora|lycoris)_(unet|transformer|prior|te\d?)[_.]|lycoris_|.*base_model\.model\.|.*\.(lora|hada|lokr|oft|boft|ia3|glora)_\w"
 )
+_NORM = re.compile(r"(.+\.)?\w*norm\w*(\.\w+)*\.(scale|weight|bias)")  # a norm's own value, in control LoRAs
+_EMBEDDING = "bundle_emb."
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a file has for one tensor of a model: `module` as the file writes it, the tensor of it, and part -> name in the file."""
+
+    module: str
+    tensor: Tensor
+    roles: Mapping[str, str]
 
 
 def is_lora(keys: Iterable[str]) -> bool:
     """Whether these are names of changes to a model, and not of a model."""
-    return any(((role := _role(key)) and role[1] != "alpha") or _foreign(key) for key in keys)  # an alpha alone may be a model's own
-
-
-def pairs(keys: Iterable[str], path: object) -> dict[str, dict[str, str]]:
-    """For each tensor that is changed, under the model's own name, what changes it: role -> name in the file.
-
-    The roles are `up`, `down`, `mid` and `alpha`, or `diff` alone. Raises CheckpointError, which names `path`, for a kind of
-    LoRA that is not known, a name that is no LoRA's, or half a pair.
-    """
-    found: dict[str, dict[str, str]] = {}
+    unsure: dict[str, set[str]] = {}
     for key in keys:
-        if kind := _foreign(key):
-            raise CheckpointError(f"{path}: {key!r} belongs to a {kind}, which is not known; convert it to a plain LoRA (kohya or PEFT)")
-        if (split := _role(key)) is None:
-            raise CheckpointError(f"{path}: {key!r} is no name in a LoRA (kohya's end in .lora_up.weight, PEFT's in .lora_B.weight)")
+        if key.startswith(_EMBEDDING) or _OF_LORAS.match(key) or _refused(key):
+            return True
+        if found := part_of(key):
+            if found[1] not in _OF_MODELS:
+                return True
+            unsure.setdefault(found[0], set()).add(found[1])
+    return any({"a1", "a2", "b1", "b2"} <= parts or "on_input" in parts for parts in unsure.values())
+
+
+def part_of(key: str) -> tuple[str, str] | None:
+    """The module's name in the file, and the part; None for what is no part of a change."""
+    if older := _OLDER.fullmatch(key):
+        return older[1], older[2]
+    if (found := _PART.fullmatch(key)) is None:
+        return None
+    return found[1], next(role for pattern, role in _ROLES.items() if pattern.fullmatch(found[2]))
+
+
+def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -> tuple[list[Named], tuple[str, ...]]:
+    """What the file has for each tensor, in its order, and the names that are no changes of a tensor and left out.
+
+    `own_values` are modules whose tensors are stored as they are to be (PEFT's `modules_to_save`). Raises CheckpointError, which names
+    `path`, for a kind that is not read, a name that is none of a LoRA's, or a part that is there twice.
+    """
+    keys = list(keys)
+    ia3 = {split[0] for key in keys if (split := part_of(key)) and split[1] == "on_input"}
+    saved = {*own_values}
+    found: dict[tuple[str, Tensor], dict[str, str]] = {}
+    left_out = []
+    for key in keys:
+        if key.startswith(_EMBEDDING):
+            left_out.append(key)
+            continue
+        module, tensor, role = _place(key, path, ia3, saved)
+        roles = found.setdefault((module, tensor), {})
+        if role in roles:
+            raise CheckpointError(f"{path}: {key!r} and {roles[role]!r} are both the {role} of {f'{module}.{tensor}'!r}; leave one out")
+        roles[role] = key
+    for (module, _), roles in found.items():  # a bias has the scale of the pair that it belongs to
+        if "up_bias" in roles and (pair := found.get((module, "weight"))):
+            roles |= {f"of_{role}" if role == "down" else role: name for role, name in pair.items() if role in ("down", "alpha")}
+    return [Named(module, tensor, roles) for (module, tensor), roles in found.items()], tuple(left_out)
+
+
+def _place(key: str, path: object, ia3: set[str], saved: set[str]) -> tuple[str, Tensor, str]:
+    """Module, tensor and part. Raises CheckpointError."""
+    if kind := _refused(key):
+        raise CheckpointError(f"{path}: {key!r} belongs to a {kind}, which is not read; convert it to a plain LoRA (kohya or PEFT)")
+    if split := part_of(key):
         module, role = split
-        name = _dotted(module) + (".bias" if role == "diff_b" else ".weight")
-        role = "diff" if role == "diff_b" else role
-        if role in found.setdefault(name, {}):
-            raise CheckpointError(f"{path}: {key!r} and {found[name][role]!r} are both the {role} of {name!r}; leave one out")
-        found[name][role] = key
-    for name, roles in found.items():
-        _check(path, name, roles)
-    return found
+        if role == "diff_b":
+            return module, "bias", "diff"
+        return module, "bias" if role == "up_bias" else "weight", role
+    module, _, end = key.rpartition(".")
+    if module in ia3 and end == "weight":
+        return module, "weight", "ia3_weight"
+    own = key.replace("base_model.model.", "").replace(".modules_to_save", "")
+    if _NORM.fullmatch(key) or any(own.startswith(f"{one}.") or f".{one}." in own for one in saved):
+        return key.replace(".modules_to_save", ""), "", "value"
+    raise CheckpointError(f"{path}: {key!r} is no name in a LoRA (kohya's end in .lora_up.weight, PEFT's in .lora_B.weight)")
 
 
-def _check(path: object, name: str, roles: dict[str, str]) -> None:
-    if roles.keys() == {"diff"}:
-        return
-    there = next(iter(roles.values()))
-    for role in ("down", "up"):
-        if role not in roles:
-            raise CheckpointError(
-                f"{path}: {there!r} has no lora_{role} beside it, so the change of {name!r} is not known; get the whole file"
-            )
-    if "diff" in roles:
-        raise CheckpointError(f"{path}: {roles['diff']!r} changes a tensor that {roles['up']!r} changes too; leave one out")
-
-
-def _role(key: str) -> tuple[str, str] | None:
-    """The module's name in the file, and what of the pair it is."""
-    return next(((key[: -len(end)], role) for end, role in _ROLES.items() if key.endswith(end)), None)
-
-
-def _foreign(key: str) -> str | None:
-    return next((kind for end, kind in _FOREIGN.items() if key.endswith(end)), None)
-
-
-def _dotted(module: str) -> str:
-    """A module's name as its model has it: kohya writes underscores for dots, PEFT may begin with its own wrapper."""
-    if head := _KOHYA.match(module):
-        rest = _WORD.sub(lambda word: word[0].replace("_", "\0"), module[head.end() :]).replace("_", ".").replace("\0", "_")
-        return _KOHYA_HEADS.get(head[1], "diffusion_model.") + rest
-    return module.removeprefix("base_model.model.")
+def _refused(key: str) -> str | None:
+    return next((kind for mark, kind in _REFUSED.items() if mark in key), None)

@@ -188,13 +188,16 @@ def structure_of(
     metadata: Mapping[str, str] | None = None,
     whole: Structure | None = None,
     hint: Family | None = None,
+    partial: bool = False,
 ) -> Structure:
     """What names say; `rank` is the number of dimensions of a tensor, which tells SD 1.x from 2.x without text encoder.
 
-    Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none for sure.
+    Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none for sure;
+    of names that are only some (`partial`), what they lack tells nothing.
     """
     keys = list(keys)
     family, told = (whole.family, {}) if whole else families.tell(without_prefix(key, rank) for key in keys if leftover(key) is None)
+    family = GENERIC if partial and family.assumed and not whole else family
     family = hint if hint and (family is GENERIC or family.assumed) and not told else family
     names: dict[str, Name] = {}
     twins: dict[str, str] = {}

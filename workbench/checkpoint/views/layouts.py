@@ -1,4 +1,4 @@
-"""`in_layout` and `like`: a checkpoint with its tensors named, cut and joined as another layout has them. Nothing is read here."""
+"""`in_layout`, `spelled` and `like`: a checkpoint's tensors named, cut and joined as another layout has them. Nothing is read here."""
 
 from __future__ import annotations
 
@@ -45,9 +45,22 @@ def in_layout(checkpoint: Checkpoint, layout: Layout) -> Checkpoint:
     if layout == ORIGINAL and all(structure.layouts.get(part, ORIGINAL) == there for part, there in target.layouts.items()):
         return checkpoint
     found = _viewed(without_twins(checkpoint), structure, target, layout)
+    return _whole(found, f"{checkpoint.name}, in layout {layout!r}")
+
+
+def spelled(checkpoint: Checkpoint, target: Naming) -> Checkpoint:
+    """The tensors as `target` names, cuts and joins them, lazily; itself where that changes nothing.
+
+    Raises CheckpointError for tensors that cannot be cut or joined so.
+    """
+    return _whole(_viewed(checkpoint, checkpoint.structure, target, None), checkpoint.name)
+
+
+def _whole(found: Checkpoint, told: str) -> Checkpoint:
+    """What was found, if nothing is missing in it. Raises CheckpointError."""
     if problems := [one.why for one in incomplete(found).values()]:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CheckpointError(f"{checkpoint.name}, in layout {layout!r}: {'; '.join(problems[:_SHOWN])}{more}; get the whole model")
+        raise CheckpointError(f"{told}: {'; '.join(problems[:_SHOWN])}{more}; get the whole model")
     return found
 
 
@@ -84,6 +97,7 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
     A tensor whose name the first has keeps it, and so do tensors of components that the first lacks. What cannot be joined or cut is left
     out, and told by `incomplete`; of changes, what is missing is zero. A model of another architecture stays as it is.
     """
+    model = model if model is first else model.upon(first)
     own, other = model.structure, first.structure
     families = {own.family.name, other.family.name} - {GENERIC.name}
     if model is first or len(families) > 1 or own.conflict or other.conflict:

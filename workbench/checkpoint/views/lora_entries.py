@@ -1,0 +1,117 @@
+"""What a LoRA file changes, tensor by tensor: its parts, put together under the names of a model. Reading a change is in `changes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.changes.change import Change, Parts, float32
+from workbench.checkpoint.changes.kinds import change_of
+from workbench.checkpoint.changes.products import Factors
+from workbench.checkpoint.changes.scalings import Scaling
+from workbench.checkpoint.changes.wholes import Whole
+from workbench.checkpoint.names.lora_modules import module_of
+from workbench.checkpoint.names.lora_names import Named, grouped
+from workbench.checkpoint.names.peft_settings import PeftSettings, finite
+from workbench.errors import CheckpointError
+from workbench.wording import listed
+
+Entry = Change | str  # the change; or the name of the tensor that is the change
+Finder = Callable[[Named], "str | None"]  # the name of a tensor in a model
+
+
+@dataclass(frozen=True)
+class Content:
+    """The changes by the names of the tensors, and what there is to tell."""
+
+    entries: Mapping[str, Entry]
+    notes: tuple[str, ...]
+
+
+def content_of(file: Checkpoint, settings: Mapping[str, PeftSettings], find: Finder = lambda named: None) -> Content:
+    """What a file changes. `settings` are PEFT's by component; `find` is what a model calls a tensor, if it has it.
+
+    Raises CheckpointError for parts that do not go together, or that settings contradict.
+    """
+    where = file.path or file.name
+    saved = [module for one in settings.values() for module in one.saved]
+    groups, left_out = grouped(file, where, saved)
+    if not groups:
+        raise CheckpointError(f"{where}: holds embeddings ({listed([*left_out], 1)}) and no change of a model; load it as an embedding")
+    entries: dict[str, Entry] = {}
+    unscaled = []
+    roles: dict[PeftSettings, dict[str, list[str]]] = {}
+    for named in groups:
+        found = find(named)
+        name = found or _usual(named)
+        own, module = _settings(settings, named.module)
+        alpha = _alpha(file, where, named.roles["alpha"]) if "alpha" in named.roles else None
+        parts = Parts(file, where, name, module, named.roles, alpha, own if alpha is None else None)
+        if own is not None and alpha is None:
+            roles.setdefault(own, {}).setdefault(module, []).extend(named.roles)
+        change = change_of(parts)
+        if alpha is None and own is None and "up" in named.roles:
+            unscaled.append(named.roles["up"])
+        _enter(entries, where, name, change)
+        if isinstance(change, Scaling) and change.start and not change.on_input and (bias := find(replace(named, tensor="bias"))):
+            _enter(entries, where, bias, change)  # PEFT scales what the layer puts out
+    notes = [note for own, found in roles.items() for note in own.check(found)]
+    if unscaled and len(unscaled) < len(entries):
+        notes.append(f"{len(unscaled)} of {len(entries)} pairs have no alpha ({listed(unscaled)}) and are taken as they are")
+    if left_out:
+        notes.append(
+            f"{len(left_out)} tensors of embeddings trained with it ({listed([*left_out], 1)}) are no change of a model, and left out"
+        )
+    return Content(entries, (*notes, *_too_many(entries)))
+
+
+def fitted(file: Checkpoint, entry: Entry, shape: tuple[int, ...]) -> Entry:
+    """The change in the shape of the tensor that it changes; itself where it is of that shape, or cannot have it."""
+    if isinstance(entry, str):
+        info = file.info(entry)
+        whole = Whole(entry, 1.0, info)
+        return whole if info.shape == shape or not whole.fits(shape) else replace(whole, info=float32(shape))
+    return replace(entry, info=float32(shape)) if entry.info.shape != shape and entry.fits(shape) else entry  # type: ignore[type-var]
+
+
+def _usual(named: Named) -> str:
+    name = module_of(named.module).usual
+    return f"{name}.{named.tensor}" if named.tensor else name
+
+
+def _settings(settings: Mapping[str, PeftSettings], written: str) -> tuple[PeftSettings | None, str]:
+    """The settings that a module is under, and its name as PEFT has it."""
+    name = written.replace("base_model.model.", "")
+    for component, own in settings.items():
+        if component and name.startswith(f"{component}."):
+            return own, name[len(component) + 1 :]
+    return settings.get(""), name
+
+
+def _enter(entries: dict[str, Entry], where: object, name: str, change: Entry) -> None:
+    if known := entries.get(name):
+        one, other = (entry if isinstance(entry, str) else entry.names[0] for entry in (known, change))
+        raise CheckpointError(f"{where}: {one!r} and {other!r} both change {name!r}; leave one out")
+    entries[name] = change
+
+
+def _alpha(file: Checkpoint, where: object, key: str) -> float:
+    """The number that a pair is scaled by. Raises CheckpointError for what is none."""
+    if (info := file.info(key)).numel != 1:
+        raise CheckpointError(f"{where}: {key!r} has shape {list(info.shape)}; an alpha is one number; the file is damaged, fetch it again")
+    return finite(where, key, file.read(key).item())
+
+
+def _too_many(entries: Mapping[str, Entry]) -> tuple[str, ...]:
+    """A note of ranks that exceed their layers: nothing is lost, but the file is larger than the changes in it."""
+    beyond = [
+        name
+        for name, one in entries.items()
+        if isinstance(one, Factors) and one.rank > min(one.info.shape[0], one.info.numel // one.info.shape[0])
+    ]
+    return (
+        (f"{len(beyond)} pairs have a rank beyond the sides of their layers ({listed(beyond, 1)}); `resize` makes the file smaller",)
+        if beyond
+        else ()
+    )
