@@ -19,7 +19,7 @@ import workbench as wb
 FAMILIES = ("SD 1.x", "SD 2.x", "SDXL", "Flux")
 # the layers that are changed: of each sort, in the middle and on both sides
 LAYERS = {
-    False: r"mid_block\..*|down_blocks\.1\.(attentions|resnets)\.0\..*|up_blocks\.1\.attentions\.1\.proj_.*|conv_in|down_blocks\.1\.downsamplers.*",
+    False: r"mid_block\..*|down_blocks\.1\.(attentions\.0|resnets\.0|downsamplers)\..*|up_blocks\.1\.attentions\.1\.proj_.*|conv_in",
     True: r"transformer_blocks\.1\..*|single_transformer_blocks\.2\..*|proj_out|x_embedder",
 }
 _DEPTH = {"transformer_layers_per_block": [1, 2, 2]}  # of SDXL

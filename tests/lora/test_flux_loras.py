@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 import workbench as wb
 from workbench import lora
-from workbench.checkpoint.names.lora_names import pairs
+from workbench.checkpoint.names.lora_modules import module_of
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.layouts import like
-from workbench.checkpoint.views.low_rank import LowRank
+from workbench.checkpoint.views.low_rank import Factors, LowRank
 from workbench.errors import ExportError, MergeWarning
 
 WIDTH, RANK = 6, 2
@@ -68,7 +68,7 @@ def test_every_module_of_flux_comes_back_from_kohyas_name():
     for head, prefix, model in models:
         for module in (key.removesuffix(".weight") for key in model if len(model.info(key).shape) == 2):
             flat = f"lora_{head}_{module.replace('.', '_')}"
-            assert list(pairs([f"{flat}.lora_up.weight", f"{flat}.lora_down.weight"], "file")) == [f"{prefix}{module}.weight"]
+            assert module_of(flat).usual == f"{prefix}{module}"
 
 
 @pytest.mark.parametrize("layout", ["BFL", "diffusers"])
@@ -101,8 +101,8 @@ def test_a_lora_of_queries_alone_leaves_keys_and_values_as_they_are(base):
 
 def test_only_the_rows_of_a_part_are_multiplied(base, monkeypatch):
     asked = []
-    multiplied = LowRank._multiplied
-    monkeypatch.setattr(LowRank, "_multiplied", lambda self, entry, rows: (asked.append(rows), multiplied(self, entry, rows))[1])
+    multiplied = Factors.rows
+    monkeypatch.setattr(Factors, "rows", lambda self, file, rows, base: (asked.append(rows), multiplied(self, file, rows, base))[1])
     like(kohya(QKV), base["diffusers"]).read(f"{SPLIT[1]}.weight")
     assert [(rows.start, rows.stop) for rows in asked] == [(6, 12)]
 
@@ -180,7 +180,7 @@ def test_what_a_model_in_another_layout_has_learned_is_taken_out_under_the_bases
 
 def test_a_lora_whose_names_tell_no_model_is_written_in_another_format_only_for_a_base(base, tmp_path):
     change = LowRank(InMemory(dict(peft(*SPLIT).holder), "attention"))
-    assert change.architecture == "generic"
+    assert change.architecture == "unknown"
     with pytest.raises(ExportError, match=r"do not tell which model it is for.*give base="):
         lora.export(change, tmp_path / "k.safetensors")
     written = lora.export(change, tmp_path / "k.safetensors", base=base["BFL"], dtype="float32")

@@ -63,7 +63,7 @@ PEFT = {
     "IA3": ("IA3Config", ALL, {"feedforward_modules": r".*net\.2", "init_ia3_weights": False}),
     "OFT": ("OFTConfig", LINEAR, OFT | {"use_cayley_neumann": False}),
     "OFT by a series": ("OFTConfig", LINEAR, OFT),
-    "OFT, limited": ("OFTConfig", LINEAR, OFT | {"coft": True, "eps": 0.3}),
+    "OFT, limited": ("OFTConfig", LINEAR, OFT | {"coft": True, "eps": 3.0}),
     "OFT of one block": ("OFTConfig", LINEAR, OFT | {"block_share": True}),
     "BOFT": ("BOFTConfig", LINEAR, {"boft_block_size": 4} | RANDOM),
 }

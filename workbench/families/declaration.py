@@ -44,7 +44,8 @@ class Kohya:
     """How kohya's tools (sd-scripts, musubi-tuner) write LoRAs for it: its `ss_base_model_version` (empty where they have several), the
     layout whose names they have, a head for each component, and the `ss_network_module`.
 
-    They train the modules in its blocks, but not those whose names begin as in `beside`.
+    They train the modules in its blocks, but not those whose names begin as in `beside`. `also` are versions that other trainers
+    write, or kohya's of its variants.
     """
 
     version: str
@@ -52,6 +53,7 @@ class Kohya:
     layout: ComponentLayout = ORIGINAL
     module: str = "networks.lora"
     beside: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

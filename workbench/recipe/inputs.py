@@ -36,7 +36,10 @@ def strangers(merge: Merge) -> Iterator[Finding]:
     known = [(name, model.architecture) for name, model in zip(names, inputs, strict=True) if model.structure.family is not GENERIC]
     if len({found for _, found in known}) > 1:
         told = ", ".join(f"{name} is {found}" for name, found in known)
-        yield Finding("error", f"{merge.name}: {told}; only models of one architecture can be merged")
+        first = inputs[0].architecture
+        strange = [(name, one) for name, one in zip(names, inputs, strict=True) if one.space is Space.DELTA and one.architecture != first]
+        keys = "".join(f"; {name} changes {listed(list(one))}" for name, one in strange if one.structure.family is not GENERIC)
+        yield Finding("error", f"{merge.name}: {told}; only models of one architecture can be merged{keys}")
         return
     taken_from = {entry.take for entry in merge.plan.entries.values() if entry.ruled}
     for i, (name, model, seen) in enumerate(zip(names, inputs, viewed, strict=True)):
@@ -44,10 +47,11 @@ def strangers(merge: Merge) -> Iterator[Finding]:
         if i == 0 or (apart and i in taken_from):
             continue
         if apart:
+            its = f" (its own are {listed(list(seen))})" if model.space is Space.DELTA else ""
             yield Finding(
                 "error",
                 f"{merge.name}: {names[0]} ({inputs[0].architecture}, {inputs[0].structure.layout} names) and {name} "
-                f"({model.architecture}, {model.structure.layout} names) have no tensor name in common; "
+                f"({model.architecture}, {model.structure.layout} names) have no tensor name in common{its}; "
                 "use models of one architecture",
             )
         elif few := _mostly_apart(merge, model, seen):

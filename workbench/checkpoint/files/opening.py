@@ -89,7 +89,8 @@ def _config_beside(file: Checkpoint) -> PeftSettings | None:
     theirs = [name for name in weights if name in _ADAPTERS] or weights
     if folder != file.path and theirs != [file.path.name] and file.path.name not in _ADAPTERS:
         return None
-    return PeftSettings(str(folder / _ADAPTER_CONFIG), read_object(folder / _ADAPTER_CONFIG))
+    source = f"{folder / _ADAPTER_CONFIG} (beside {theirs[0] if folder == file.path else file.path.name})"
+    return PeftSettings(source, read_object(folder / _ADAPTER_CONFIG))
 
 
 def _open_pipeline(folder: Path) -> Joined:

@@ -23,19 +23,32 @@ _PREFIXES = {
 _BUNDLED = re.compile(r"(text_encoders\.)?(clip_l|clip_g|t5xxl)\.")  # text encoders in ComfyUI's and other programs' names
 _BUNDLES = {"clip_l": ("text_encoder",), "clip_g": ("text_encoder_2",), "t5xxl": ("text_encoder_3", "text_encoder_2")}
 _PROCESSOR = re.compile(r"\.processor\.(\w+?)_lora(?=$)")  # of diffusers' older attention processors
-# the words with an underscore of their own in the module names of U-Nets, CLIP, T5 and Flux, in all layouts: for names without a model
-_WORD = re.compile(
-    r"""(?<![^_]) (?: down_blocks | up_blocks | mid_block | transformer_blocks | single_transformer_blocks | to_q | to_k | to_v | to_out |
-    to_add_out | add_q_proj | add_k_proj | add_v_proj | proj_in | proj_out | proj_mlp | conv_in | conv_out | conv_shortcut |
-    time_emb_proj | time_embedding | add_embedding | linear_1 | linear_2 | ff_context | norm1_context | norm_out | x_embedder |
-    context_embedder | time_text_embed | timestep_embedder | guidance_embedder | text_embedder | input_blocks | middle_block |
-    output_blocks | in_layers | out_layers | emb_layers | skip_connection | time_embed | label_emb | text_model | self_attn |
-    q_proj | k_proj | v_proj | out_proj | layer_norm1 | layer_norm2 | token_embedding | position_embedding | text_projection |
-    double_blocks | single_blocks | img_attn | txt_attn | img_mlp | txt_mlp | img_mod | txt_mod | img_in | txt_in | time_in |
-    vector_in | guidance_in | in_layer | out_layer | final_layer_norm | final_layer | adaLN_modulation | conv_norm_out |
-    wi_0 | wi_1 | embed_tokens | relative_attention_bias ) (?![^_])""",
-    re.VERBOSE,
-)
+# the words with an underscore of their own in the module names of all families, in both layouts: for names without a model to ask.
+# HunyuanVideo's `img_attn_qkv` is not among them, for it is `img_attn.qkv` in Flux
+_WORDS = """
+    _ adaLN_modulation adaln_modulation adaln_modulation_cross_attn adaln_modulation_mlp adaln_modulation_self_attn adaln_single
+    add_embedding add_k_proj add_q_proj add_v_proj all_final_layer all_x_embedder aspect_ratio_embedder attention_norm1
+    attention_norm2 attention_y_norm c_embedder c_fc1 c_fc2 c_proj cap_embedder caption_embedder caption_norm caption_projection
+    class_embedding cond_seq_linear condition_embedder context_block context_embedder context_refiner conv_depth conv_in
+    conv_inverted conv_norm_out conv_out conv_point conv_shortcut cross_attn depth_conv distilled_guidance_layer double_blocks
+    double_layers double_stream_blocks double_stream_modulation_img double_stream_modulation_txt down_blocks emb_layers
+    embed_tokens encoder_hid_proj feed_forward ff_context ff_i ff_t ffn_norm1 ffn_norm2 final_layer final_layer_norm final_linear
+    guidance_embedder guidance_in image_embedder img_attn img_attn_k_norm img_attn_q_norm img_emb img_in img_mlp img_mod in_layer
+    in_layers in_proj individual_token_refiner init_x_linear input_blocks input_embedder inverted_conv joint_blocks
+    joint_transformer_blocks k_img k_norm k_proj k_rms_norm k_rms_norm_t kv_linear label_emb layer_norm1 layer_norm2
+    layerwise_blocks linear_1 linear_2 linear_3 linear_in linear_out ln_k ln_q mid_block middle_block noise_refiner norm1_context
+    norm_added_k norm_added_q norm_k norm_k_img norm_out norm_q out_layer out_layers out_proj out_projection output_blocks
+    output_proj p_embedder patch_embed patch_embedding patchify_proj point_conv pooled_embedder pos_embed position_embedding
+    proj_in proj_mlp proj_out q_linear q_norm q_proj q_rms_norm q_rms_norm_t refiner_blocks relative_attention_bias
+    resolution_embedder self_attn self_attn_proj self_attn_qkv shared_experts single_blocks single_layers single_stream_blocks
+    single_stream_modulation single_transformer_blocks skip_connection t_block t_embedder t_embedding_norm text_embedder
+    text_embedding text_fusion text_model text_projection time_caption_embed time_emb_proj time_embed time_embedder time_embedding
+    time_guidance_embed time_in time_mod_proj time_proj time_projection time_step_proj time_text_embed timestep_embedder
+    to_add_out to_gate to_k to_k_t to_out to_out_t to_q to_q_t to_qkv_mlp_proj to_v to_v_t token_embedding token_refiner
+    transformer_blocks txt_attn txt_attn_k_norm txt_attn_q_norm txt_in txt_mlp txt_mod txt_norm up_blocks v_img v_proj vector_in
+    wi_0 wi_1 x_block x_embedder y_embedder y_proj
+""".split()
+_WORD = re.compile(rf"(?<![^_])(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![^_])")
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ _OF_MODELS = {"alpha", "rescale", "on_input", "a1", "a2", "b1", "b2", "bm"}  # p
 _REFUSED = {
     ".lora_E": "AdaLoRA", ".vera_lambda_": "VeRA", ".hra_u": "HRA", ".fourierft_": "FourierFT", ".vblora_": "VB-LoRA",
     ".randlora_": "RandLoRA",
-    ".lora_embedding_": "LoRA of an embedding", ".bone_": "Bone", ".miss_": "MiSS", ".road_": "RoAd", ".shira_": "SHiRA", ".c3a_": "C3A",
-    ".reshape_weight": "LoRA that gives layers other shapes", ".poly_lora": "Poly",
+    ".lora_embedding_": "a LoRA of an embedding", ".bone_": "Bone", ".miss_": "MiSS", ".road_": "RoAd", ".shira_": "SHiRA", ".c3a_": "C3A",
+    ".reshape_weight": "a LoRA that gives layers other shapes", ".poly_lora": "Poly",
     ".oft_r.": "OFT of PEFT before 0.15", ".oft_diag": "COFT",
 }  # fmt: skip
 # how names begin, or what they have in them, in LoRAs alone: what is of no known kind is no model
@@ -108,7 +108,7 @@ def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -
 def _place(key: str, path: object, ia3: set[str], saved: set[str]) -> tuple[str, Tensor, str]:
     """Module, tensor and part. Raises CheckpointError."""
     if kind := _refused(key):
-        raise CheckpointError(f"{path}: {key!r} belongs to a {kind}, which is not read; convert it to a plain LoRA (kohya or PEFT)")
+        raise CheckpointError(f"{path}: {key!r} belongs to {kind}, which is not read; convert it to a plain LoRA (kohya or PEFT)")
     if split := part_of(key):
         module, role = split
         if role == "diff_b":
