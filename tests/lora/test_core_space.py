@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import workbench as wb
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.low_rank import LowRank
-from workbench.errors import MergeError, OptionError
+from workbench.errors import InputError, MergeError, OptionError
 from workbench.merge import Deltas, Random, Scope, Weight, decorator, operator
 from workbench.places import DATA
 
@@ -300,3 +300,31 @@ def test_nan_is_refused_by_every_method():
     loras[1].holder.entries[f"{QUERY}.lora_up.weight"][1, 1] = math.nan
     with pytest.raises(MergeError, match=rf"merge: b: '{QUERY}.weight' holds NaN or infinity"):
         wb.lora.merge(loras, method="tsv_merge")
+
+
+def hadamard(seed: int) -> LowRank:
+    """A LoHa of rank 2, whose change has rank 4 at most."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {"hada_w1_a": (14, 2), "hada_w1_b": (2, 11), "hada_w2_a": (14, 2), "hada_w2_b": (2, 11)}
+    return LowRank(InMemory({f"{QUERY}.{name}": torch.randn(size, generator=generator) for name, size in sizes.items()}, "loha"))
+
+
+@pytest.mark.parametrize("method", ["linear", "tsv_merge"])
+def test_loras_of_different_kinds_are_merged_by_their_directions(method):
+    loras, key = [hadamard(0), lora("b", {QUERY: 2}, 1)], f"{QUERY}.weight"
+    found = wb.lora.merge(loras, [1.0, 0.5], method=method)
+    deltas = changes(loras, key, [1.0, 0.5])
+    zero = torch.zeros_like(deltas[0])
+    whole = sum(deltas) if method == "linear" else wb.operators.tsv_merge.function(zero, deltas)
+    torch.testing.assert_close(found[key].double().flatten(1), whole, atol=1e-4, rtol=1e-4)
+    assert found.report.frame()["rank"].tolist()[:-1] == [6]
+    assert wb.lora.resize(loras[0], rank=2).report.frame()["rank"].tolist()[:-1] == [2]
+
+
+def test_changes_that_depend_on_a_model_are_refused_with_what_to_do():
+    plain = lora("a", {QUERY: 2}, 1)
+    dora = LowRank(InMemory({**plain.holder, f"{QUERY}.dora_scale": torch.ones(14, 1)}, "dora"))
+    told = rf"dora: '{QUERY}.weight' is changed by a DoRA, which depends on the model.*wb.lora.extract\(wb.lora.apply\(base, \[\(lora"
+    for made in (lambda: wb.lora.merge([plain, dora]), lambda: wb.lora.project(dora, plain), lambda: wb.lora.resize(dora, rank=1)):
+        with pytest.raises(InputError, match=told):
+            made()

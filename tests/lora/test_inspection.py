@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 import workbench as wb
+from workbench.checkpoint.views.in_memory import InMemory
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import CheckpointError, InputError
 from workbench.places import DATA
 
@@ -133,3 +135,22 @@ def test_what_is_no_lora_is_refused(tmp_path):
         wb.lora.inspect(SHAPES / "base.safetensors")
     with pytest.raises(CheckpointError, match="there is no such file"):
         wb.lora.inspect(tmp_path / "none.safetensors")
+
+
+def test_other_kinds_are_told_and_what_depends_on_a_model_has_no_norm_alone():
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"hada_w1_a": (6, 2), "hada_w1_b": (2, 5), "hada_w2_a": (6, 2), "hada_w2_b": (2, 5)}
+    loha = {f"{FIRST}.{name}": torch.randn(size, generator=generator) for name, size in sizes.items()}
+    dora = {
+        f"{SECOND}.{name}": torch.ones(size)
+        for name, size in {"lora_up.weight": (6, 1), "lora_down.weight": (1, 5), "dora_scale": (6, 1)}.items()
+    }
+    opened = LowRank(InMemory(loha | {f"{FIRST}.alpha": torch.tensor(1.0)} | dora, "kinds"))
+    found = wb.lora.inspect(opened)
+    frame = found.frame().set_index("block")
+    assert frame.loc[["IN01", "IN04"], "kind"].tolist() == ["LoHa", "DoRA"]
+    assert frame.loc["IN01", ["rank", "alpha"]].tolist() == [2, 1]
+    key = frame.loc["IN01", "layer"]
+    assert frame.loc["IN01", "norm"] == pytest.approx(float(opened[key].norm()), rel=1e-5)
+    assert math.isnan(frame.loc["IN04", "norm"])
+    assert any("1 changes depend on the model that they are put on" in note for note in found.notes)
