@@ -11,9 +11,13 @@ from workbench.wording import listed
 
 
 def check_lora(lora: object, who: str) -> None:
-    """Raise InputError for what is no LoRA, and for one whose changes depend on the model."""
+    """Raise InputError for what is no LoRA."""
     if not isinstance(lora, LowRank):
         raise InputError(f"{who} takes LoRAs (see workbench.open and workbench.lora.extract), got {lora!r}")
+
+
+def check_by_itself(lora: LowRank, who: str) -> None:
+    """Raise InputError for a LoRA whose changes depend on the model that it is put on, and so are none by themselves."""
     if lora.relative:
         key = lora.relative[0]
         told = f"{who}: {lora.name}: {key!r} is changed by a {lora.kind(key)}, which depends on the model that it is put on"

@@ -13,7 +13,7 @@ from workbench.checkpoint.views.low_rank import LowRank
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
 from workbench.families import GENERIC
-from workbench.lora.checking import check_architectures, check_finite, check_lora
+from workbench.lora.checking import check_architectures, check_by_itself, check_finite, check_lora
 from workbench.lora.choosing import LoraLimit
 from workbench.lora.core_space import LINEAR, Method, in_core_space, method_named
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
@@ -66,6 +66,7 @@ def merge(
         raise InputError(f"{who} takes one or more LoRAs in a list, got {loras!r}")
     for lora in loras:
         check_lora(lora, who)
+        check_by_itself(lora, who)
     numbers = _strengths(strengths, len(loras), who)
     wanted = LoraLimit(rank, target_error, max_bytes, dtype)
     wanted.check(who, needed=False)
@@ -91,6 +92,7 @@ def resize(
     """
     who = "resize"
     check_lora(lora, who)
+    check_by_itself(lora, who)
     wanted = LoraLimit(rank, target_error, max_bytes, dtype)
     wanted.check(who)
     return _combined([lora], [1.0], wanted, lora.name, progress, who)

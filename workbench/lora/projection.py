@@ -11,7 +11,7 @@ from workbench.checkpoint.views.low_rank import LowRank
 from workbench.checkpoint.views.matching import place
 from workbench.engine.pool import Done, run
 from workbench.errors import MergeError, OptionError
-from workbench.lora.checking import check_architectures, check_finite, check_lora
+from workbench.lora.checking import check_architectures, check_by_itself, check_finite, check_lora
 from workbench.lora.core_space import ROUNDING, basis
 from workbench.lora.decomposition import Decomposed, decompose_product, energy
 from workbench.lora.formats import in_memory
@@ -45,6 +45,7 @@ def project(subject: LowRank, style: LowRank, *, strength: float = 1.0, progress
     """
     for lora in (subject, style):
         check_lora(lora, _WHO)
+        check_by_itself(lora, _WHO)
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:
         raise OptionError(f"{_WHO}: strength must be a number in [0, 1], got {strength!r}")
     jobs = _jobs(subject, style, strength)
