@@ -280,3 +280,11 @@ def test_the_figure_has_a_bar_for_each_block_or_else_for_each_tensor(family):
 def test_what_is_no_checkpoint_is_refused(given):
     with pytest.raises(InputError, match=r"diff takes checkpoints \(see workbench.open\), got"):
         wb.diff(held(x=[1.0]), given)
+
+
+def test_numbers_that_were_only_rounded_to_another_dtype_are_noted():
+    values = {"x": torch.randn(50), "y": torch.randn(50)}
+    other = {"x": values["x"].half(), "y": (values["y"] + 1).half()}
+    notes = wb.diff(Held(values, "one"), Held(other, "two")).frame().set_index("tensor")["note"]
+    assert notes["x"] == "the same numbers, rounded to float32 and float16"
+    assert notes["y"] == ""

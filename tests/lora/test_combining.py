@@ -86,6 +86,16 @@ def test_what_is_in_both_takes_no_more_room():
         wb.lora.merge([one, one], 0.0)
 
 
+def test_what_cancels_is_nothing_though_rounding_is_left_of_it(tmp_path):
+    one = lora("a", **linear(QUERY, 12, 9, 3))
+    with pytest.raises(MergeError, match=r"merge: a changes nothing: everything in it is zero, or cancels"):
+        wb.lora.merge([one, one], [1.0, -1.0])
+    with pytest.raises(MergeError, match=r"changes nothing"):  # the same change of other factors
+        wb.lora.merge([one, wb.lora.resize(one, rank=3)], [0.7, -0.7])
+    other = lora("b", **linear(key := QUERY.replace("to_q", "to_k"), 12, 9, 2))
+    assert list(wb.lora.merge([one, other, one], [1.0, 1.0, -1.0])) == [f"{key}.weight"]
+
+
 def test_embedded_loras_merge_as_they_add():
     base, stripes = wb.open(SHAPES / "base.safetensors"), wb.open(SHAPES / "lora" / "stripes.safetensors")
     heart = wb.lora.extract(wb.open(SHAPES / "heart.safetensors"), base, rank=4)

@@ -97,6 +97,50 @@ def test_resize_makes_a_file_smaller(command):
     assert f"relative error {wb.lora.resize(wb.open(LORA), target_error=0.5).report.error:.3g}" in out
 
 
+def test_convert_writes_the_same_change_in_other_names(command):
+    code, out, _ = command("convert", LORA, "--format", "peft", "--out", "p.safetensors", "--dtype", "float32")
+    assert (code, out) == (0, f"p.safetensors: {Path('p.safetensors').stat().st_size / 1e6:.3g} MB; 56 changes in 'peft' names\n")
+    assert command("convert", "p.safetensors", "--base", BASE, "--out", "k.safetensors", "--dtype", "float32")[0] == 0
+    assert load_file("k.safetensors").keys() == load_file(LORA).keys()
+    base = wb.open(BASE)
+    one, other = (wb.lora.apply(base, [(wb.open(path), 1.0)]) for path in (LORA, "k.safetensors"))
+    assert all(torch.equal(one[key], other[key]) for key in base)
+
+
+def test_bake_writes_the_model_with_loras_at_their_strengths(command):
+    command("extract", STRIPES, BASE, "--rank", "2", "--out", "a:b.safetensors")
+    code, out, err = command("bake", BASE, f"{LORA}:0.8", "a:b.safetensors", "a:b.safetensors:-4", "--out", "m.safetensors")
+    assert (code, err) == (0, "")
+    assert out.startswith("m.safetensors: ")
+    base, lora, other = (wb.open(path) for path in (BASE, LORA, "a:b.safetensors"))
+    wanted = wb.lora.apply(base, [(lora, 0.8), (other, 1.0), (other, -4.0)])
+    found = wb.open("m.safetensors")
+    assert set(found) == set(base)
+    assert all(torch.equal(found[key], wanted[key]) for key in base)
+    assert wb.Recipe.from_file("m.safetensors").data.merge.operator == "add_delta"
+    code, _, _ = command("bake", BASE, LORA, "--out", "d.safetensors", "--dtype", "bfloat16", "--layout", "diffusers")
+    made = wb.open("d.safetensors")
+    assert (code, made.structure.layout, made.info("unet.conv_in.weight").dtype_name) == (0, "diffusers", "bfloat16")
+
+
+def test_what_cannot_be_baked_is_said_before_anything_is_read(command):
+    Path("a").write_bytes(b"x")
+    Path("a:1").write_bytes(b"x")
+    for loras, said in (
+        ([f"{LORA}:0,8"], "a strength is a number after the last colon, such as"),
+        ([f"{LORA}:21"], "a strength must be in [-20, 20], got 21"),
+        ([f"{LORA}:nan"], "a strength must be in [-20, 20], got nan"),
+        (["none.safetensors:0.5"], "none.safetensors: there is no such file"),
+        (["a:1"], "there are files 'a:1' and 'a'; write 'a:1:1' for the first"),
+        ([BASE], "is a model and no LoRA; the model comes first, then LoRAs"),
+    ):
+        code, out, err = command("bake", BASE, *loras, "--out", "m.safetensors")
+        assert (code, out) == (1, "")
+        assert said in err
+    assert "is a LoRA; the model comes first" in command("bake", LORA, LORA, "--out", "m.safetensors")[2]
+    assert not Path("m.safetensors").exists()
+
+
 def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(command):
     Path("there.safetensors").write_bytes(b"x")
     for arguments, said in (

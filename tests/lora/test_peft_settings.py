@@ -94,7 +94,10 @@ def test_a_config_is_not_for_other_loras_in_its_folder(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"r": 8}, r"adapter_config.json says rank 8 for 'down_blocks.0.attn.to_q', and the file has 4"),
+        (
+            {"r": 8},
+            r"adapter_config.json \(beside adapter_model.safetensors\) says rank 8 for 'down_blocks.0.attn.to_k', and the file has 4",
+        ),
         ({"r": 4, "rank_pattern": {"to_k": 2}}, "says rank 2 for 'down_blocks.0.attn.to_k', and the file has 4"),
         ({"r": 4, "target_modules": ["to_v"]}, r"is for 'to_v', and the file has 'down_blocks.0.attn.to_k'"),
         ({"r": 4, "target_modules": "x.*"}, "is for 'x.*', and the file has"),

@@ -34,6 +34,7 @@ class Change:
     largest: float = 0.0  # absolute
     changed: int = 0  # elements; NaN is equal to NaN
     odd: int = 0  # elements that are NaN or infinite in one or both
+    beyond: int = 0  # pieces that differ by more than rounding to their two dtypes
 
     def __add__(self, other: Change) -> Change:
         summed = {name: value + getattr(other, name) for name, value in vars(self).items()}

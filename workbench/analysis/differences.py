@@ -13,6 +13,7 @@ from workbench.checkpoint.views.layouts import incomplete, like
 from workbench.checkpoint.views.matching import Matched, place, places
 from workbench.engine.inputs import checkpoint
 from workbench.engine.reading import Tensors, measured
+from workbench.engine.rounding import all_only_rounded, stored_dtype
 from workbench.merge.call import unique
 from workbench.recipe import preflight
 
@@ -73,6 +74,8 @@ def _incomparable(first: Checkpoint, second: Checkpoint) -> str:
 def _judged(row: ComparedTensor, change: Change) -> ComparedTensor:
     """The row of a tensor that was read."""
     notes = [f"{change.odd} elements are NaN or infinite, which have no distance"] * bool(change.odd)
+    if change.changed and not change.beyond:
+        notes += [f"the same numbers, rounded to {' and '.join(info.dtype_name for info in row.infos if info)}"]
     notes += ["the first is all zero"] * (not change.square and change.numel > change.odd)
     return replace(row, status=CHANGED if change.changed else EQUAL, change=change, note="; ".join(notes))
 
@@ -82,7 +85,9 @@ def _change(tensors: Tensors) -> Change:
     import torch
 
     found = Change()
+    dtypes = [stored_dtype(tensors.models[name], key) for name, key in tensors.matched.names.items()]
     for first, second in tensors.chunks(finite=False):
+        beyond = not all_only_rounded(torch.stack([first, second]), dtypes)
         away = second - first
         same, odd = away == 0, 0
         if not math.isfinite(float(away.sum())):
@@ -91,5 +96,5 @@ def _change(tensors: Tensors) -> Change:
             odd = len(away) - int(finite.sum())
             first, away = first[finite], away[finite]
         largest = float(torch.linalg.vector_norm(away, math.inf)) if len(away) else 0.0
-        found += Change(len(same), float(first @ first), float(away @ away), largest, len(same) - int(same.sum()), odd)
+        found += Change(len(same), float(first @ first), float(away @ away), largest, len(same) - int(same.sum()), odd, int(beyond))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from workbench.checkpoint import Checkpoint
 from workbench.tensors import rounded
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ def only_rounded(one: torch.Tensor, other: torch.Tensor, dtypes: tuple[torch.dty
 
     Both are of one shape, in a dtype that holds their numbers exactly (float32, float64); `dtypes` are those that they were stored in. So
     it is if one, cast to the dtype of the other, equals it. Where both were rounded from a third (float16 and bfloat16 from float32), a
-    cast would round a second time, and each number is taken as the range of those that round to it. In one dtype, only equal is equal.
+    cast would round a second time, and each number is taken as the range of those that round to it. In one dtype, and of whole numbers, only equal is equal.
     """
     import torch
 
-    if dtypes[0] == dtypes[1]:
+    if dtypes[0] == dtypes[1] or not all(dtype.is_floating_point for dtype in dtypes):
         return torch.equal(one, other)
     (finer, narrow), (coarser, wide) = sorted(
         ((one, dtypes[0]), (other, dtypes[1])), key=lambda pair: torch.finfo(pair[1]).eps
@@ -35,6 +36,11 @@ def all_only_rounded(rows: torch.Tensor, dtypes: Sequence[torch.dtype | None]) -
     """Whether all pairs of several models' values (models x elements) are so; None is the dtype of what was calculated, not stored."""
     pairs = combinations(zip(rows, dtypes, strict=True), 2)
     return all(one[1] is not None and other[1] is not None and only_rounded(one[0], other[0], (one[1], other[1])) for one, other in pairs)
+
+
+def stored_dtype(model: Checkpoint, key: str) -> torch.dtype | None:
+    """The dtype in which a tensor that `read` gives was stored; None for what is calculated, whose numbers are known beyond any."""
+    return None if model.origin(key) is None else model.info(key).dtype
 
 
 def _half_step(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -172,8 +172,9 @@ def _rounding(piece: torch.Tensor, result: torch.Tensor, was: torch.Tensor | Non
         return _Rounding(beyond)
     wanted = piece - was
     kept = result.to(piece.device, piece.dtype) - rounded(was, result.dtype).to(piece.device, piece.dtype)
-    sums = [float((one * wanted).nan_to_num_(0, 0, 0).double().sum()) for one in (wanted, kept)]
-    return _Rounding(beyond, *sums, int((wanted != 0).sum()), int(((wanted != 0) & (kept != 0)).sum()))
+    square, product = (float((one * wanted).nan_to_num_(0, 0, 0).double().sum()) for one in (wanted, kept))
+    changed = wanted != 0
+    return _Rounding(beyond, square, product, int(changed.sum()), int((changed & (kept != 0)).sum()))
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

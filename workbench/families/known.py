@@ -46,7 +46,7 @@ def named_in(metadata: Mapping[str, str]) -> Family | None:
     version, architecture = metadata.get("ss_base_model_version"), metadata.get("modelspec.architecture", "").partition("/")[0]
     for family in registry().values():
         specifications = [family.specification(names, prediction) for names in ((), ("guidance",)) for prediction in ("epsilon", "v")]
-        if (family.kohya and version in (family.kohya.version, *family.kohya.also)) or any(
+        if (version and family.kohya and version in (family.kohya.version, *family.kohya.also)) or any(
             one and one.id == architecture for one in specifications
         ):
             return family

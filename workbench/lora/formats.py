@@ -185,8 +185,7 @@ def _pair(
     up, down = (lora.holder.read(name).float() for name in (entry.up, entry.down))
     mid = None if entry.mid is None else lora.holder.read(entry.mid).float()
     left = entry.scale if format != "kohya" else entry.scale * entry.rank / alpha if alpha else 1.0  # of the scale, for the factors
-    half = 2.0 ** round(math.log2(abs(left)) / 2) if left else 1.0  # a power of two rounds nothing
-    up, down = up * (left / half), down * half
+    up, down = (up, down) if left == 1 else _balanced(up * left, down)
     if format == "kohya":
         yield f"{module}.lora_up.weight", _finite(path, key, up, kind)
         yield f"{module}.lora_down.weight", _finite(path, key, down, kind)
@@ -198,6 +197,18 @@ def _pair(
         down = torch.einsum("rshw,si->rihw", mid, down.flatten(1))
     yield f"{module}.lora_B.weight", _finite(path, key, up, kind)
     yield f"{module}.lora_A.weight", _finite(path, key, down, kind)
+
+
+def _balanced(up: torch.Tensor, down: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two matrices with the same product that are about as large as each other, so that half precision holds both.
+
+    They are multiplied by a power of two, which rounds nothing.
+    """
+    large, other = float(up.abs().max()), float(down.abs().max())
+    if not (0 < large < math.inf and 0 < other < math.inf):
+        return up, down
+    step = 2.0 ** round(math.log2(large / other) / 2)
+    return up / step, down * step
 
 
 def _finite(path: Path, key: str, tensor: torch.Tensor, kind: torch.dtype) -> torch.Tensor:

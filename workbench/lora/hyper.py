@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.matching import Matched
 from workbench.engine.inputs import Models, matched, named
 from workbench.engine.reading import Tensors, measured
-from workbench.engine.rounding import all_only_rounded
+from workbench.engine.rounding import all_only_rounded, stored_dtype
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteError, OptionError, warn
 from workbench.families import GENERIC
 from workbench.lora.hyper_layers import ReducedLayer, reduced
@@ -21,9 +20,6 @@ from workbench.lora.hyper_model import HyperModel, hyper_model
 from workbench.lora.hyper_solver import Solver
 from workbench.lora.laying import apart
 from workbench.lora.targets import factored
-
-if TYPE_CHECKING:
-    import torch
 
 _WHO = "hyper_merge"
 _COPIES = 0.6  # of every model's layer, in float64, that its changes come to
@@ -106,7 +102,7 @@ def _products(tensors: Tensors) -> tuple[str, int, np.ndarray]:
 
     count, numel = len(tensors.names), 0
     sums = torch.zeros(count, count, dtype=torch.float64)
-    dtypes = [_stored(tensors.models[name], key) for name, key in tensors.matched.names.items()]
+    dtypes = [stored_dtype(tensors.models[name], key) for name, key in tensors.matched.names.items()]
     rounding = len(set(dtypes)) > 1  # as long as nothing else shows
     for chunk in tensors.chunks(finite=False):
         finite = torch.isfinite(chunk.sum(1)).tolist()
@@ -121,11 +117,6 @@ def _products(tensors: Tensors) -> tuple[str, int, np.ndarray]:
         sums.zero_()
     centred = np.eye(count) - 1 / count
     return tensors.key, numel, centred @ sums.numpy() @ centred
-
-
-def _stored(model: Checkpoint, key: str) -> torch.dtype | None:
-    """The dtype in which a tensor was stored; None for what is calculated."""
-    return None if model.origin(key) is None else model.info(key).dtype
 
 
 def _directions(inside: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

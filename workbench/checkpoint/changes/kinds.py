@@ -31,9 +31,10 @@ class Kind:
     against_base: bool = False
     given: bool = False
 
-    def has(self, role: str) -> bool:
-        """Whether a part belongs to it alone."""
-        return any(role in need.split("|") for need in self.needs) or role in self.may
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that belong to it alone."""
+        return (*(role for need in self.needs for role in need.split("|")), *self.may)
 
 
 KINDS = (
@@ -48,6 +49,7 @@ KINDS = (
     Kind("IA3", ("ia3_l|on_input",), ("ia3_weight",), scaling, "`weight` and `on_input`; `ia3_l`", against_base=True),
     Kind("GLoRA", ("a1", "a2", "b1", "b2"), ("bm",), glora, "`a1`, `a2`, `b1`, `b2`, `bm`", against_base=True),
 )
+_KIND_OF = {role: kind for kind in KINDS for role in kind.parts}
 LENGTHS = "magnitude"  # what makes a DoRA of another kind
 _BESIDE = {"alpha", LENGTHS}  # parts that several kinds have
 _WORDS = {"up": "lora_up", "down": "lora_down"} | {f"w{n}_{x}": f"hada_w{n}_{x}" for n in (1, 2) for x in "ab"}
@@ -56,11 +58,10 @@ _WORDS |= {f"k{n}": f"lokr_w{n}" for n in (1, 2)} | {f"k{n}_{x}": f"lokr_w{n}_{x
 
 def change_of(parts: Parts) -> Change | str:
     """The change that these parts are, or the name of the tensor that is the change. Raises CheckpointError for parts that are none."""
-    there = [role for role in parts.roles if role not in _BESIDE]
-    kinds = [kind for kind in KINDS if any(map(kind.has, there))]
-    kind = kinds[0] if kinds else KINDS[0]
+    kinds = {_KIND_OF[role].name: role for role in reversed([*parts.roles]) if role not in _BESIDE}
+    kind = _KIND_OF[next(iter(kinds.values()))] if kinds else KINDS[0]
     if len(kinds) > 1:
-        one, other = (next(role for role in there if kind.has(role)) for kind in (kinds[1], kinds[0]))
+        one, other = list(kinds.values())[:2]
         told = f"{parts.roles[one]!r} changes a tensor that {parts.roles[other]!r} changes too"
         raise CheckpointError(f"{parts.where}: {told}; leave one out")
     _complete(parts, kind)

@@ -11,6 +11,7 @@ from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.names.lora_names import Named, Tensor
 from workbench.checkpoint.names.structure import Structure
 from workbench.families.clip_names import TEXT_MODEL
+from workbench.families.correspondence import Form
 
 _WRAPPER = "base_model.model."  # PEFT's, wherever it stands
 # a program's own prefix of a component; kohya's tools write underscores for dots
@@ -25,30 +26,36 @@ _BUNDLES = {"clip_l": ("text_encoder",), "clip_g": ("text_encoder_2",), "t5xxl":
 _PROCESSOR = re.compile(r"\.processor\.(\w+?)_lora(?=$)")  # of diffusers' older attention processors
 # the words with an underscore of their own in the module names of all families, in both layouts: for names without a model to ask.
 # HunyuanVideo's `img_attn_qkv` is not among them, for it is `img_attn.qkv` in Flux
-_WORDS = """
-    _ adaLN_modulation adaln_modulation adaln_modulation_cross_attn adaln_modulation_mlp adaln_modulation_self_attn adaln_single
-    add_embedding add_k_proj add_q_proj add_v_proj all_final_layer all_x_embedder aspect_ratio_embedder attention_norm1
-    attention_norm2 attention_y_norm c_embedder c_fc1 c_fc2 c_proj cap_embedder caption_embedder caption_norm caption_projection
-    class_embedding cond_seq_linear condition_embedder context_block context_embedder context_refiner conv_depth conv_in
-    conv_inverted conv_norm_out conv_out conv_point conv_shortcut cross_attn depth_conv distilled_guidance_layer double_blocks
-    double_layers double_stream_blocks double_stream_modulation_img double_stream_modulation_txt down_blocks emb_layers
-    embed_tokens encoder_hid_proj feed_forward ff_context ff_i ff_t ffn_norm1 ffn_norm2 final_layer final_layer_norm final_linear
-    guidance_embedder guidance_in image_embedder img_attn img_attn_k_norm img_attn_q_norm img_emb img_in img_mlp img_mod in_layer
-    in_layers in_proj individual_token_refiner init_x_linear input_blocks input_embedder inverted_conv joint_blocks
-    joint_transformer_blocks k_img k_norm k_proj k_rms_norm k_rms_norm_t kv_linear label_emb layer_norm1 layer_norm2
-    layerwise_blocks linear_1 linear_2 linear_3 linear_in linear_out ln_k ln_q mid_block middle_block noise_refiner norm1_context
-    norm_added_k norm_added_q norm_k norm_k_img norm_out norm_q out_layer out_layers out_proj out_projection output_blocks
-    output_proj p_embedder patch_embed patch_embedding patchify_proj point_conv pooled_embedder pos_embed position_embedding
-    proj_in proj_mlp proj_out q_linear q_norm q_proj q_rms_norm q_rms_norm_t refiner_blocks relative_attention_bias
-    resolution_embedder self_attn self_attn_proj self_attn_qkv shared_experts single_blocks single_layers single_stream_blocks
-    single_stream_modulation single_transformer_blocks skip_connection t_block t_embedder t_embedding_norm text_embedder
-    text_embedding text_fusion text_model text_projection time_caption_embed time_emb_proj time_embed time_embedder time_embedding
-    time_guidance_embed time_in time_mod_proj time_proj time_projection time_step_proj time_text_embed timestep_embedder
-    to_add_out to_gate to_k to_k_t to_out to_out_t to_q to_q_t to_qkv_mlp_proj to_v to_v_t token_embedding token_refiner
-    transformer_blocks txt_attn txt_attn_k_norm txt_attn_q_norm txt_in txt_mlp txt_mod txt_norm up_blocks v_img v_proj vector_in
-    wi_0 wi_1 x_block x_embedder y_embedder y_proj
-""".split()
-_WORD = re.compile(rf"(?<![^_])(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![^_])")
+_WORD = re.compile(
+    r"""(?<![^_])(?:
+    double_stream_modulation_img | double_stream_modulation_txt | adaln_modulation_cross_attn | adaln_modulation_self_attn |
+    single_transformer_blocks | distilled_guidance_layer | individual_token_refiner | joint_transformer_blocks |
+    single_stream_modulation | relative_attention_bias | aspect_ratio_embedder | adaln_modulation_mlp | double_stream_blocks |
+    single_stream_blocks | resolution_embedder | time_guidance_embed | caption_projection | condition_embedder |
+    position_embedding | time_caption_embed | transformer_blocks | guidance_embedder | timestep_embedder | adaLN_modulation |
+    adaln_modulation | attention_y_norm | caption_embedder | context_embedder | encoder_hid_proj | final_layer_norm |
+    layerwise_blocks | t_embedding_norm | all_final_layer | attention_norm1 | attention_norm2 | class_embedding |
+    cond_seq_linear | context_refiner | img_attn_k_norm | img_attn_q_norm | patch_embedding | pooled_embedder |
+    skip_connection | text_projection | time_projection | time_text_embed | to_qkv_mlp_proj | token_embedding |
+    txt_attn_k_norm | txt_attn_q_norm | all_x_embedder | image_embedder | input_embedder | out_projection | refiner_blocks |
+    self_attn_proj | shared_experts | text_embedding | time_embedding | time_step_proj | add_embedding | context_block |
+    conv_inverted | conv_norm_out | conv_shortcut | double_blocks | double_layers | init_x_linear | inverted_conv |
+    noise_refiner | norm1_context | output_blocks | patchify_proj | self_attn_qkv | single_blocks | single_layers |
+    text_embedder | time_emb_proj | time_embedder | time_mod_proj | token_refiner | adaln_single | cap_embedder | caption_norm
+    | embed_tokens | feed_forward | final_linear | input_blocks | joint_blocks | k_rms_norm_t | middle_block | norm_added_k |
+    norm_added_q | q_rms_norm_t | down_blocks | final_layer | guidance_in | layer_norm1 | layer_norm2 | output_proj |
+    patch_embed | text_fusion | add_k_proj | add_q_proj | add_v_proj | c_embedder | conv_depth | conv_point | cross_attn |
+    depth_conv | emb_layers | ff_context | k_rms_norm | linear_out | norm_k_img | out_layers | p_embedder | point_conv |
+    q_rms_norm | t_embedder | text_model | time_embed | to_add_out | x_embedder | y_embedder | ffn_norm1 | ffn_norm2 |
+    in_layers | kv_linear | label_emb | linear_in | mid_block | out_layer | pos_embed | self_attn | time_proj | up_blocks |
+    vector_in | conv_out | img_attn | in_layer | linear_1 | linear_2 | linear_3 | norm_out | out_proj | proj_mlp | proj_out |
+    q_linear | to_out_t | txt_attn | txt_norm | conv_in | img_emb | img_mlp | img_mod | in_proj | proj_in | t_block | time_in
+    | to_gate | txt_mlp | txt_mod | x_block | c_proj | img_in | k_norm | k_proj | norm_k | norm_q | q_norm | q_proj | to_k_t |
+    to_out | to_q_t | to_v_t | txt_in | v_proj | y_proj | c_fc1 | c_fc2 | k_img | v_img | ff_i | ff_t | ln_k | ln_q | to_k |
+    to_q | to_v | wi_0 | wi_1 | _
+    )(?![^_])""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,14 @@ class ModuleNames:
         """Component, and flat name -> what is there of it: the end of its name, and the whole name."""
         found: dict[tuple[str, str], dict[str, str]] = {}
         for (component, rest), key in self._structure.by_bare.items():
-            _enter(found, component, rest, key)
+            if not self._lies_otherwise(component, rest):
+                _enter(found, component, rest, key)
         return found
+
+    def _lies_otherwise(self, component: str, rest: str) -> bool:
+        """Whether it is OpenCLIP's projection, the transpose of the matrix that LoRAs change."""
+        one = self._structure.correspondence(component, rest) if component.startswith("text_encoder") else None
+        return one is not None and one.form is Form.TRANSPOSED and rest == one.original
 
     @cached_property
     def _other(self) -> Mapping[tuple[str, str], dict[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from workbench.errors import CheckpointError
@@ -28,8 +29,7 @@ _ENDS: dict[str, str] = {
     "on_input": "on_input", "ia3_l@": "ia3_l",
     "a1.weight": "a1", "a2.weight": "a2", "b1.weight": "b1", "b2.weight": "b2", "bm.weight": "bm",
 }  # fmt: skip
-_PART = re.compile(r"(.+)\.(" + "|".join(re.escape(end).replace("@", r"(?:\.\w+)?") for end in _ENDS) + ")")
-_ROLES = {re.compile(re.escape(end).replace("@", r"(?:\.\w+)?")): role for end, role in _ENDS.items()}
+_PART = re.compile(r"(.+?)\.(" + "|".join(re.escape(end).replace("@", r"(?:\.\w+)?") for end in sorted(_ENDS, key=len, reverse=True)) + ")")
 _OLDER = re.compile(r"(.+\.processor\.\w+_lora\d?)\.(up|down)\.weight")  # of diffusers' older attention processors, and XLabs'
 _OF_MODELS = {"alpha", "rescale", "on_input", "a1", "a2", "b1", "b2", "bm"}  # parts whose names a model may have too
 # kinds that are refused, by what only their names have
@@ -72,11 +72,17 @@ def is_lora(keys: Iterable[str]) -> bool:
 
 def part_of(key: str) -> tuple[str, str] | None:
     """The module's name in the file, and the part; None for what is no part of a change."""
-    if older := _OLDER.fullmatch(key):
+    if ".processor." in key and (older := _OLDER.fullmatch(key)):
         return older[1], older[2]
     if (found := _PART.fullmatch(key)) is None:
         return None
-    return found[1], next(role for pattern, role in _ROLES.items() if pattern.fullmatch(found[2]))
+    return found[1], _role(found[2])
+
+
+@cache
+def _role(end: str) -> str:
+    """The part that a name ends with; the name of an adapter may be in it."""
+    return next(role for one, role in _ENDS.items() if re.fullmatch(re.escape(one).replace("@", r"(?:\.\w+)?"), end))
 
 
 def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -> tuple[list[Named], tuple[str, ...]]:

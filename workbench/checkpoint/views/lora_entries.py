@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from workbench.checkpoint.base import Checkpoint
@@ -23,47 +23,51 @@ Finder = Callable[[Named], "str | None"]  # the name of a tensor in a model
 
 @dataclass(frozen=True)
 class Content:
-    """The changes by the names of the tensors, and what there is to tell."""
+    """Each change with what the file calls it and what its tensor is called as far as that tells; and what there is to say."""
 
-    entries: Mapping[str, Entry]
+    changes: tuple[tuple[Named, str, Entry], ...]
     notes: tuple[str, ...]
 
 
-def content_of(file: Checkpoint, settings: Mapping[str, PeftSettings], find: Finder = lambda named: None) -> Content:
-    """What a file changes. `settings` are PEFT's by component; `find` is what a model calls a tensor, if it has it.
+def content_of(file: Checkpoint, settings: Mapping[str, PeftSettings]) -> Content:
+    """What a file changes. `settings` are PEFT's by component.
 
     Raises CheckpointError for parts that do not go together, or that settings contradict.
     """
     where = file.path or file.name
-    saved = [module for one in settings.values() for module in one.saved]
-    groups, left_out = grouped(file, where, saved)
+    groups, left_out = grouped(file, where, [module for one in settings.values() for module in one.saved])
     if not groups:
         raise CheckpointError(f"{where}: holds embeddings ({listed([*left_out], 1)}) and no change of a model; load it as an embedding")
-    entries: dict[str, Entry] = {}
+    found: list[tuple[Named, str, Entry]] = []
     unscaled = []
     roles: dict[PeftSettings, dict[str, list[str]]] = {}
     for named in groups:
-        found = find(named)
-        name = found or _usual(named)
+        name, alpha = _usual(named), None
         own, module = _settings(settings, named.module)
-        alpha = _alpha(file, where, named.roles["alpha"]) if "alpha" in named.roles else None
-        parts = Parts(file, where, name, module, named.roles, alpha, own if alpha is None else None)
-        if own is not None and alpha is None:
+        if "alpha" in named.roles:
+            alpha, own = _alpha(file, where, named.roles["alpha"]), None
+        elif own is not None:
             roles.setdefault(own, {}).setdefault(module, []).extend(named.roles)
-        change = change_of(parts)
-        if alpha is None and own is None and "up" in named.roles:
+        elif "up" in named.roles:
             unscaled.append(named.roles["up"])
-        _enter(entries, where, name, change)
+        found.append((named, name, change_of(Parts(file, where, name, module, named.roles, alpha, own))))
+    notes = [note for own, held in roles.items() for note in own.check(held)]
+    if unscaled and len(unscaled) < len(found):
+        notes.append(f"{len(unscaled)} of {len(found)} pairs have no alpha ({listed(unscaled)}) and are taken as they are")
+    if left_out:
+        told = f"{len(left_out)} tensors of embeddings trained with it ({listed([*left_out], 1)})"
+        notes.append(f"{told} are no change of a model, and left out")
+    return Content(tuple(found), (*notes, *_too_many(found)))
+
+
+def named_by(content: Content, where: object, find: Finder = lambda named: None) -> dict[str, Entry]:
+    """The changes by the names that `find` has for their tensors, or the usual ones. Raises CheckpointError where two are of one tensor."""
+    entries: dict[str, Entry] = {}
+    for named, usual, change in content.changes:
+        _enter(entries, where, find(named) or usual, change)
         if isinstance(change, Scaling) and change.start and not change.on_input and (bias := find(replace(named, tensor="bias"))):
             _enter(entries, where, bias, change)  # PEFT scales what the layer puts out
-    notes = [note for own, found in roles.items() for note in own.check(found)]
-    if unscaled and len(unscaled) < len(entries):
-        notes.append(f"{len(unscaled)} of {len(entries)} pairs have no alpha ({listed(unscaled)}) and are taken as they are")
-    if left_out:
-        notes.append(
-            f"{len(left_out)} tensors of embeddings trained with it ({listed([*left_out], 1)}) are no change of a model, and left out"
-        )
-    return Content(entries, (*notes, *_too_many(entries)))
+    return entries
 
 
 def fitted(file: Checkpoint, entry: Entry, shape: tuple[int, ...]) -> Entry:
@@ -103,15 +107,9 @@ def _alpha(file: Checkpoint, where: object, key: str) -> float:
     return finite(where, key, file.read(key).item())
 
 
-def _too_many(entries: Mapping[str, Entry]) -> tuple[str, ...]:
+def _too_many(changes: Iterable[tuple[Named, str, Entry]]) -> tuple[str, ...]:
     """A note of ranks that exceed their layers: nothing is lost, but the file is larger than the changes in it."""
-    beyond = [
-        name
-        for name, one in entries.items()
-        if isinstance(one, Factors) and one.rank > min(one.info.shape[0], one.info.numel // one.info.shape[0])
-    ]
-    return (
-        (f"{len(beyond)} pairs have a rank beyond the sides of their layers ({listed(beyond, 1)}); `resize` makes the file smaller",)
-        if beyond
-        else ()
-    )
+    pairs = [(name, one) for _, name, one in changes if isinstance(one, Factors)]
+    beyond = [name for name, one in pairs if one.rank > min(one.info.shape[0], one.info.numel // one.info.shape[0])]
+    told = f"{len(beyond)} pairs have a rank beyond the sides of their layers ({listed(beyond, 1)})"
+    return (f"{told}; `resize` makes the file smaller",) if beyond else ()

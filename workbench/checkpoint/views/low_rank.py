@@ -15,7 +15,7 @@ from workbench.checkpoint.changes.products import Factors as Factors
 from workbench.checkpoint.names.peft_settings import PeftSettings, in_header
 from workbench.checkpoint.names.structure import Structure, structure_of
 from workbench.checkpoint.views.layouts import like
-from workbench.checkpoint.views.lora_entries import Content, Entry, content_of, fitted
+from workbench.checkpoint.views.lora_entries import Content, Entry, content_of, fitted, named_by
 from workbench.checkpoint.views.xlabs import plainly_named
 from workbench.errors import InputError
 from workbench.tensors import Calculation, Part, Rows, Scope, Space, TensorInfo, elements
@@ -41,20 +41,19 @@ class LowRank(Checkpoint):
     def __init__(
         self, holder: Checkpoint, report: Result | None = None, model: Checkpoint | None = None, config: PeftSettings | None = None
     ) -> None:
-        self._take(plainly_named(holder), report, model, config)
-        where = self.holder.path or self.holder.name
-        self._settings = {"": config} if config else {}
-        self._settings |= in_header(holder.metadata, where)
-        self._hold(content_of(self.holder, self._settings))
+        holder = plainly_named(holder)
+        settings = ({"": config} if config else {}) | in_header(holder.metadata, holder.path or holder.name)
+        self._config = config
+        self._take(holder, report, model, content_of(holder, settings))
+        self._hold(named_by(self._content, holder.path or holder.name), None)
 
-    def _take(self, holder: Checkpoint, report: Result | None, model: Checkpoint | None, config: PeftSettings | None) -> None:
-        self.holder, self.report, self._model, self._config = holder, report, model, config
+    def _take(self, holder: Checkpoint, report: Result | None, model: Checkpoint | None, content: Content) -> None:
+        self.holder, self.report, self._model, self._content, self.notes = holder, report, model, content, content.notes
         self.name, self.path, self.metadata, self.address = holder.name, holder.path, holder.metadata, holder.address
-        self._base: Checkpoint | None = None
 
-    def _hold(self, content: Content) -> None:
-        self._entries, self.notes = content.entries, content.notes
-        self.scope = max([Scope.ROW, *(one.scope for one in self._entries.values() if not isinstance(one, str))])
+    def _hold(self, entries: Mapping[str, Entry], base: Checkpoint | None) -> None:
+        self._entries, self._base = entries, base
+        self.scope = max([Scope.ROW, *(one.scope for one in entries.values() if not isinstance(one, str))])
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -79,20 +78,22 @@ class LowRank(Checkpoint):
 
         The names of the file are looked for among those that the model has in either layout; what it has not keeps its name.
         """
-        content = content_of(self.holder, self._settings, base.module_names.find)
-        keeps = content.entries.keys() == self._entries.keys()
-        if keeps and not self.relative and all(key in base and base.info(key).shape == self.info(key).shape for key in self):
+        entries = named_by(self._content, self.path or self.name, base.module_names.find)
+        keeps = entries.keys() == self._entries.keys()
+        if keeps and (base.space is Space.DELTA or not (self.relative or self._other_shapes(base))):
             return self
         found = object.__new__(LowRank)
-        found._take(self.holder, self.report, self._model, self._config)
-        found._settings = self._settings
-        found._hold(content)
-        if base.space is Space.WEIGHT:
-            found._base = like(base, found)  # as it would be with the names of the LoRA
-            entries = {key: found._fitted(key, found._base) for key in found}
-            found._hold(Content(entries, content.notes))
-            return found
-        return self if keeps else found
+        found._config = self._config
+        found._take(self.holder, self.report, self._model, self._content)
+        found._hold(entries, None)
+        if base.space is Space.WEIGHT and (found.relative or found._other_shapes(base)):
+            seen = like(base, found)  # as it would be with the names of the LoRA
+            found._hold({key: found._fitted(key, seen) for key in found}, seen)
+        return found
+
+    def _other_shapes(self, base: Checkpoint) -> bool:
+        """Whether tensors are of another shape in a model, or have another name there, so that this is not known."""
+        return any(key not in base or base.info(key).shape != self.info(key).shape for key in self)
 
     def _fitted(self, key: str, base: Checkpoint) -> Entry:
         entry = self._entries[key]
