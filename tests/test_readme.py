@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from workbench import families
+from workbench.checkpoint.changes.kinds import KINDS
 from workbench.cli import app
-from workbench.doc_tables import families_table, marks, methods_table, with_tables
+from workbench.doc_tables import families_table, lora_kinds_table, marks, methods_table, with_tables
 from workbench.errors import WorkbenchError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,12 @@ def test_the_families_table_is_the_registrys():
     text = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
     assert with_tables(text) == text, "run: python -m workbench.doc_tables docs/families.md"
     assert all(f"| {family.name} |" in families_table() for family in families.registry().values() if family.is_model)
+
+
+def test_the_tables_of_loras_are_the_kinds_and_names_that_are_read():
+    text = (ROOT / "docs" / "loras.md").read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python -m workbench.doc_tables docs/loras.md"
+    assert all(f"| {kind.name} |" in lora_kinds_table() for kind in KINDS)
 
 
 BEGIN, END = marks("methods")

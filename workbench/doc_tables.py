@@ -1,6 +1,6 @@
-"""The tables in the docs that are made from declarations: the merge methods, and the families of models.
+"""The tables in the docs that are made from declarations: the merge methods, the families of models, the kinds of LoRAs.
 
-`python -m workbench.doc_tables README.md docs/families.md` writes each anew between the two marks that a file has for it.
+`python -m workbench.doc_tables README.md docs/families.md docs/loras.md` writes each anew between the two marks that a file has for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench import families
+from workbench.checkpoint.changes.kinds import KINDS
+from workbench.checkpoint.names.lora_modules import EXAMPLES, module_of
 from workbench.errors import WorkbenchError
 from workbench.families import Family
 from workbench.families.correspondence import Unchanged
@@ -30,7 +32,23 @@ def families_table() -> str:
     )
 
 
-_TABLES: dict[str, Callable[[], str]] = {"methods": methods_table, "families": families_table}
+def lora_kinds_table() -> str:
+    """A Markdown table, one row for each kind of change in LoRA files: its name, how its parts are called, what it depends on."""
+    rows = [[kind.name, kind.written, "yes" if kind.given else "", "yes" if kind.against_base else ""] for kind in KINDS]
+    return _table(["kind", "parts in the file", "may be a DoRA", "only upon a model"], rows)
+
+
+def lora_dialects_table() -> str:
+    """A Markdown table, one row for each program's names of modules in LoRA files: an example, and what it means."""
+    return _table(["names of", "a module", "means"], [[who, f"`{name}`", f"`{module_of(name).usual}`"] for who, name in EXAMPLES])
+
+
+_TABLES: dict[str, Callable[[], str]] = {
+    "methods": methods_table,
+    "families": families_table,
+    "lora kinds": lora_kinds_table,
+    "lora dialects": lora_dialects_table,
+}
 
 
 def with_tables(text: str) -> str:

@@ -19,10 +19,17 @@ import workbench as wb
 FAMILIES = ("SD 1.x", "SD 2.x", "SDXL", "Flux")
 # the layers that are changed: of each sort, in the middle and on both sides
 LAYERS = {
-    False: r"mid_block\..*|down_blocks\.1\.(attentions\.0|resnets\.0|downsamplers)\..*|up_blocks\.1\.attentions\.1\.proj_.*|conv_in",
+    False: r"mid_block\..*|down_blocks\.[01]\.(attentions|resnets|downsamplers)\.0\..*|up_blocks\.1\.attentions\.1\.proj_.*|conv_in",
     True: r"transformer_blocks\.1\..*|single_transformer_blocks\.2\..*|proj_out|x_embedder",
 }
-_DEPTH = {"transformer_layers_per_block": [1, 2, 2]}  # of SDXL
+_SHALLOW = {
+    "block_out_channels": (8, 8),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 1,
+}
+# as few layers as the family can have
+_DEPTH = {"SD 1.x": _SHALLOW, "SD 2.x": _SHALLOW, "SDXL": {"transformer_layers_per_block": [1, 2, 2], "layers_per_block": 1}, "Flux": {}}
 
 
 def model(family: str) -> torch.nn.Module:
@@ -31,7 +38,7 @@ def model(family: str) -> torch.nn.Module:
 
     _, name, settings = VARIANTS[family]
     torch.manual_seed(1)
-    return getattr(diffusers, name)(**settings | (_DEPTH if family == "SDXL" else {})).eval()
+    return getattr(diffusers, name)(**settings | _DEPTH[family]).eval()
 
 
 def base(family: str, layout: str = "diffusers") -> wb.Checkpoint:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import workbench as wb
 from workbench.checkpoint.names.lora_modules import module_of
-from workbench.checkpoint.names.lora_names import Named, is_lora
+from workbench.checkpoint.names.lora_names import LoraTensor, is_lora
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import CheckpointError, MergeError, MergeWarning
@@ -57,7 +57,7 @@ def test_every_module_of_every_family_is_found_by_kohyas_name_for_it(variant, la
     for name in names:
         if name.endswith(".weight"):
             flat = "lora_unet_" + model.structure.bare(name)[1].removesuffix(".weight").replace(".", "_")
-            assert model.module_names.find(Named(flat, "weight", {})) == name
+            assert model.module_names.find(LoraTensor(flat, "weight", {})) == name
 
 
 @pytest.mark.parametrize(
@@ -179,3 +179,28 @@ def test_without_a_model_kohyas_names_are_told_by_the_words_of_all_families(vari
     assert {
         module for module in modules if module_of("lora_unet_" + module.replace(".", "_")).usual != f"diffusion_model.{module}"
     } <= unsure
+
+
+def test_the_projection_of_openclip_which_is_no_module_there_is_changed_as_the_module_that_it_is_elsewhere():
+    head = "conditioner.embedders.1.model."
+    base = {f"{head}text_projection": torch.zeros(6, 6), f"{head}ln_final.weight": torch.ones(6)}
+    found = change(pair("lora_te2_text_projection"), base, f"{head}text_projection")
+    torch.testing.assert_close(found, (UP @ DOWN).T)
+
+
+@pytest.mark.parametrize("kind", ["DoRA", "LoHa"])
+def test_other_kinds_too_are_joined_where_the_model_has_one_tensor_for_three(kind):
+    key = "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"
+    base, module = torch.randn(18, 6), "lora_te2_text_model_encoder_layers_0_self_attn_k_proj"
+    lengths = torch.rand(6, 1) + 0.5
+    tensors = pair(module) | {f"{module}.dora_scale": lengths}
+    moved = base[6:12] + UP @ DOWN
+    expected = lengths * moved / moved.norm(dim=1, keepdim=True) - base[6:12]
+    if kind == "LoHa":
+        names = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+        tensors = {f"{module}.{name}": tensor for name, tensor in zip(names, (UP, DOWN, UP, DOWN), strict=True)}
+        expected = (UP @ DOWN) ** 2
+    found = change(tensors, {key: base, "conditioner.embedders.1.model.ln_final.weight": torch.ones(6)}, key)
+    torch.testing.assert_close(found[6:12], expected, atol=1e-6, rtol=1e-5)
+    assert not found[:6].any()
+    assert not found[12:].any()

@@ -1,4 +1,4 @@
-"""What a checkpoint is (`base`), what its `names` say, `files` of it, and `views` that are made of others. No arithmetic."""
+"""What a checkpoint is (`base`), what its `names` say, `files` of it, `changes` in LoRAs, `views` of others."""
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.opening import open

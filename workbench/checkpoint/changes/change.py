@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Base = Callable[["Rows | None"], "torch.Tensor"]  # rows of the tensor that is changed, in float32; None asks for all
 
 
-class Change(Protocol):
+class LoraChange(Protocol):
     """A change of one tensor. Frozen; nothing is read before it is asked for."""
 
     @property
@@ -49,7 +49,7 @@ class Change(Protocol):
 
 
 @dataclass(frozen=True)
-class Parts:
+class LoraParts:
     """What a file holds for one tensor: `roles` maps what each part is to its name; `name` is the tensor's, for messages."""
 
     file: Checkpoint

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Base, Parts, float32, same_rows
+from workbench.checkpoint.changes.change import Base, LoraParts, float32, same_rows
 from workbench.tensors import Rows, Scope, TensorInfo
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _half(file: Checkpoint, half: tuple[str, str, str | None], rows: Rows) -> to
     return torch.einsum("ij...,ip,jr->pr...", file.read(core).float(), left, file.read(b).float()).flatten(1)
 
 
-def hadamard(parts: Parts) -> Hadamard:
+def hadamard(parts: LoraParts) -> Hadamard:
     """The change of a LoHa. Raises CheckpointError when its shapes do not multiply."""
     core = "t1" in parts
     roles = ("w1_a", "w1_b", "w2_a", "w2_b", *(("t1", "t2") if core else ()))

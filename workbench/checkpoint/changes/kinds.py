@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workbench.checkpoint.changes.change import Change, Parts
+from workbench.checkpoint.changes.change import LoraChange, LoraParts
 from workbench.checkpoint.changes.hadamard import hadamard
 from workbench.checkpoint.changes.kronecker import kronecker
 from workbench.checkpoint.changes.magnitudes import magnitude
@@ -26,7 +26,7 @@ class Kind:
     name: str
     needs: tuple[str, ...]
     may: tuple[str, ...]
-    make: Callable[[Parts], Change | str]
+    make: Callable[[LoraParts], LoraChange | str]
     written: str
     against_base: bool = False
     given: bool = False
@@ -56,7 +56,7 @@ _WORDS = {"up": "lora_up", "down": "lora_down"} | {f"w{n}_{x}": f"hada_w{n}_{x}"
 _WORDS |= {f"k{n}": f"lokr_w{n}" for n in (1, 2)} | {f"k{n}_{x}": f"lokr_w{n}_{x}" for n in (1, 2) for x in "ab"}
 
 
-def change_of(parts: Parts) -> Change | str:
+def change_of(parts: LoraParts) -> LoraChange | str:
     """The change that these parts are, or the name of the tensor that is the change. Raises CheckpointError for parts that are none."""
     kinds = {_KIND_OF[role].name: role for role in reversed([*parts.roles]) if role not in _BESIDE}
     kind = _KIND_OF[next(iter(kinds.values()))] if kinds else KINDS[0]
@@ -74,7 +74,7 @@ def change_of(parts: Parts) -> Change | str:
     return magnitude(parts, made)
 
 
-def _complete(parts: Parts, kind: Kind) -> None:
+def _complete(parts: LoraParts, kind: Kind) -> None:
     """Raise CheckpointError where parts are missing."""
     there = next(iter(parts.roles.values()))
     needed = [need.split("|") for need in kind.needs]

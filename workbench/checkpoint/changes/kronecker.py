@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Base, Parts, float32, same_rows
+from workbench.checkpoint.changes.change import Base, LoraParts, float32, same_rows
 from workbench.tensors import Rows, Scope, TensorInfo
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _matrix(file: Checkpoint, side: Side) -> torch.Tensor:
     return torch.einsum("ij...,ip,jr->pr...", core, a, b).flatten(1)
 
 
-def kronecker(parts: Parts) -> Kronecker:
+def kronecker(parts: LoraParts) -> Kronecker:
     """The change of a LoKr. Raises CheckpointError when its shapes do not multiply.
 
     kohya's and LyCORIS's files scale by alpha / rank, and by 1 where both sides are whole; PEFT's always by alpha / r.
@@ -73,7 +73,7 @@ def kronecker(parts: Parts) -> Kronecker:
     return Kronecker(left, right, scale, rank, float32((rows * height, columns * width, *right_kernel)))
 
 
-def _side(parts: Parts, side: str) -> tuple[Side, tuple[int, int, tuple[int, ...]], int]:
+def _side(parts: LoraParts, side: str) -> tuple[Side, tuple[int, int, tuple[int, ...]], int]:
     """The names of one side, its rows, columns and kernel, and its rank, 0 where it is whole."""
     if side in parts:
         shape = parts.shape(side)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Base, Change, Parts, same_rows
+from workbench.checkpoint.changes.change import Base, LoraChange, LoraParts, same_rows
 from workbench.tensors import Rows, Scope, TensorInfo
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Magnitude:
     `by_row`: a length for each output, as kohya's, PEFT's and today's LyCORIS have it; else for each input channel (older LyCORIS).
     """
 
-    inner: Change
+    inner: LoraChange
     lengths: str
     by_row: bool
     info: TensorInfo
@@ -57,7 +57,7 @@ class Magnitude:
         return moved[rows.start : rows.stop]
 
 
-def magnitude(parts: Parts, inner: Change) -> Magnitude:
+def magnitude(parts: LoraParts, inner: LoraChange) -> Magnitude:
     """A change with lengths. Raises CheckpointError for lengths that are as many as neither rows nor columns."""
     shape, whole, name = parts.shape("magnitude"), inner.info.shape, parts.roles["magnitude"]
     count = math.prod(shape)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Base, Parts, float32, same_rows
+from workbench.checkpoint.changes.change import Base, LoraParts, float32, same_rows
 from workbench.tensors import Rows, Scope, TensorInfo
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Factors:
         return (up @ down.flatten(1) * self.scale).reshape(len(up), *self.info.shape[1:])
 
 
-def factors(parts: Parts) -> Factors:
+def factors(parts: LoraParts) -> Factors:
     """The factors of one change. Raises CheckpointError when their shapes do not multiply."""
     up, down = parts.shape("up"), parts.shape("down")
     mid = parts.shape("mid") if "mid" in parts else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Base, Parts, float32
+from workbench.checkpoint.changes.change import Base, LoraParts, float32
 from workbench.tensors import Rows, Scope, TensorInfo
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _size_of(elements: int) -> int:
     return int((1 + (1 + 8 * elements) ** 0.5) / 2 + 0.5)
 
 
-def output_rotation(parts: Parts) -> OutputRotation:
+def output_rotation(parts: LoraParts) -> OutputRotation:
     """OFT, Diag-OFT or BOFT of LyCORIS and kohya's tools. Raises CheckpointError for blocks that are not square."""
     shape = parts.shape("oft_blocks")
     if len(shape) not in (3, 4) or shape[-1] != shape[-2] or not all(shape):
@@ -183,7 +183,7 @@ def output_rotation(parts: Parts) -> OutputRotation:
     return OutputRotation(parts.roles["oft_blocks"], rescale, parts.alpha or 0.0, name, float32((shape[-3] * shape[-1],)))
 
 
-def input_rotation(parts: Parts) -> InputRotation:
+def input_rotation(parts: LoraParts) -> InputRotation:
     """OFT or BOFT of PEFT. Raises CheckpointError for blocks that are not square, and for several factors (PEFT's are CUDA's alone)."""
     boft = "boft_R" in parts
     role = "boft_R" if boft else "oft_R"

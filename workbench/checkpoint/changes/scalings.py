@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Base, Parts, float32, same_rows
+from workbench.checkpoint.changes.change import Base, LoraParts, float32, same_rows
 from workbench.tensors import Rows, Scope, TensorInfo
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Glora:
         return (moved + added.reshape(tensor.shape)) * self.scale
 
 
-def scaling(parts: Parts) -> Scaling:
+def scaling(parts: LoraParts) -> Scaling:
     """An IA3 of LyCORIS (`weight`, `on_input`) or PEFT (`ia3_l`). Raises CheckpointError for factors of more than one dimension."""
     lycoris = "on_input" in parts
     role = "ia3_weight" if lycoris else "ia3_l"
@@ -92,7 +92,7 @@ def scaling(parts: Parts) -> Scaling:
     return Scaling(parts.roles[role], on_input, 0.0 if lycoris else 1.0, float32((math.prod(shape),)))
 
 
-def glora(parts: Parts) -> Glora:
+def glora(parts: LoraParts) -> Glora:
     """A GLoRA. Raises CheckpointError when its shapes do not multiply."""
     roles = ("a1", "a2", "b1", "b2")
     a1, a2, b1, b2 = map(parts.shape, roles)

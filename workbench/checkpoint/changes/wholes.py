@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Base, Parts, float32, same_rows
+from workbench.checkpoint.changes.change import Base, LoraParts, float32, same_rows
 from workbench.tensors import Rows, Scope, TensorInfo
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Replaced:
         return file.read(self.stored, rows).float().reshape(-1, *self.info.shape[1:]) - base(rows)
 
 
-def bias_of_up(parts: Parts) -> Whole | str:
+def bias_of_up(parts: LoraParts) -> Whole | str:
     """The bias of the upper factor (`lora_B.bias`), which is added at the scale of its pair: to the bias of the layer."""
     name = parts.roles["up_bias"]
     scale = parts.scale(parts.shape("of_down")[0]) if "of_down" in parts else 1.0
     return name if scale == 1 else Whole(name, scale, float32(parts.shape("up_bias")))
 
 
-def replaced(parts: Parts) -> Replaced:
+def replaced(parts: LoraParts) -> Replaced:
     """The new value of a tensor."""
     return Replaced(parts.roles["value"], float32(parts.shape("value")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from workbench.checkpoint.names.components import DENOISER
-from workbench.checkpoint.names.lora_names import Named, Tensor
+from workbench.checkpoint.names.lora_names import LoraTensor, Tensor
 from workbench.checkpoint.names.structure import Structure
 from workbench.families.clip_names import TEXT_MODEL
 from workbench.families.correspondence import Form
@@ -58,6 +58,24 @@ _WORD = re.compile(
 )
 
 
+# whose names are read, for the documents: an example of each
+EXAMPLES = (
+    ("kohya, sd-scripts, A1111, Forge", "lora_unet_down_blocks_0_attentions_0_proj_in"),
+    ("kohya, text encoders", "lora_te1_text_model_encoder_layers_0_mlp_fc1"),
+    ("LyCORIS", "lycoris_down_blocks_0_attentions_0_proj_in"),
+    ("PEFT, diffusers", "unet.down_blocks.0.attentions.0.proj_in"),
+    ("PEFT's wrapper, wherever it stands", "base_model.model.unet.conv_in"),
+    ("older diffusers", "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"),
+    ("ComfyUI, ai-toolkit", "diffusion_model.double_blocks.0.img_attn.qkv"),
+    ("ComfyUI, text encoders", "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1"),
+    ("OneTrainer", "lora_transformer_single_transformer_blocks_0_attn_to_q"),
+)
+
+
+# how the name of a tensor ends that a part means, the likelier ones first: some norms call their weight a scale
+_ENDS: dict[Tensor, tuple[tuple[str, ...], ...]] = {"weight": (("weight", "scale"), ("",)), "bias": (("bias",),), "": (("",),)}
+
+
 @dataclass(frozen=True)
 class Module:
     """A module as a file names it: the components it may be of, in order; none where nothing tells. `flat`: underscores may be dots."""
@@ -101,16 +119,19 @@ class ModuleNames:
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
 
-    def find(self, named: Named) -> str | None:
+    def find(self, named: LoraTensor) -> str | None:
         """The name that a tensor has in the model, or would have in its other layout; None for one that it has not."""
         module = module_of(named.module)
         known = [*dict.fromkeys(component for component, _ in self._own)]
         name = module.name.removeprefix("text_model_").removeprefix(TEXT_MODEL).replace(".", "_")
-        for table in (self._own, self._other):
-            for component in module.components or known:
-                for key in (name, f"{name}_0"):  # `to_out` is a list of modules, which older diffusers leaves out
-                    if found := _tensor(table.get((component, key), {}), named.tensor):
-                        return found
+        # a module has a weight; what is a bare parameter in one layout may be the transposed weight of a module in the other
+        for ends in _ENDS[named.tensor]:
+            for table in (self._own, self._other):
+                for component in module.components or known:
+                    for key in (name, f"{name}_0"):  # `to_out` is a list of modules, which older diffusers leaves out
+                        there = table.get((component, key), {})
+                        if found := next((there[end] for end in ends if end in there), None):
+                            return found
         return None
 
     @cached_property
@@ -145,12 +166,3 @@ def _enter(table: dict[tuple[str, str], dict[str, str]], component: str, rest: s
         table.setdefault((component, rest.replace(".", "_")), {}).setdefault("", name)
         if dot:
             table.setdefault((component, module.replace(".", "_")), {}).setdefault(end, name)
-
-
-def _tensor(ends: Mapping[str, str], tensor: Tensor) -> str | None:
-    """The tensor of a module that is meant: its bias; its weight, which some norms call a scale; or, by its whole name, itself."""
-    if tensor == "bias":
-        return ends.get("bias")
-    if tensor == "weight":
-        return ends.get("weight") or ends.get("scale") or ends.get("")
-    return ends.get("")

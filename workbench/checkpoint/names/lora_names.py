@@ -49,7 +49,7 @@ _EMBEDDING = "bundle_emb."
 
 
 @dataclass(frozen=True)
-class Named:
+class LoraTensor:
     """What a file has for one tensor of a model: `module` as the file writes it, the tensor of it, and part -> name in the file."""
 
     module: str
@@ -85,7 +85,7 @@ def _role(end: str) -> str:
     return next(role for one, role in _ENDS.items() if re.fullmatch(re.escape(one).replace("@", r"(?:\.\w+)?"), end))
 
 
-def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -> tuple[list[Named], tuple[str, ...]]:
+def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -> tuple[list[LoraTensor], tuple[str, ...]]:
     """What the file has for each tensor, in its order, and the names that are no changes of a tensor and left out.
 
     `own_values` are modules whose tensors are stored as they are to be (PEFT's `modules_to_save`). Raises CheckpointError, which names
@@ -108,7 +108,7 @@ def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -
     for (module, _), roles in found.items():  # a bias has the scale of the pair that it belongs to
         if "up_bias" in roles and (pair := found.get((module, "weight"))):
             roles |= {f"of_{role}" if role == "down" else role: name for role, name in pair.items() if role in ("down", "alpha")}
-    return [Named(module, tensor, roles) for (module, tensor), roles in found.items()], tuple(left_out)
+    return [LoraTensor(module, tensor, roles) for (module, tensor), roles in found.items()], tuple(left_out)
 
 
 def _place(key: str, path: object, ia3: set[str], saved: set[str]) -> tuple[str, Tensor, str]:

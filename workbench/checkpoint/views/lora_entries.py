@@ -6,26 +6,26 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.changes.change import Change, Parts, float32
+from workbench.checkpoint.changes.change import LoraChange, LoraParts, float32
 from workbench.checkpoint.changes.kinds import change_of
 from workbench.checkpoint.changes.products import Factors
 from workbench.checkpoint.changes.scalings import Scaling
 from workbench.checkpoint.changes.wholes import Whole
 from workbench.checkpoint.names.lora_modules import module_of
-from workbench.checkpoint.names.lora_names import Named, grouped
+from workbench.checkpoint.names.lora_names import LoraTensor, grouped
 from workbench.checkpoint.names.peft_settings import PeftSettings, finite
 from workbench.errors import CheckpointError
 from workbench.wording import listed
 
-Entry = Change | str  # the change; or the name of the tensor that is the change
-Finder = Callable[[Named], "str | None"]  # the name of a tensor in a model
+Entry = LoraChange | str  # the change; or the name of the tensor that is the change
+Finder = Callable[[LoraTensor], "str | None"]  # the name of a tensor in a model
 
 
 @dataclass(frozen=True)
 class Content:
     """Each change with what the file calls it and what its tensor is called as far as that tells; and what there is to say."""
 
-    changes: tuple[tuple[Named, str, Entry], ...]
+    changes: tuple[tuple[LoraTensor, str, Entry], ...]
     notes: tuple[str, ...]
 
 
@@ -38,7 +38,7 @@ def content_of(file: Checkpoint, settings: Mapping[str, PeftSettings]) -> Conten
     groups, left_out = grouped(file, where, [module for one in settings.values() for module in one.saved])
     if not groups:
         raise CheckpointError(f"{where}: holds embeddings ({listed([*left_out], 1)}) and no change of a model; load it as an embedding")
-    found: list[tuple[Named, str, Entry]] = []
+    found: list[tuple[LoraTensor, str, Entry]] = []
     unscaled = []
     roles: dict[PeftSettings, dict[str, list[str]]] = {}
     for named in groups:
@@ -50,7 +50,7 @@ def content_of(file: Checkpoint, settings: Mapping[str, PeftSettings]) -> Conten
             roles.setdefault(own, {}).setdefault(module, []).extend(named.roles)
         elif "up" in named.roles:
             unscaled.append(named.roles["up"])
-        found.append((named, name, change_of(Parts(file, where, name, module, named.roles, alpha, own))))
+        found.append((named, name, change_of(LoraParts(file, where, name, module, named.roles, alpha, own))))
     notes = [note for own, held in roles.items() for note in own.check(held)]
     if unscaled and len(unscaled) < len(found):
         notes.append(f"{len(unscaled)} of {len(found)} pairs have no alpha ({listed(unscaled)}) and are taken as they are")
@@ -79,7 +79,7 @@ def fitted(file: Checkpoint, entry: Entry, shape: tuple[int, ...]) -> Entry:
     return replace(entry, info=float32(shape)) if entry.info.shape != shape and entry.fits(shape) else entry  # type: ignore[type-var]
 
 
-def _usual(named: Named) -> str:
+def _usual(named: LoraTensor) -> str:
     name = module_of(named.module).usual
     return f"{name}.{named.tensor}" if named.tensor else name
 
@@ -107,7 +107,7 @@ def _alpha(file: Checkpoint, where: object, key: str) -> float:
     return finite(where, key, file.read(key).item())
 
 
-def _too_many(changes: Iterable[tuple[Named, str, Entry]]) -> tuple[str, ...]:
+def _too_many(changes: Iterable[tuple[LoraTensor, str, Entry]]) -> tuple[str, ...]:
     """A note of ranks that exceed their layers: nothing is lost, but the file is larger than the changes in it."""
     pairs = [(name, one) for _, name, one in changes if isinstance(one, Factors)]
     beyond = [name for name, one in pairs if one.rank > min(one.info.shape[0], one.info.numel // one.info.shape[0])]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from workbench import families
 from workbench.checkpoint.base import Checkpoint, hashed
-from workbench.checkpoint.changes.change import Change
+from workbench.checkpoint.changes.change import LoraChange
 from workbench.checkpoint.changes.products import Factors as Factors
 from workbench.checkpoint.names.peft_settings import PeftSettings, in_header
 from workbench.checkpoint.names.structure import Structure, structure_of
@@ -159,7 +159,7 @@ class LowRank(Checkpoint):
             return None
         return self.report._repr_mimebundle_(include, exclude) | {"text/plain": repr(self)}
 
-    def _calculated(self, key: str, entry: Change, rows: Rows) -> torch.Tensor:
+    def _calculated(self, key: str, entry: LoraChange, rows: Rows) -> torch.Tensor:
         def base(wanted: Rows | None) -> torch.Tensor:
             if self._base is None or key not in self._base:
                 told = f"{self.path or self.name}: {key!r} is changed by a {entry.kind}, which depends on the model that it is put on"
