@@ -154,3 +154,11 @@ def test_other_kinds_are_told_and_what_depends_on_a_model_has_no_norm_alone():
     assert frame.loc["IN01", "norm"] == pytest.approx(float(opened[key].norm()), rel=1e-5)
     assert math.isnan(frame.loc["IN04", "norm"])
     assert any("1 changes depend on the model that they are put on" in note for note in found.notes)
+
+
+def test_an_ia3_which_is_not_opened_by_itself_is_inspected_by_its_path(tmp_path):
+    save_file({f"{FIRST}.weight": torch.ones(6), f"{FIRST}.on_input": torch.tensor(False)}, tmp_path / "x.safetensors")
+    found = wb.lora.inspect(tmp_path / "x.safetensors")
+    assert found.kinds == ("IA3",)
+    assert math.isnan(found.frame()["norm"][0])
+    assert "1 changes depend on the model" in str(found)

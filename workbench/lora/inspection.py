@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 
-from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.files.opening import open_input
 from workbench.checkpoint.views.low_rank import LowRank
 from workbench.checkpoint.views.matching import place
 from workbench.engine.pool import Done, run
@@ -28,7 +28,7 @@ def inspect(lora: str | os.PathLike[str] | LowRank, *, progress: bool = True) ->
     Raises CheckpointError for a file that cannot be opened, and InputError for a model. A change that holds NaN or infinity has the norm
     NaN, and a note says so.
     """
-    opened = lora if isinstance(lora, LowRank) else open_checkpoint(lora)
+    opened = lora if isinstance(lora, LowRank) else open_input(lora)
     if not isinstance(opened, LowRank):
         raise InputError(f"{_WHO}: {opened.name} is a model and no LoRA; `workbench inspect` and wb.preflight say what it is")
     found: dict[str, Inspected] = {}
