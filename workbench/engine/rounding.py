@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 def only_rounded(one: torch.Tensor, other: torch.Tensor, dtypes: tuple[torch.dtype, torch.dtype]) -> bool:
     """Whether one set of numbers, rounded to the two `dtypes`, can give both tensors.
 
-    Both are of one shape, in a dtype that holds their numbers exactly (float32, float64); `dtypes` are those that they were stored in. So
-    it is if one, cast to the dtype of the other, equals it. Where both were rounded from a third (float16 and bfloat16 from float32), a
-    cast would round a second time, and each number is taken as the range of those that round to it. In one dtype, and of whole numbers, only equal is equal.
+    Both are of one shape, in a dtype that holds their numbers exactly (float32, float64); `dtypes` are those that they were stored in.
+    So it is if one, cast to the dtype of the other, equals it. Where both were rounded from a third (float16 and bfloat16 from
+    float32), a cast would round a second time, and each number is taken as the range of those that round to it. In one dtype, and of
+    whole numbers, only equal is equal.
     """
     import torch
 

@@ -35,7 +35,9 @@ FAMILY = register(Family(
     dtype="float16",
     modelspec=ModelSpec("stable-diffusion-xl-v1-base", "https://github.com/Stability-AI/generative-models", "1024x1024"),
     kohya=Kohya(
-        "sdxl_base_v1-0", {"denoiser": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}, also=("sdxl_1.0",)
+        "sdxl_base_v1-0",
+        {"denoiser": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
+        also=("sdxl_1.0",),
     ),
     model="UNet2DConditionModel",
     pipeline="StableDiffusionXLPipeline",
