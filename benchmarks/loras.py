@@ -1,7 +1,7 @@
 """Opening many LoRAs, and adding them to a model: seconds, and the peak of memory.
 
 `python -m benchmarks.loras --count 200` writes (once) that many LoRAs of SD 1.5's size in kohya's names, rank 4, opens them all, and
-reads a few tensors of the merge with all of them.
+calculates the largest tensors of the merge with all of them, part by part as an export does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import workbench as wb
 from benchmarks.arguments import asked
+from workbench.engine.parts import jobs
 
 _BLOCKS = [("down_blocks", level, 2, width) for level, width in enumerate((320, 640, 1280))]
 _BLOCKS += [("up_blocks", level + 1, 3, width) for level, width in enumerate((1280, 640, 320))]
@@ -49,7 +50,7 @@ def write(folder: Path, count: int, rank: int = 4) -> list[Path]:
 
 
 def main() -> None:
-    arguments = asked(__doc__, count=200, tensors=5)
+    arguments = asked(__doc__, count=200, tensors=2)
     paths = write(arguments.folder, arguments.count)
     base = arguments.folder / "sd15-attention.safetensors"
     if not base.exists():
@@ -64,8 +65,8 @@ def main() -> None:
     print(f"planned on a model: {time.perf_counter() - began:.2f} s")
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     largest = sorted(merge, key=lambda key: -merge.info(key).numel)[: arguments.tensors]
-    for key in largest:
-        merge.read(key)
+    for job in jobs(merge, [(key, merge.info(key)) for key in largest]):
+        merge.read(job.key, job.part)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     told = f"{seconds / len(largest):.2f} s each, {(after - before) / 1024:.0f} MB on top of {before / 1024:.0f} MB"
     print(f"the {len(largest)} largest tensors, of {merge.info(largest[0]).numel * 4 / 1e6:.0f} MB in float32: {told}")

@@ -29,6 +29,7 @@ _ENDS: dict[str, str] = {
     "on_input": "on_input", "ia3_l@": "ia3_l",
     "a1.weight": "a1", "a2.weight": "a2", "b1.weight": "b1", "b2.weight": "b2", "bm.weight": "bm",
 }  # fmt: skip
+_PLAIN = {end.replace("@", ""): role for end, role in _ENDS.items()}  # those of one or two words are looked up, which is fast
 _PART = re.compile(r"(.+?)\.(" + "|".join(re.escape(end).replace("@", r"(?:\.\w+)?") for end in sorted(_ENDS, key=len, reverse=True)) + ")")
 _OLDER = re.compile(r"(.+\.processor\.\w+_lora\d?)\.(up|down)\.weight")  # of diffusers' older attention processors, and XLabs'
 _OF_MODELS = {"alpha", "rescale", "on_input", "a1", "a2", "b1", "b2", "bm"}  # parts whose names a model may have too
@@ -45,7 +46,7 @@ _OF_LORAS = re.compile(
     r"(lora|lycoris)_(unet|transformer|prior|te\d?)[_.]|lycoris_|.*base_model\.model\.|.*\.(lora|hada|lokr|oft|boft|ia3|glora)_\w"
 )
 _NORM = re.compile(r"(.+\.)?\w*norm\w*(\.\w+)*\.(scale|weight|bias)")  # a norm's own value, in control LoRAs
-_EMBEDDING = "bundle_emb."
+_EMBEDDING, _ON_INPUT = "bundle_emb.", ".on_input"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,12 @@ def is_lora(keys: Iterable[str]) -> bool:
 
 def part_of(key: str) -> tuple[str, str] | None:
     """The module's name in the file, and the part; None for what is no part of a change."""
+    module, _, last = key.rpartition(".")
+    before, _, first = module.rpartition(".")
+    if before and (role := _PLAIN.get(f"{first}.{last}")):
+        return before, role
+    if module and (role := _PLAIN.get(last)):
+        return module, role
     if ".processor." in key and (older := _OLDER.fullmatch(key)):
         return older[1], older[2]
     if (found := _PART.fullmatch(key)) is None:
@@ -92,7 +99,7 @@ def grouped(keys: Iterable[str], path: object, own_values: Iterable[str] = ()) -
     `path`, for a kind that is not read, a name that is none of a LoRA's, or a part that is there twice.
     """
     keys = list(keys)
-    ia3 = {split[0] for key in keys if (split := part_of(key)) and split[1] == "on_input"}
+    ia3 = {key.removesuffix(_ON_INPUT) for key in keys if key.endswith(_ON_INPUT)}
     saved = {*own_values}
     found: dict[tuple[str, Tensor], dict[str, str]] = {}
     left_out = []

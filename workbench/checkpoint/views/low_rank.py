@@ -53,6 +53,7 @@ class LowRank(Checkpoint):
 
     def _hold(self, entries: Mapping[str, Entry], base: Checkpoint | None) -> None:
         self._entries, self._base = entries, base
+        self._last: tuple[Checkpoint, Checkpoint] | None = None
         self.scope = max([Scope.ROW, *(one.scope for one in entries.values() if not isinstance(one, str))])
 
     @property
@@ -76,8 +77,14 @@ class LowRank(Checkpoint):
     def upon(self, base: Checkpoint) -> Checkpoint:
         """The same changes under the names, and in the shapes, that the tensors of `base` have; those that depend on it know it.
 
-        The names of the file are looked for among those that the model has in either layout; what it has not keeps its name.
+        The names of the file are looked for among those that the model has in either layout; what it has not keeps its name. That of the
+        last base is remembered, for a merge is planned more than once.
         """
+        if self._last is None or self._last[0] is not base:
+            self._last = base, self._put(base)
+        return self._last[1]
+
+    def _put(self, base: Checkpoint) -> Checkpoint:
         entries = named_by(self._content, self.path or self.name, base.module_names.find)
         keeps = entries.keys() == self._entries.keys()
         if keeps and (base.space is Space.DELTA or not (self.relative or self._other_shapes(base))):
