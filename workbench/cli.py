@@ -58,7 +58,10 @@ def merge(
 
 @app.command()
 def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files or folders; of two, also how they differ.")]) -> None:
-    """Say what checkpoints are: architecture, layout, components, prediction type, dtypes, blocks, recipe; of two, how they differ."""
+    """Say what checkpoints are: architecture, layout, components, prediction, dtypes, blocks, recipe; of two, how they differ.
+
+    Of a LoRA also what it changes, by how much, and what its header tells of its training.
+    """
     import workbench as wb
     from workbench.checkpoint.files.leftovers import leftovers
 
@@ -109,6 +112,8 @@ def verify(
 
 
 def _describe(checkpoint: Checkpoint) -> None:
+    import workbench as wb
+    from workbench.checkpoint.views.low_rank import LowRank
     from workbench.merge.schedules import Depth
     from workbench.recipe.judgement import describe
 
@@ -117,8 +122,12 @@ def _describe(checkpoint: Checkpoint) -> None:
     depth = Depth.of(map(checkpoint.structure.location, checkpoint))
     typer.echo(f"  blocks: {printable(', '.join(depth.names)) or 'none'}")
     typer.echo(f"  modules beside them: {printable(', '.join(depth.modules)) or 'none'}")
-    for note in checkpoint.notes:
-        typer.echo(f"  note: {printable(note)}")
+    if isinstance(checkpoint, LowRank):
+        for line in str(wb.lora.inspect(checkpoint)).splitlines():
+            typer.echo(f"  {line}")
+    else:
+        for note in checkpoint.notes:
+            typer.echo(f"  note: {printable(note)}")
     if "sd_merge_recipe" in checkpoint.metadata:
         typer.echo("  carries a recipe: workbench.Recipe.from_file(path); `workbench lineage` shows what it was made of")
 

@@ -68,6 +68,28 @@ def test_merge_adds_files_with_their_strengths(command):
     assert "of rank 1," in command("merge", "a.safetensors", LORA, "--rank", "1", "--out", "n.safetensors", "--overwrite")[1]
 
 
+def test_merge_takes_a_method_its_options_and_a_limit(command):
+    command("extract", STRIPES, BASE, "--rank", "2", "--out", "a.safetensors")
+    asked = ("merge", "a.safetensors", LORA, "--method", "ties", "--option", "density=0.3", "--dtype", "float32")
+    code, out, err = command(*asked, "--target-error", "0.4", "--out", "m.safetensors")
+    assert (code, err) == (0, "")
+    assert "merged by ties (density=0.3) in the core space" in out
+    loras = [wb.open(name) for name in ("a.safetensors", LORA)]
+    expected = wb.lora.merge(loras, method="ties", density=0.3, target_error=0.4, dtype="float32")
+    found = like(wb.open("m.safetensors"), expected)
+    for key in list(expected)[::10]:
+        torch.testing.assert_close(found[key], expected[key])
+    for option, said in (
+        ("density", "must be a name and a value"),
+        ("density=[", "is no value"),
+        ("density=3", "must be in [0, 1], got 3"),
+    ):
+        code, _, err = command("merge", "a.safetensors", "--method", "ties", "--option", option, "--out", "x.safetensors")
+        assert code == 1
+        assert said in err
+        assert err.count("\n") == 1
+
+
 def test_resize_makes_a_file_smaller(command):
     code, out, _ = command("resize", LORA, "--target-error", "0.5", "--out", "r.safetensors")
     assert code == 0
@@ -141,3 +163,14 @@ def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(command):
         assert err.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["there.safetensors"]
     assert command("extract", STRIPES, BASE, "--rank", "4", "--out", "x.safetensors", "--format", "a1111")[0] == 2
+
+
+def test_inspect_tells_of_a_lora_what_it_changes(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["workbench", "inspect", LORA])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit):
+        cli.main()
+    out, err = capsys.readouterr()
+    assert err == ""
+    for line in str(wb.lora.inspect(LORA)).splitlines():
+        assert f"  {line}\n" in out

@@ -56,6 +56,20 @@ def test_one_vote_each_can_beat_the_larger_sum_and_a_tie_elects_plus():
     assert torch.equal(by_sum, torch.tensor([-5.0, -2.0]))
 
 
+def test_breadcrumbs_by_hand():
+    """Half of each delta is kept below its largest element: -3 and 2; 3 and 2. All that is above goes, where density leaves room."""
+    result = ops.breadcrumbs.function(BASE, [FIRST, SECOND], density=0.5, gamma=0.25, weights=[1.0, 2.0], strength=0.5)
+    assert torch.equal(result, BASE + 0.5 * torch.tensor([[0.0, -3.0], [2.0 + 6.0, 4.0]]))
+    everything = ops.breadcrumbs.function(BASE, [FIRST, SECOND], density=1.0, gamma=0.5)
+    assert torch.equal(everything, BASE + FIRST + SECOND)
+    assert torch.equal(ops.breadcrumbs.function(BASE, [FIRST], density=0.0), BASE)
+
+
+def test_breadcrumbs_of_equal_magnitudes_are_all_kept():
+    delta = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    assert torch.equal(ops.breadcrumbs.function(torch.zeros(4), [delta], density=0.5, gamma=0.25), delta)
+
+
 def test_magnitude_prune_by_hand():
     result = ops.magnitude_prune.function(BASE, [FIRST, SECOND], density=0.25, weights=[1.0, 2.0])
     assert torch.equal(result, BASE + torch.tensor([[4.0, -10.0], [0.0, 0.0]]))

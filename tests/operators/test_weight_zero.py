@@ -18,6 +18,7 @@ CASES = {
     "ties": lambda a, bad: operators.ties(a, [a, bad], weights=[1, 0]),
     "ties, one vote each": lambda a, bad: operators.ties(a, [a, bad], weights=[1, 0], majority_sign="frequency"),
     "magnitude_prune": lambda a, bad: operators.magnitude_prune(a, [a, bad], weights=[1, 0]),
+    "breadcrumbs": lambda a, bad: operators.breadcrumbs(a, [a, bad], weights=[1, 0]),
     "dare_linear": lambda a, bad: operators.dare_linear(a, [a, bad], weights=[1, 0]),
     "dare_ties": lambda a, bad: operators.dare_ties(a, [a, bad], weights=[1, 0]),
     "delta_merge": lambda a, bad: operators.delta_merge(a, [a, bad], weights=[1, 0], combine="mean", prune="none"),

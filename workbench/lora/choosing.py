@@ -16,7 +16,7 @@ from workbench.tensors import SavedDtype, TensorInfo, dtype_code
 
 @dataclass(frozen=True)
 class LoraLimit:
-    """What limits a LoRA: exactly one of the three; `dtype` is that of the numbers in the file, which `max_bytes` goes by."""
+    """What limits a LoRA: one of the three, or none; `dtype` is that of the numbers in the file, which `max_bytes` goes by."""
 
     rank: int | None = None
     target_error: float | None = None
@@ -28,11 +28,13 @@ class LoraLimit:
         """Bytes of a number in the file."""
         return TensorInfo((), dtype_code(self.dtype)).itemsize
 
-    def check(self, who: str) -> None:
-        """Raise OptionError unless exactly one is given, and all make sense."""
+    def check(self, who: str, *, needed: bool = True) -> None:
+        """Raise OptionError unless exactly one is given, or none where none is `needed`, and all make sense."""
         if self.dtype not in get_args(SavedDtype):
             raise OptionError(f"{who}: dtype must be one of {', '.join(map(repr, get_args(SavedDtype)))}, got {self.dtype!r}")
         given = {name: getattr(self, name) for name in ("rank", "target_error", "max_bytes") if getattr(self, name) is not None}
+        if not given and not needed:
+            return
         if len(given) != 1:
             raise OptionError(f"{who}: give one of rank, target_error and max_bytes, got {' and '.join(given) or 'none'}")
         ((name, value),) = given.items()

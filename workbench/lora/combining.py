@@ -1,23 +1,26 @@
-"""`merge` and `resize`: LoRAs from LoRAs, exact in the directions they have, and then cut. Adding them to a model is `applying`."""
+"""`merge` and `resize`: LoRAs from LoRAs, exact in the directions they have, and then cut. Methods beside the sum are in `core_space`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.views.layouts import like
-from workbench.checkpoint.views.low_rank import Factors, LowRank
+from workbench.checkpoint.views.low_rank import LowRank
 from workbench.engine.pool import Done, run
 from workbench.errors import InputError, MergeError, OptionError
 from workbench.families import GENERIC
+from workbench.lora.checking import check_architectures, check_by_itself, check_finite, check_lora
 from workbench.lora.choosing import LoraLimit
+from workbench.lora.core_space import LINEAR, Method, in_core_space, method_named
 from workbench.lora.decomposition import Decomposed, decompose, decompose_product, energy
 from workbench.lora.formats import in_memory
 from workbench.lora.gathering import Gathered
 from workbench.lora.laying import laid
+from workbench.lora.one_change import directions, squares
 from workbench.tensors import SavedDtype
 from workbench.wording import listed
 
@@ -27,25 +30,48 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-12  # of the squares of what is added: a sum below is float32's rounding
 
 
-def merge(loras: Sequence[LowRank], strengths: float | Sequence[float] = 1.0, *, rank: int | None = None, progress: bool = True) -> LowRank:
-    """One LoRA that changes a model as several together do: the sum of strength * change.
+def merge(
+    loras: Sequence[LowRank],
+    strengths: float | Sequence[float] = 1.0,
+    *,
+    method: str = LINEAR,
+    rank: int | None = None,
+    target_error: float | None = None,
+    max_bytes: int | None = None,
+    dtype: SavedDtype = "float16",
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> LowRank:
+    """One LoRA that changes a model as several together do: strength * change of each, merged by `method`.
 
-    Without `rank` it is exact: the ranks add up, less what is in several. With `rank` the strongest directions of each tensor's
-    sum are kept, and `.report` tells the error. The tensors are those of all, named as in the first; what one of them changes
-    as a whole (`diff`) stays whole.
+    `"linear"` is their sum. Any operator that merges changes into a base is a method too, with its own `options`: `"ties"`,
+    `"dare_linear"`, `"dare_ties"`, `"magnitude_prune"`, `"breadcrumbs"`, `"tsv_merge"`, `"iso_c"`, and those defined elsewhere. They work
+    on matrices as small as the LoRAs' ranks together, their cores in the common space (see `core_space.in_core_space`), whatever ranks,
+    alphas and kinds the LoRAs have. For sums, `tsv_merge` and `iso_c` (with `convolutions="matrix"`) that is what the operator
+    gives on the whole matrices. Methods that choose elements (`ties`, `dare_...`, `breadcrumbs`, `magnitude_prune`) choose elements of
+    the cores, as the paper defines it, which is not the same as choosing elements of the weights. `seed` is for the random ones. A
+    LoRA without a tensor changes nothing of it.
 
-    Raises InputError for what is no list of LoRAs, OptionError for strengths or a rank that make no sense, MergeError for LoRAs
-    of different models, or that come to nothing.
+    Without a limit the result is exact: for a sum the ranks add up, less what is in several. With one, as for `extract` (a `rank`, a
+    `target_error` of each tensor, `max_bytes` of the file in `dtype`), the strongest directions of each tensor are kept, and
+    `.report` tells ranks and errors. The tensors are those of all, named as in the first; what one of them changes as a whole
+    (`diff`, also of norms and biases) is merged whole, by the same method, and stays whole.
+
+    Raises InputError for what is no list of LoRAs, OptionError for strengths, limits, a method or options that make no sense, MergeError
+    for LoRAs of different models, or that come to nothing. Source: Panariello et al. 2025, arXiv:2509.17786.
     """
     who = "merge"
     if isinstance(loras, str | Checkpoint) or not isinstance(loras, Sequence) or not loras:
         raise InputError(f"{who} takes one or more LoRAs in a list, got {loras!r}")
     for lora in loras:
-        _check(lora, who)
+        check_lora(lora, who)
+        check_by_itself(lora, who)
     numbers = _strengths(strengths, len(loras), who)
-    if rank is not None:
-        LoraLimit(rank).check(who)
-    return _combined(loras, numbers, LoraLimit(rank), "+".join(dict.fromkeys(lora.name for lora in loras)), progress, who)
+    wanted = LoraLimit(rank, target_error, max_bytes, dtype)
+    wanted.check(who, needed=False)
+    found = method_named(method, options, seed, len(loras), who)
+    return _combined(loras, numbers, wanted, "+".join(dict.fromkeys(lora.name for lora in loras)), progress, who, found)
 
 
 def resize(
@@ -65,7 +91,8 @@ def resize(
     Raises InputError for what is no LoRA, OptionError for a limit that makes no sense.
     """
     who = "resize"
-    _check(lora, who)
+    check_lora(lora, who)
+    check_by_itself(lora, who)
     wanted = LoraLimit(rank, target_error, max_bytes, dtype)
     wanted.check(who)
     return _combined([lora], [1.0], wanted, lora.name, progress, who)
@@ -73,11 +100,15 @@ def resize(
 
 @dataclass(frozen=True)
 class _Sum:
-    """A tensor of the result, under the first LoRA's name, and what it is the sum of: LoRAs, its name there, and strengths."""
+    """A tensor of the result, under the first LoRA's name, and what it is made of: LoRAs, its name there, and strengths.
+
+    `places` says which of all LoRAs those are.
+    """
 
     key: str
     shape: tuple[int, ...]
     terms: list[tuple[LowRank, str, float]]
+    places: list[int]
 
     @property
     def nbytes(self) -> int:
@@ -85,12 +116,13 @@ class _Sum:
 
     @property
     def held(self) -> int:
-        """Bytes that it takes, at most about: the change in float64 and some more of it."""
-        return 4 * self.nbytes
+        """Bytes that it takes, at most about: the change in float64 and some more of it; if it is merged whole, those of all."""
+        return (4 + self.is_whole * len(self.terms)) * self.nbytes
 
     @property
     def is_whole(self) -> bool:
-        return any(not isinstance(lora.entries[name], Factors) for lora, name, _ in self.terms)
+        """Whether it has no directions, or one LoRA holds it whole; what is made of smaller parts, of whatever kind, has directions."""
+        return len(self.shape) < 2 or any(lora.kind(name) == "full" for lora, name, _ in self.terms)
 
     def added(self) -> torch.Tensor:
         """The change itself, in float32."""
@@ -98,7 +130,7 @@ class _Sum:
 
     def energy(self) -> float:
         """The squares of all terms: what cancels leaves nothing of them but rounding."""
-        return sum(strength**2 * _energy(lora, name) for lora, name, strength in self.terms)
+        return sum(strength**2 * squares(lora, name) for lora, name, strength in self.terms)
 
     def apart(self) -> Decomposed | None:
         """All directions of the change, of the factors of all LoRAs side by side; None where it is zero."""
@@ -111,34 +143,62 @@ class _Sum:
         up = torch.cat([pair[0] * strength for pair, (_, _, strength) in zip(pairs, self.terms, strict=True)], 1)  # type: ignore[index]
         return decompose_product(self.key, self.shape, up, torch.cat([pair[1] for pair in pairs]))  # type: ignore[index]
 
+    def merged(self, method: Method) -> torch.Tensor:
+        """The whole changes, merged, in float32; a LoRA that has none is zero."""
+        import torch
 
-def _energy(lora: LowRank, name: str) -> float:
-    """The sum of squares of a change, from matrices as small as its rank."""
-    if (pair := lora.factors(name)) is None:
-        return energy(lora.read(name))
-    up, down = (factor.double() for factor in pair)
-    return float(((up.T @ up) * (down @ down.T)).sum())
+        changes = [torch.zeros(self.shape) for _ in range(method.count)]
+        for place, (lora, name, strength) in zip(self.places, self.terms, strict=True):
+            changes[place] = lora.read(name).float() * strength
+        return method.merged(self.key, changes, min(self.shape[0], math.prod(self.shape[1:])) if self.shape else 1)
+
+    def in_core_space(self, method: Method) -> Decomposed | None:
+        """All directions of the changes, merged; None where that is zero. What has strength 0 has no say in the directions."""
+        changes: list[Decomposed | None] = [None] * method.count
+        strengths = [0.0] * method.count
+        for place, (lora, name, strength) in zip(self.places, self.terms, strict=True):
+            if strength:
+                changes[place], strengths[place] = directions(lora, name), strength
+        return in_core_space(self.key, self.shape, changes, strengths, method)
 
 
-def _combined(loras: Sequence[LowRank], strengths: Sequence[float], wanted: LoraLimit, name: str, progress: bool, who: str) -> LowRank:
+def _combined(
+    loras: Sequence[LowRank],
+    strengths: Sequence[float],
+    wanted: LoraLimit,
+    name: str,
+    progress: bool,
+    who: str,
+    method: Method | None = None,
+) -> LowRank:
     sums = _sums(loras, strengths, who)
     known = (lora for lora in loras if lora.structure.family is not GENERIC)
     gathered = Gathered(wanted, _outline(sums, name, next(known, loras[0])))
 
     def work(one: _Sum, done: Done) -> None:
-        _check_finite(one, who)
+        for lora, key, _ in one.terms:
+            check_finite(lora, key, who)
         if one.is_whole:
-            change = one.added()
+            change = one.merged(method) if method else one.added()
             if (total := energy(change)) > _ROUNDING * one.energy():
                 gathered.keep(one.key, change, total)
-        elif (found := one.apart()) is not None and found.total > _ROUNDING * one.energy():
+        elif (found := one.in_core_space(method) if method else one.apart()) and found.total > _ROUNDING * one.energy():
             gathered.add(found)
         done(one.nbytes)
 
     run(sums, work, total=sum(one.nbytes for one in sums), title=who, delay=2, progress=progress)
     if not gathered.totals:
         raise MergeError(f"{who}: {name} changes nothing: everything in it is zero, or cancels")
-    return gathered.lora(name, [one.key for one in sums], (), who)
+    keys = [one.key for one in sums]
+    return gathered.lora(name, keys, tuple(_notes(keys, gathered, method)), who)
+
+
+def _notes(keys: Sequence[str], gathered: Gathered, method: Method | None) -> Iterator[str]:
+    """How it was merged, and what of it came to nothing, in words."""
+    if method:
+        yield f"merged by {method.told} in the core space"
+    if nothing := [key for key in keys if not gathered.totals.get(key)]:
+        yield f"{len(nothing)} changes come to nothing ({listed(nothing)})"
 
 
 def _outline(sums: Sequence[_Sum], name: str, model: Checkpoint) -> LowRank:
@@ -154,42 +214,21 @@ def _outline(sums: Sequence[_Sum], name: str, model: Checkpoint) -> LowRank:
 
 def _sums(loras: Sequence[LowRank], strengths: Sequence[float], who: str) -> list[_Sum]:
     """Each tensor that any of the LoRAs changes, once. Raises MergeError for LoRAs of different models."""
-    _check_architectures(loras, who)
+    check_architectures(loras, who)
     found: dict[str, _Sum] = {}
     strange = []
-    for lora, strength in zip([laid(lora, like(lora, loras[0])) for lora in loras], strengths, strict=True):
+    viewed = [laid(lora, like(lora, loras[0])) for lora in loras]
+    for place, (lora, strength) in enumerate(zip(viewed, strengths, strict=True)):
         for key in lora:
             shape = lora.info(key).shape
-            known = found.setdefault(key, _Sum(key, shape, []))
+            known = found.setdefault(key, _Sum(key, shape, [], []))
             known.terms.append((lora, key, strength))
+            known.places.append(place)
             if shape != known.shape:
                 strange.append(f"{known.key!r} is {list(known.shape)} in {known.terms[0][0].name}, {list(shape)} in {lora.name}")
     if strange:
         raise MergeError(f"{who}: these LoRAs are of different models: {'; '.join(strange[:3])}{'; ...' * (len(strange) > 3)}")
     return list(found.values())
-
-
-def _check_architectures(loras: Sequence[LowRank], who: str) -> None:
-    known = {lora.architecture: lora for lora in loras if lora.structure.family is not GENERIC}
-    denoisers = {lora.structure.denoiser: lora for lora in loras if lora.structure.denoiser in lora.components}
-    if len(known) == 1 and len(denoisers) > 1:  # names that tell no architecture, and are of another than the one that is known
-        known = {f"{lora.architecture}, of a {denoiser}": lora for denoiser, lora in denoisers.items()}
-    if len(known) > 1:
-        told = ", ".join(f"{lora.name} is {architecture} ({listed(lora)})" for architecture, lora in known.items())
-        raise MergeError(f"{who}: {told}; only LoRAs of one architecture can be put together")
-
-
-def _check_finite(one: _Sum, who: str) -> None:
-    for lora, name, _ in one.terms:
-        entry = lora.entries[name]
-        names = [entry] if isinstance(entry, str) else entry.names
-        if not all(lora.holder.read(factor).isfinite().all() for factor in names):
-            raise MergeError(f"{who}: {lora.name}: {name!r} holds NaN or infinity; mend the file, or leave it out")
-
-
-def _check(lora: object, who: str) -> None:
-    if not isinstance(lora, LowRank):
-        raise InputError(f"{who} takes LoRAs (see workbench.open and workbench.lora.extract), got {lora!r}")
 
 
 def _strengths(given: float | Sequence[float], count: int, who: str) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from workbench.lora.formats import export
 from workbench.lora.hyper_command import hyper
 from workbench.lora.module_names import Format
 from workbench.tensors import SavedDtype
+from workbench.untrusted import Refused, parse_yaml
 from workbench.wording import printable
 
 if TYPE_CHECKING:
@@ -61,17 +62,32 @@ def merge(
     loras: Annotated[list[Path], typer.Argument(help="LoRA files.")],
     out: Out,
     strengths: Annotated[str, typer.Option(help="One number, or one for each LoRA: 1,0.5")] = "1",
+    method: Annotated[
+        str, typer.Option(help="linear (the sum), ties, dare_linear, dare_ties, breadcrumbs, tsv_merge, iso_c, ...")
+    ] = "linear",
+    option: Annotated[list[str] | None, typer.Option(help="One of the method's, such as density=0.3; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
     rank: Rank = None,
+    target_error: TargetError = None,
+    max_bytes: MaxBytes = None,
     format: Form = "kohya",
     dtype: Dtype = "float16",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write one LoRA that does what several do together; without a rank it is exact."""
+    """Write one LoRA that does what several do together, merged by any method; without a limit it is exact."""
     import workbench as wb
 
     _check(out, overwrite)
     numbers = _numbers(strengths)
-    found = wb.lora.merge([_opened(path) for path in loras], numbers[0] if len(numbers) == 1 else numbers, rank=rank)
+    limits = {"rank": rank, "target_error": target_error, "max_bytes": max_bytes, "dtype": dtype}
+    found = wb.lora.merge(
+        [_opened(path) for path in loras],
+        numbers[0] if len(numbers) == 1 else numbers,
+        method=method,
+        seed=seed,
+        **limits,  # type: ignore[arg-type]
+        **_options(option or []),
+    )
     _write(found, out, format, dtype, overwrite)
 
 
@@ -128,6 +144,20 @@ def _numbers(text: str) -> list[float]:
         return [float(number) for number in text.split(",")]
     except ValueError:
         raise OptionError(f"--strengths must be numbers with commas between them, such as 1,0.5; got {text!r}") from None
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """The options of a method, their values as a recipe spells them. Raises OptionError."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise OptionError(f"--option must be a name and a value, such as density=0.3; got {text!r}")
+        try:
+            found[name] = parse_yaml(value)
+        except Refused as error:
+            raise OptionError(f"--option {name}: {value!r} is no value: {error}") from None
+    return found
 
 
 def _check(out: Path, overwrite: bool) -> None:

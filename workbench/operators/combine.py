@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ _PIECES = {"cpu": 1 << 15}  # elements worked on at once: all that is made of th
 _PIECE_GPU = 1 << 24  # enough for a GPU to be busy between two calls
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
 _DARE = "Yu et al. 2023, arXiv:2311.03099, section 3"
+_BREADCRUMBS = "Davari and Belilovsky 2023, arXiv:2312.06795, section 3; counted as in mergekit 0.1.5"
 
 Density = Annotated[float, Range(0, 1, 0.01, "share of each delta that is kept", per_block=True)]
 Weighting = Annotated[PerModel[float], Range(-2, 2, 0.05, "how much of each delta", per_block=True)]
@@ -49,13 +51,24 @@ def delta_merge(
     keeps = [_keep(prune, delta, density, weight, random, i) for i, (delta, weight) in enumerate(zip(models, weights, strict=True))]
     rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
     scale = 1 / density if rescaled else 1.0
+    return _added(base, models, keeps, [weight * scale for weight in weights], lambda kept: _combined(combine, kept, majority_sign))
+
+
+def _added(
+    base: torch.Tensor,
+    models: Sequence[torch.Tensor],
+    keeps: Sequence[sparsify.Keep],
+    scales: Sequence[float],
+    combine: Callable[[list[torch.Tensor]], torch.Tensor],
+) -> torch.Tensor:
+    """The base and what is made of the deltas' kept parts, piece by piece."""
     flat = [delta.reshape(-1) for delta in models]
     result = base.clone(memory_format=torch.contiguous_format)
     piece = _PIECES.get(base.device.type, _PIECE_GPU)
     for start in range(0, base.numel(), piece):
         place = slice(start, start + piece)
-        kept = [keep(delta[place], place) * (weight * scale) for keep, delta, weight in zip(keeps, flat, weights, strict=True)]
-        result.view(-1)[place] += _combined(combine, kept, majority_sign)
+        kept = [keep(delta[place], place) * scale for keep, delta, scale in zip(keeps, flat, scales, strict=True)]
+        result.view(-1)[place] += combine(kept)
     return result
 
 
@@ -136,3 +149,22 @@ def dare_ties(
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     """
     return delta_merge.function(base, models, prune="random", density=density, weights=weights, majority_sign=majority_sign, random=random)
+
+
+@operator(scope=Scope.TENSOR, keys="base", source=_BREADCRUMBS)
+def breadcrumbs(
+    base: Weight,
+    models: Deltas,
+    *,
+    density: Density = 0.9,
+    gamma: Annotated[float, Range(0, 1, 0.01, "share of each delta that is left out, largest first", per_block=True)] = 0.01,
+    weights: Weighting = 1.0,
+    strength: Annotated[float, Range(-2, 2, 0.05, "how much of their sum", per_block=True)] = 1.0,
+) -> Weight:
+    """Leave out each model's very largest changes and its smallest; add up the rest.
+
+    `gamma` gives way where it and `density` are more than 1. Shapes: `base`, each of the n deltas, and the result are of one shape;
+    `weights` are n numbers.
+    """
+    keeps = [sparsify.middle(delta, density, gamma) if weight else sparsify.nothing for delta, weight in zip(models, weights, strict=True)]
+    return _added(base, models, keeps, [weight * strength for weight in weights], lambda kept: sum(kept[1:], start=kept[0]))

@@ -25,10 +25,28 @@ def largest(delta: torch.Tensor, density: float) -> Keep:
     count = int(density * delta.numel())
     if count in (0, delta.numel()):
         return everything if count else nothing
-    smallest = _kth_largest(delta.abs(), count)
+    return _from(_kth_largest(delta.abs(), count), delta.dtype)
+
+
+def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
+    """The int(density * numel) largest below the int(gamma * numel) largest, which are left out; those that tie with them stay.
+
+    There are always as many: where density and gamma are more than all, fewer of the largest are left out.
+    """
+    total, count = delta.numel(), int(density * delta.numel())
+    beyond = min(int(gamma * total), total - count)
+    if not beyond or not count:
+        return largest(delta, density)
+    top, bottom = _kth_largest(delta.abs(), beyond + 1), _kth_largest(delta.abs(), beyond + count)
+    kept = _from(bottom, delta.dtype)
+    return lambda piece, place: kept(piece, place).masked_fill(piece.abs() > top, 0)
+
+
+def _from(smallest: float, dtype: torch.dtype) -> Keep:
+    """The elements whose magnitude is not below `smallest`."""
     if smallest == 0:
         return everything
-    below = torch.tensor(smallest, dtype=delta.dtype).nextafter(torch.zeros((), dtype=delta.dtype)).item()
+    below = torch.tensor(smallest, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()
     return lambda piece, place: hardshrink(piece, below)  # in one pass: what is beyond `below` stays, all else is 0
 
 
