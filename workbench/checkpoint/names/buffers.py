@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _START = r"(?:^|\.)"
 _MARKS = r"v_pred|ztsnr|scaled_fp8|edm_vpred\.sigma_(?:min|max)|position_ids"
@@ -32,6 +33,7 @@ def is_positions(key: str) -> bool:
     return _POSITIONS.search(key) is not None
 
 
+@lru_cache(1 << 16)  # many models have the same names
 def leftover(key: str) -> str | None:
     """What a tensor is that training left in the file and that no picture is drawn with; None for all others."""
     return next((what for what, pattern in _LEFTOVERS.items() if pattern.search(key)), None)

@@ -122,17 +122,20 @@ class ModuleNames:
     def find(self, named: LoraTensor) -> str | None:
         """The name that a tensor has in the model, or would have in its other layout; None for one that it has not."""
         module = module_of(named.module)
-        known = [*dict.fromkeys(component for component, _ in self._own)]
         name = module.name.removeprefix("text_model_").removeprefix(TEXT_MODEL).replace(".", "_")
         # a module has a weight; what is a bare parameter in one layout may be the transposed weight of a module in the other
         for ends in _ENDS[named.tensor]:
             for table in (self._own, self._other):
-                for component in module.components or known:
+                for component in module.components or self._components:
                     for key in (name, f"{name}_0"):  # `to_out` is a list of modules, which older diffusers leaves out
                         there = table.get((component, key), {})
                         if found := next((there[end] for end in ends if end in there), None):
                             return found
         return None
+
+    @cached_property
+    def _components(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(component for component, _ in self._own))
 
     @cached_property
     def _own(self) -> Mapping[tuple[str, str], dict[str, str]]:
