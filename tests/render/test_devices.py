@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import threading
+import warnings
 import weakref
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tiny_pipelines import save
 import workbench as wb
 from workbench.errors import Cancelled, RenderError
 from workbench.render import Renderer
+from workbench.render.assembly import quiet
 from workbench.render.drawing import Drawing
 
 SMALL = {"steps": 1, "width": 64, "height": 32}
@@ -51,6 +53,18 @@ def test_renderers_are_made_and_loaded_on_several_threads_at_once(folders):
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+def test_who_leaves_the_quiet_first_leaves_it_to_the_others():
+    before, first, second = list(warnings.filters), quiet(), quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.warn("an old way", DeprecationWarning, stacklevel=1)  # an error, if it were not silenced
+    second.__exit__(None, None, None)
+    assert warnings.filters == before
+    with pytest.raises(DeprecationWarning):
+        warnings.warn("an old way", DeprecationWarning, stacklevel=1)
 
 
 def test_freed_models_are_gone_and_the_next_load_draws_as_before(folders):

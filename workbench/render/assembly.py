@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Held while modules are built or filled: what builds them without weights does so to those of every thread.
 BUILDING = threading.RLock()
+_COUNTING, _SILENCE, _quiet_ones = threading.Lock(), ExitStack(), 0  # who is in `quiet` now
 
 INDEX = "model_index.json"
 
@@ -262,7 +263,26 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences diffusers' and transformers' bars, deprecations, and what they log below an error; other warnings pass."""
+    """Silences diffusers' and transformers' bars, deprecations, and what they log below an error; other warnings pass.
+
+    All of that is the process's, and not a thread's: the first of several threads silences, and the last to leave ends it.
+    """
+    global _quiet_ones
+    with _COUNTING:
+        _quiet_ones += 1
+        if _quiet_ones == 1:
+            _SILENCE.enter_context(_silenced())
+    try:
+        yield
+    finally:
+        with _COUNTING:
+            _quiet_ones -= 1
+            if not _quiet_ones:
+                _SILENCE.close()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log
 
