@@ -155,8 +155,9 @@ class Renderer:
         lacks come from `fallback`, or the renderer's own, or stay; the result's `note` says so.
 
         Raises RenderError for another architecture, a missing, extra or misshapen tensor, a component that nobody supplies, or a device
-        without room: all before anything is read. `cancelled` is asked before every tensor; once it is true, Cancelled is raised,
-        and the renderer holds nothing to draw with until the next load. `on_tensor` is told what is read, tensor by tensor.
+        without room: all before anything is read; and for a device that is full all the same while it reads. `cancelled` is asked before
+        every tensor; once it is true, Cancelled is raised, and the renderer holds nothing to draw with until the next load. `on_tensor`
+        is told what is read, tensor by tensor.
         """
         with self.lock:
             self._begun = True
@@ -201,8 +202,8 @@ class Renderer:
         `negative=None` asks for no negative prompt, which SDXL tells from an empty one. `clip_skip` counts as diffusers does (1 is
         A1111's 2). Settings left out are the model's own (`defaults`); `batch_size` defaults to what the device holds comfortably.
 
-        Raises RenderError when nothing is loaded, or for an argument out of range; Cancelled between two steps once
-        `cancelled` is true.
+        Raises RenderError when nothing is loaded, for an argument out of range, or where one picture is too large for the device;
+        Cancelled between two steps once `cancelled` is true.
         """
         settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "negative": negative, "clip_skip": clip_skip}
         request = Request.of(prompts, seeds, width=width, height=height, **settings)
