@@ -70,7 +70,7 @@ def test_preview_and_export_are_equal_to_the_bit(make, renderer, tmp_path):
 def test_a_file_that_is_there_already_is_replaced_only_if_asked(make):
     panel = make()
     assert "MB" in exporting(panel, "merged.safetensors")
-    assert "is there already" in exporting(panel, "merged.safetensors")
+    assert "is there already; give another name, or tick 'overwrite'" in html.unescape(exporting(panel, "merged.safetensors"))
     panel._outcome._overwrite.value = True
     assert "MB" in exporting(panel, "merged.safetensors")
 
@@ -228,7 +228,8 @@ def test_a_model_is_added_while_the_panel_is_open(make, models):
     assert panel.wait(60)
     assert list(panel.images) == ["heart", "result"]
     panel.add(models / "nothing.safetensors")
-    assert "there is no such file" in panel._merging._words.value
+    assert "there is no such file" in panel._models._said.value
+    assert panel._chooser.selected_index == 0
 
 
 @pytest.mark.parametrize(("given", "error"), [(5, InputError), ("nowhere", InputError), (["nowhere.safetensors"], CheckpointError)])

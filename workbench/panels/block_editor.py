@@ -12,6 +12,7 @@ import traitlets
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import PRESETS, Bars, bounds_of
+from workbench.panels.callbacks import on_message
 
 _HERE = Path(__file__).parent
 
@@ -41,7 +42,7 @@ class BlockEditor(anywidget.AnyWidget):
             series=list(series),
             bounds={"low": bounds.low, "high": bounds.high, "step": bounds.step},
         )
-        self.on_msg(self._drawn)
+        on_message(self, self._drawn)
         self.value = option.default
 
     @property
@@ -61,7 +62,7 @@ class BlockEditor(anywidget.AnyWidget):
             self.rows = [list(row) for row in bars.rows]
             self.elsewhere = list(bars.elsewhere)
 
-    def _drawn(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
+    def _drawn(self, said: Mapping[str, Any]) -> None:
         bars, series = self._bars, said["series"]
         if said["kind"] == "painted":
             self.value = bars.painted(series, said["values"], said["elsewhere"])

@@ -14,6 +14,7 @@ from workbench.merge.declaration import Declaration, Input, Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import differs_by_block
 from workbench.panels.block_editor import BlockEditor
+from workbench.panels.callbacks import on_change
 from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, full
 
 _MOST_POSITIONS = 2000  # of a slider; what has more is typed
@@ -65,7 +66,7 @@ class ByBlockControl(CompositeField):
     def __init__(self, option: Option, field: widgets.Widget, editor: BlockEditor, value: Any) -> None:
         self._option, self._field, self._editor = option, field, editor
         self.switch = widgets.ToggleButton(description="by block", tooltip="A value for each block of the model").add_class("wb-switch")
-        self.switch.observe(self._switched, "value")
+        on_change(self.switch, self._switched)
         super().__init__([field, editor], value, layout=full())
         self.add_class("wb-column")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, final
 
 import ipywidgets as widgets
 import traitlets
 
+from workbench.errors import ExportError
 from workbench.merge import sources
+from workbench.panels.callbacks import on_change
 from workbench.untrusted import Refused, parse_yaml
 
 NUMBERS = "numbers"
@@ -19,6 +22,12 @@ NUMBERS = "numbers"
 def full() -> widgets.Layout:
     """The layout of a widget that takes what width there is; each needs its own, since it goes when its widget does."""
     return widgets.Layout(width="auto", min_width="0", flex="1 1 auto")
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise ExportError for a file that is there and not to be replaced, in the words of the boxes that are ticked."""
+    if path.is_file() and not overwrite:
+        raise ExportError(f"{path}: is there already; give another name, or tick 'overwrite'")
 
 
 def close_all(widget: widgets.Widget) -> None:
@@ -38,7 +47,7 @@ class CompositeField(widgets.Box):  # type: ignore[misc]  # ipywidgets says noth
         self._showing = self.by_hand = False
         super().__init__(**given)
         for part in self._parts:
-            part.observe(self._part_changed, "value")
+            on_change(part, self._part_changed)
         self.value = value
 
     def read(self) -> Any:

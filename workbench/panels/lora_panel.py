@@ -12,6 +12,7 @@ from workbench.errors import OptionError
 from workbench.lora.extraction import extract
 from workbench.lora.nesting import Cut, cuts
 from workbench.lora.targets import largest_rank
+from workbench.panels.callbacks import on_change
 from workbench.panels.controls import heading
 from workbench.panels.error_chart import error_chart
 from workbench.panels.first_wanted import first_wanted
@@ -59,7 +60,7 @@ class LoraPanel(Panel):
         self._merging = MergeView(self._changed, only=("strengths",))
         ranks = [(str(cut.rank), name) for name, cut in self._cuts.items()]
         self._rank = widgets.SelectionSlider(options=ranks, value=first, continuous_update=False, layout=widgets.Layout(width="auto"))
-        self._rank.observe(lambda change: self._choose(change["new"]), "value")
+        on_change(self._rank, lambda change: self._choose(change["new"]))
         self._told, self._chart = widgets.HTML().add_class("wb-said"), widgets.HTML()
         rank = widgets.VBox([heading("rank", "How many directions each layer keeps"), self._rank, self._told]).add_class("wb-option")
         curve = widgets.VBox([heading("relative error", "What is missed of the change, over the change"), self._chart])
@@ -102,7 +103,7 @@ class LoraPanel(Panel):
     def _show(self, state: PanelState) -> None:
         self._outcome.lora = self.lora
         self._rank.value = state.inputs[_DELTAS][0]
-        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._judged.words)
+        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._words)
         cut, every = self.cut, list(self._cuts.values())
         self._told.value = f"rank {cut.rank}: misses {cut.error:.1%} of the change; {cut.nbytes / 1e6:.2f} MB"
         self._chart.value = error_chart([one.rank for one in every], [one.error for one in every], cut.rank)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -12,6 +12,7 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint
 from workbench.errors import WorkbenchError
 from workbench.panels import keeping
+from workbench.panels.callbacks import in_words
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import depth_of
 from workbench.panels.merge_view import MergeView
@@ -50,9 +51,10 @@ class MergePanel(Panel):
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
         self._models = ModelsView(folder, self.add, arrange, self.read_again)
-        shelf = widgets.Accordion([self._models.widget], titles=["models to choose from"], selected_index=None if self.state.models else 0)
+        shown = None if self.state.models else 0
+        self._chooser = widgets.Accordion([self._models.widget], titles=["models to choose from"], selected_index=shown)
         pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
-        self._lay_out([shelf.add_class("wb-shelf"), self._merging.widget], pictures)
+        self._lay_out([self._chooser.add_class("wb-shelf"), self._merging.widget], pictures)
         self._present()
 
     def _begin(self) -> tuple[Timeline, list[str]]:
@@ -74,11 +76,12 @@ class MergePanel(Panel):
         return Timeline((Moment(kept.state.with_models(names), "start"),), snapshots=snapshots), said
 
     def add(self, path: str | os.PathLike[str]) -> None:
-        """Open one more checkpoint to choose from."""
+        """Open one more checkpoint to choose from; what is wrong with it is said at the chooser."""
         try:
             name = self._shelf.add(path)
-        except (WorkbenchError, OSError) as error:
-            self._say_again([("error", str(error))])
+        except Exception as error:  # whatever is wrong with the file
+            self._models.say(in_words(error))
+            self._chooser.selected_index = 0
             return
         self._changed(lambda state: state.with_model(name), f"added {name}")
 
@@ -101,10 +104,7 @@ class MergePanel(Panel):
 
     @property
     def _words(self) -> list[tuple[str, str]]:
-        return [*(("warning", text) for text in self._said), *self._judged.words]
-
-    def _say_again(self, words: Sequence[tuple[str, str]]) -> None:
-        self._merging.say([*words, *self._words])
+        return [*(("warning", text) for text in self._said), *super()._words]
 
     def _save(self) -> None:
         if self._keep is None:
@@ -112,7 +112,7 @@ class MergePanel(Panel):
         try:
             keeping.save(self._keep, self.state, self._timeline.snapshots, self._shelf.checkpoints)
         except OSError as error:
-            self._say_again([("warning", f"{self._keep}: the panel's state could not be kept: {error.strerror}")])
+            self.tell(f"{self._keep}: the panel's state could not be kept: {error.strerror}")
 
 
 def _alike(found: Mapping[str, Checkpoint]) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ import ipywidgets as widgets
 import traitlets
 import yaml
 
+from workbench.errors import InputError
 from workbench.merge.schedules import Depth
 from workbench.operators import registry
+from workbench.panels.callbacks import on_change
 from workbench.panels.controls import ByBlockControl, heading, option_control, option_heading, seed_control, slot_control
 from workbench.panels.fields import close_all, full
 from workbench.panels.state import PanelState
@@ -40,8 +42,8 @@ class MergeView:
         self._slots, self._options = (widgets.VBox().add_class("wb-options") for _ in range(2))
         self._rules = widgets.Textarea(continuous_update=False, rows=2, placeholder="no exceptions", tooltip=_RULES, layout=full())
         self._words = widgets.HTML().add_class("wb-words")
-        self._method.observe(lambda change: self._tell(lambda state: state.with_operator(change["new"]), change["new"]), "value")
-        self._rules.observe(self._ruled, "value")
+        on_change(self._method, lambda change: self._tell(lambda state: state.with_operator(change["new"]), change["new"]))
+        on_change(self._rules, self._ruled)
         method = _titled(heading("method", "How the models are merged"), [self._method, self._summary])
         rules = _titled(heading("rules", _RULES), [self._rules])
         parts = [method, self._slots, self._options, rules] if only is None else [self._options]
@@ -109,14 +111,13 @@ class MergeView:
 
     def _listen(self, name: str, control: widgets.Widget, change_of: Callable[[Any], Change]) -> None:
         self._controls[name] = control
-        control.observe(lambda change: self._tell(change_of(_tidied(change["new"])), name), "value")
+        on_change(control, lambda change: self._tell(change_of(_tidied(change["new"])), name))
 
     def _ruled(self, change: dict[str, Any]) -> None:
         try:
             rules = [parse_yaml(line) for line in change["new"].splitlines() if line.strip()]
-        except Refused:
-            self.say([("error", f"rules: {change['new']!r} cannot be read; {_RULES}")])
-            return
+        except Refused as error:
+            raise InputError(f"rules: {change['new']!r} cannot be read; {_RULES}") from error
         self._tell(lambda state: state.with_rules(rules), "rules")
 
     def _tell(self, change: Change, what: str) -> None:

@@ -16,12 +16,14 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.errors import Cancelled, RecipeError, RenderError, WorkbenchError
 from workbench.merge import Merge
+from workbench.panels.callbacks import in_words, tells
 from workbench.panels.drawing_view import DrawingView
 from workbench.panels.fields import close_all
 from workbench.panels.first_wanted import samplers_of
 from workbench.panels.gallery import Gallery
 from workbench.panels.history_view import HistoryView
 from workbench.panels.judging import Judged, judge
+from workbench.panels.merge_view import MergeView
 from workbench.panels.outcome_view import OutcomeView
 from workbench.panels.shelf import RESULT, Shelf
 from workbench.panels.state import PanelState
@@ -65,9 +67,16 @@ class Panel(ABC):
             lambda layout: self._changed(lambda state: state.with_layout(layout), "layout"),
         )
 
+    _merging: MergeView
+
     @abstractmethod
     def _show(self, state: PanelState) -> None:
         """Show a state, and what is said of it, in the parts that only this panel has."""
+
+    @property
+    def _words(self) -> list[tuple[str, str]]:
+        """What is to be said of the merge, under the controls."""
+        return list(self._judged.words)
 
     def _beside(self, state: PanelState) -> Sequence[str]:
         """The models whose pictures stand beside the result's."""
@@ -123,6 +132,10 @@ class Panel(ABC):
         names = tuple(self._shelf.checkpoints)
         self.show(self._timeline.snapshots[name].with_models([*names]), f"back to {name}")
 
+    def tell(self, text: str) -> None:
+        """Say under the controls what went wrong; the next change takes it away."""
+        self._merging.say([("error", text), *self._words])
+
     def stop(self) -> None:
         """Stop what is drawn; any change draws again."""
         self._worker.cancel()
@@ -164,6 +177,7 @@ class Panel(ABC):
         columns = [widgets.VBox(list(left)).add_class("wb-left"), widgets.VBox(list(right)).add_class("wb-right")]
         main = widgets.Box([*columns, self._outcome.widget]).add_class("wb-main")
         self._root = widgets.VBox([style, main]).add_class("wb-panel")
+        tells(self._root, self.tell)
 
     def _changed(self, change: Callable[[PanelState], PanelState], what: str) -> None:
         with self._changing:
@@ -173,8 +187,14 @@ class Panel(ABC):
 
     def _go(self, change: Callable[[Timeline], Timeline]) -> None:
         with self._changing:
-            self._timeline = change(self._timeline)
-            self._present()
+            before = self._timeline
+            self._timeline = change(before)
+            try:
+                self._present()
+            except Exception:
+                self._timeline = before
+                self._present()
+                raise
 
     def _present(self) -> None:
         """Show the present state in every part, and have the pictures drawn that it wants."""
@@ -218,9 +238,14 @@ class Panel(ABC):
         began = time.monotonic()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            failed = self._draw(models, request, cancelled) if request else []
-            told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
-            said = [*told, *failed, *self._measure(cancelled)]
+            try:
+                failed = self._draw(models, request, cancelled) if request else []
+                told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
+                said = [*told, *failed, *self._measure(cancelled)]
+            except Cancelled:
+                raise
+            except Exception as error:  # on a thread of its own nobody else would hear of it
+                said = [in_words(error)]
         said += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         with self._publishing:
             if said and not cancelled():
@@ -241,7 +266,7 @@ class Panel(ABC):
                 images = self._studio.draw(model, request, cancelled, on_tensor, on_step)
             except Cancelled:
                 raise
-            except Exception as error:  # on a thread of its own nobody else would hear of it
+            except Exception as error:  # the others are drawn all the same
                 failed.append(str(error) if isinstance(error, WorkbenchError) else f"{name}: {type(error).__name__}: {error}")
                 continue
             with self._publishing:

@@ -15,6 +15,7 @@ from workbench.analysis.spectrum_result import ALL, OF_PARTS, Spectrum
 from workbench.checkpoint import Checkpoint
 from workbench.errors import OptionError, WorkbenchError
 from workbench.figures import COLOURS
+from workbench.panels.callbacks import on_change
 from workbench.panels.controls import heading
 from workbench.panels.curve_editor import CurveEditor, Point
 from workbench.panels.first_wanted import first_wanted
@@ -63,7 +64,7 @@ class SpectrumPanel(Panel):
         low, high = _BOUNDS
         self._editor = CurveEditor(self._moved, title=f"coefficient: up is more {names[0]}, down is more {names[-1]}", low=low, high=high)
         self._block = widgets.Dropdown(options=[ALL], layout=widgets.Layout(width="150px"), tooltip="Whose spectrum is shown")
-        self._block.observe(lambda _: self._chart(), "value")
+        on_change(self._block, lambda _: self._chart())
         block = widgets.HBox([heading("spectrum of", "All tensors that are blended, or those of one block"), self._block]).add_class(
             "wb-row"
         )
@@ -90,7 +91,7 @@ class SpectrumPanel(Panel):
 
     def _show(self, state: PanelState) -> None:
         self._editor.show(state.options[_OPTION]["curve"])
-        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._judged.words)
+        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._words)
         self._chart()
 
     def _chart(self) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, final
 
+from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Option
+from workbench.merge.rules import complaint_of
 from workbench.operators import find
 from workbench.render.request import Request
 
@@ -112,7 +114,9 @@ class PanelState:
         return replace(self, options=others if simple == option.default and not option.required else others | {name: simple})
 
     def with_rules(self, rules: Sequence[Mapping[str, Any]]) -> PanelState:
-        """Other rules; the operator's own are None."""
+        """Other rules; the operator's own are None. Raises InputError for what is no rule."""
+        if complaint := next(filter(None, map(complaint_of, rules)), None):
+            raise InputError(f"rules: {complaint}")
         own = list(rules) == [dict(rule) for rule in self.declaration.rules]
         return replace(self, rules=None if own else tuple(rules))
 
