@@ -199,6 +199,7 @@ def test_a_panel_that_is_kept_comes_back(make, tmp_path):
     again = make(keep="panel.yaml")
     assert again.state == panel.state
     assert again._timeline.snapshots == panel._timeline.snapshots
+    assert again.state.setups == panel.state.setups
     assert again.recipe.to_dict() == panel.recipe.to_dict()
     assert yaml.safe_load((tmp_path / "panel.yaml").read_text())["recipe"]["merge"]["operator"] == "ties"
 

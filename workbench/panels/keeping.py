@@ -18,8 +18,8 @@ from workbench.checkpoint.files.writing import replacing
 from workbench.checkpoint.names.naming import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
-from workbench.panels.state import PanelState, Wanted
-from workbench.recipe.schema import RecipeData
+from workbench.panels.state import PanelState, Setup, Wanted
+from workbench.recipe.schema import Node, RecipeData
 from workbench.untrusted import parse_yaml, read_bounded
 
 _VERSION = 1
@@ -71,37 +71,55 @@ def load(path: Path) -> Kept:
         raise RecipeError(f"{path}: holds no panel's state: {error}; delete it, or give another name") from error
 
 
+def _merge(operator: str, used: Setup) -> dict[str, Any]:
+    """A method with what it is used with, as a recipe says it."""
+    declaration = find(operator).declaration
+    many = declaration.many
+    inputs = {slot: list(names) if many and slot == many.name else names[0] for slot, names in used.inputs.items() if names}
+    own = {"operator": operator} | ({} if declaration.module is None else {"module": declaration.module})
+    rules = {} if used.rules is None else {"rules": [dict(rule) for rule in used.rules]}
+    return own | {"inputs": inputs, "options": dict(used.options)} | rules
+
+
 def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    many = state.declaration.many
-    inputs = {slot: list(names) if many and slot == many.name else names[0] for slot, names in state.inputs.items() if names}
-    module = state.declaration.module
-    own = {"operator": state.operator} | ({} if module is None else {"module": module})
-    merge = own | {"inputs": inputs, "options": dict(state.options)}
     recipe = {
         "workbench": 1,
         "models": {name: files[name] if len(files[name]) > 1 else files[name]["path"] for name in state.used if name in files},
-        "merge": merge | ({} if state.rules is None else {"rules": [dict(rule) for rule in state.rules]}),
+        "merge": _merge(state.operator, Setup(state.inputs, state.options, state.rules)),
         "output": {"dtype": state.dtype, "layout": state.layout},
         "seed": state.seed,
     }
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
-    return {"recipe": recipe, "pictures": wanted}
+    return {"recipe": recipe, "pictures": wanted, "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
 
 
 def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
     data = RecipeData.model_validate(found["recipe"])
-    given = data.merge.inputs
-    named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in given.items()}
-    inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator, data.merge.module).declaration.inputs}
+    used = _setup(data.merge)
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
-    rules = None if data.merge.rules is None else tuple(rule.model_dump() for rule in data.merge.rules)
-    merge, output = data.merge, data.output
+    others = [Node.model_validate(one) for one in found.get("setups", ())]  # which files of 0.1 do not have
     state = PanelState(
-        models, merge.operator, inputs, dict(merge.options), rules, data.seed, output.dtype, output.layout, Wanted(**pictures)
+        models,
+        data.merge.operator,
+        used.inputs,
+        used.options,
+        used.rules,
+        data.seed,
+        data.output.dtype,
+        data.output.layout,
+        Wanted(**pictures),
+        {one.operator: _setup(one) for one in others},
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)
     return state
+
+
+def _setup(merge: Node) -> Setup:
+    named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in merge.inputs.items()}
+    inputs = {slot.name: named.get(slot.name, ()) for slot in find(merge.operator, merge.module).declaration.inputs}
+    rules = None if merge.rules is None else tuple(rule.model_dump() for rule in merge.rules)
+    return Setup(inputs, dict(merge.options), rules)
 
 
 def _file(model: Checkpoint, path: Path, folder: Path) -> dict[str, str]:

@@ -43,11 +43,21 @@ class Wanted:
 
 @final
 @dataclass(frozen=True)
+class Setup:
+    """What a method was last used with, to be found again when one comes back to it."""
+
+    inputs: Mapping[str, tuple[str, ...]]
+    options: Mapping[str, Any]
+    rules: tuple[Mapping[str, Any], ...] | None = None
+
+
+@final
+@dataclass(frozen=True)
 class PanelState:
     """A panel at one moment: names of models, an operator with its inputs, options and rules, and the pictures wanted.
 
     `inputs` has a tuple of names for each of the operator's inputs, empty where none is chosen; `options` only what is not
-    default; `rules` None for the operator's own.
+    default; `rules` None for the operator's own. `setups` is what other methods were last used with, and makes no state another one.
     """
 
     models: tuple[str, ...]
@@ -59,6 +69,7 @@ class PanelState:
     dtype: str | None = None
     layout: str | None = None  # of the exported file, if not the first model's
     wanted: Wanted = Wanted()
+    setups: Mapping[str, Setup] = field(default_factory=dict, compare=False)
 
     @classmethod
     def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None) -> PanelState:
@@ -87,7 +98,13 @@ class PanelState:
         return self.options.get(name, self.declaration.options[name].default)
 
     def with_operator(self, name: str) -> PanelState:
-        """Another operator: models go to its inputs in order, and options that it has as well stay."""
+        """Another operator, as it was used last; at first models go to its inputs in order, and options that it has as well stay."""
+        if name == self.operator and self.inputs:
+            return self
+        setups = {**self.setups, self.operator: Setup(self.inputs, self.options, self.rules)} if self.inputs else self.setups
+        if (known := setups.get(name)) is not None:
+            again = replace(self, operator=name, inputs=known.inputs, options=known.options, rules=known.rules, setups=setups)
+            return again.with_models(self.models)
         old, new = self.declaration, find(name).declaration
         kept = {key: value for key, value in self.options.items() if old.options.get(key) == new.options.get(key)}
         begun = {key: {"constant": 0.0} for key, option in new.options.items() if option.required and key not in kept}
@@ -98,8 +115,7 @@ class PanelState:
             rest = self.used[len(singles) :] or tuple(pool[len(singles) : max(AT_FIRST, len(singles) + 1)])
             inputs[new.many.name] = rest
         ordered = {slot.name: inputs[slot.name] for slot in new.inputs}
-        rules = self.rules if name == self.operator else None
-        changed = replace(self, operator=name, inputs=ordered, options=kept | begun, rules=rules)
+        changed = replace(self, operator=name, inputs=ordered, options=kept | begun, rules=None, setups=setups)
         return changed._dealt(self.many)
 
     def with_input(self, slot: str, names: Sequence[str]) -> PanelState:
