@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import ipywidgets as widgets
@@ -13,9 +14,10 @@ from workbench.merge.constraints import Flag, OneOf, Range
 from workbench.merge.declaration import Declaration, Input, Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import differs_by_block
+from workbench.panels.between import Between, as_share, is_between, share_option
 from workbench.panels.block_editor import BlockEditor
 from workbench.panels.callbacks import on_change
-from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, full
+from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, Soft, full
 
 _MOST_POSITIONS = 2000  # of a slider; what has more is typed
 
@@ -30,6 +32,9 @@ def slot_control(slot: Input, models: Sequence[str], value: Sequence[str]) -> wi
 
 def option_control(option: Option, value: Any, models: Sequence[str], depth: Depth) -> widgets.Widget:
     """The control of one option, for these models and blocks."""
+    if is_between(option, models):
+        field = option_control(share_option(option, models), as_share(value, option, depth), models, depth)
+        return Between(option, models, depth, field, value)
     if option.per_model:
         field = Each(models, [_field(option) for _ in models], value if not differs_by_block(value, option) else option.default)
     else:
@@ -115,6 +120,15 @@ def _plain(option: Option) -> widgets.Widget:
 
 
 def _number(bounds: Range, default: float | None, tip: str) -> widgets.Widget:
+    if bounds.soft is not None:
+        low, high = bounds.soft
+        slider = _number(replace(bounds, low=low, high=high, soft=None), default, tip)
+        slider.readout = False
+        kind = widgets.BoundedIntText if bounds.whole else widgets.BoundedFloatText
+        width = widgets.Layout(width="64px", flex="0 0 auto")
+        return Soft(
+            slider, kind(value=slider.value, min=bounds.low, max=bounds.high, step=bounds.step, tooltip=bounds.allowed, layout=width)
+        )
     kinds = (widgets.IntSlider, widgets.BoundedIntText) if bounds.whole else (widgets.FloatSlider, widgets.BoundedFloatText)
     kind = kinds[(bounds.high - bounds.low) / bounds.step > _MOST_POSITIONS]
     begins = min(max(0, bounds.low), bounds.high) if default is None else default

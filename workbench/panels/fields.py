@@ -74,6 +74,24 @@ class CompositeField(widgets.Box):  # type: ignore[misc]  # ipywidgets says noth
 
 
 @final
+class Soft(CompositeField):
+    """A slider through the usual values of a number, and a field into which any that is allowed is typed."""
+
+    def __init__(self, slider: widgets.Widget, text: widgets.Widget) -> None:
+        self._slider, self._text = slider, text
+        super().__init__([slider, text], text.value, children=[slider, text], layout=full())
+        self.add_class("wb-row")
+
+    def write(self, value: float) -> None:
+        self._text.value = value
+        self._slider.value = min(max(value, self._slider.min), self._slider.max)
+
+    def _part_changed(self, change: Any) -> None:
+        if not self._showing:
+            self.value = change["new"]
+
+
+@final
 class Automatic(CompositeField):
     """A field that may be left to the operator: then its value is None."""
 

@@ -15,7 +15,7 @@ from workbench.errors import InputError
 from workbench.merge.schedules import Depth
 from workbench.operators import registry
 from workbench.panels.callbacks import on_change
-from workbench.panels.controls import ByBlockControl, heading, option_control, option_heading, seed_control, slot_control
+from workbench.panels.controls import heading, option_control, option_heading, seed_control, slot_control
 from workbench.panels.fields import close_all, full
 from workbench.panels.state import PanelState
 from workbench.untrusted import Refused, parse_yaml
@@ -101,7 +101,7 @@ class MergeView:
             if self._only is not None and name not in self._only:
                 continue
             control = option_control(option, state.value(name), state.many, depth)
-            switch = [control.switch] if isinstance(control, ByBlockControl) else []
+            switch = [control.switch] if getattr(control, "switch", None) else []
             rows.append(_titled(option_heading(option), [control], switch))
             self._listen(name, control, lambda value, name=name: lambda state: state.with_option(name, value))
         if (seed := seed_control(state.declaration, state.seed)) is not None:
