@@ -11,6 +11,7 @@ from workbench.errors import WorkbenchError
 from workbench.merge import Merge
 from workbench.merge.schedules import Depth
 from workbench.operators import find
+from workbench.panels.parts_kept import slots
 from workbench.panels.state import PanelState
 from workbench.recipe import preflight
 
@@ -50,7 +51,20 @@ def build(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Merge:
     for slot in state.declaration.inputs:
         models = [checkpoints[name] for name in state.inputs[slot.name]]
         inputs[slot.name] = models if slot.many else models[0]
-    return find(state.operator)(**inputs, **state.options, rules=state.rules, seed=state.seed, dtype=state.dtype)
+    return find(state.operator)(**inputs, **state.options, rules=_rules(state, checkpoints), seed=state.seed, dtype=state.dtype)
+
+
+def _rules(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> list[dict[str, Any]] | None:
+    """The rules, where names are those on the shelf; what a rule calls an input goes before a model that is called so."""
+    if state.rules is None:
+        return None
+    named = {name: checkpoints[name] for name in state.used if name not in slots(state)}
+    return [{**rule, "take": named.get(rule["take"], rule["take"])} if "take" in rule else dict(rule) for rule in state.rules]
+
+
+def components_of(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> set[str]:
+    """The components that the models have which are merged."""
+    return {component for name in state.used for component in checkpoints[name].components}
 
 
 def depth_of(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Depth:

@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
 from workbench.panels.first_wanted import first_wanted
-from workbench.panels.judging import depth_of
+from workbench.panels.judging import components_of, depth_of
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
 from workbench.panels.panel import Panel
@@ -99,7 +99,8 @@ class MergePanel(Panel):
 
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
-        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._words)
+        found = self._shelf.checkpoints
+        self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
         self._save()
 
     @property
