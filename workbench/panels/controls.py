@@ -18,7 +18,9 @@ from workbench.panels.between import Between, as_share, is_between, share_option
 from workbench.panels.block_editor import BlockEditor
 from workbench.panels.callbacks import on_change
 from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, Soft, full
+from workbench.panels.labels import labels
 
+_MENU = 40  # letters of a name in a menu
 _MOST_POSITIONS = 2000  # of a slider; what has more is typed
 
 
@@ -26,7 +28,7 @@ def slot_control(slot: Input, models: Sequence[str], value: Sequence[str]) -> wi
     """The control of one input: a menu of models, or tags that are dragged into order; its value is a name or a tuple of names."""
     if slot.many:
         return Several(models, value)
-    options = [("choose a model", ""), *((name, name) for name in models)]
+    options = [("choose a model", ""), *((label, name) for name, label in labels(models, _MENU).items())]
     return widgets.Dropdown(options=options, value=next(iter(value), ""), layout=full())
 
 

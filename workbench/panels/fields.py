@@ -14,9 +14,11 @@ import traitlets
 from workbench.errors import ExportError
 from workbench.merge import sources
 from workbench.panels.callbacks import on_change
+from workbench.panels.labels import labels
 from workbench.untrusted import Refused, parse_yaml
 
 NUMBERS = "numbers"
+_ROW = 12  # letters of a name beside its slider
 
 
 def full() -> widgets.Layout:
@@ -116,7 +118,8 @@ class Each(CompositeField):
     """One field per model, below one another; the value is a list."""
 
     def __init__(self, names: Sequence[str], fields: Sequence[widgets.Widget], value: Any) -> None:
-        rows = [widgets.HBox([_label(name), field]).add_class("wb-row") for name, field in zip(names, fields, strict=True)]
+        short = labels(names, _ROW)
+        rows = [widgets.HBox([_label(name, short[name]), field]).add_class("wb-row") for name, field in zip(names, fields, strict=True)]
         super().__init__(fields, value, children=rows, layout=full())
         self.add_class("wb-column")
 
@@ -180,6 +183,5 @@ class Numbers(CompositeField):
         self._text.value = given if isinstance(given, str) else json.dumps(given).strip("[]" if source == NUMBERS else "")
 
 
-def _label(name: str) -> widgets.HTML:
-    told = html.escape(name)
-    return widgets.HTML(f'<span title="{told}">{told}</span>').add_class("wb-label")
+def _label(name: str, short: str) -> widgets.HTML:
+    return widgets.HTML(f'<span title="{html.escape(name)}">{html.escape(short)}</span>').add_class("wb-label")

@@ -19,6 +19,7 @@ from workbench.checkpoint.names.naming import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
 from workbench.panels.state import PanelState, Setup, Wanted
+from workbench.recipe import Recipe
 from workbench.recipe.schema import Node, RecipeData
 from workbench.untrusted import parse_yaml, read_bounded
 
@@ -34,9 +35,12 @@ class Kept:
     snapshots: Mapping[str, PanelState]
     paths: Mapping[str, Path | str]
     layouts: Mapping[str, Layout]
+    recipes: Mapping[str, Recipe]  # of results that are used as models
 
     def open(self, name: str) -> Checkpoint:
-        """A model that comes from a file, as it was. Raises CheckpointError."""
+        """A model that comes from a file, or from a recipe, as it was. Raises CheckpointError and RecipeError."""
+        if name in self.recipes:
+            return self.recipes[name].build()
         found = open_checkpoint(self.paths[name])
         return in_layout(found, self.layouts[name]) if name in self.layouts else found
 
@@ -46,7 +50,7 @@ def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], che
     files = {name: _file(one, one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
     told = {
         "panel": _VERSION,
-        "models": [{"name": name} | files.get(name, {}) for name in state.models],
+        "models": [{"name": name} | (files.get(name) or _made(checkpoints[name], path.parent)) for name in state.models],
         **_told(state, files),
         "snapshots": {name: _told(one, files) for name, one in snapshots.items()},
     }
@@ -64,11 +68,21 @@ def load(path: Path) -> Kept:
         paths = {model["name"]: located(model["path"], path.parent) for model in found["models"] if "path" in model}
         layouts = {model["name"]: model["layout"] for model in found["models"] if "layout" in model}
         snapshots = {name: _understood(one, names) for name, one in found["snapshots"].items()}
-        return Kept(_understood(found, names), snapshots, paths, layouts)
+        told = {model["name"]: RecipeData.model_validate(model["recipe"]) for model in found["models"] if "recipe" in model}
+        recipes = {name: Recipe(data, path.parent) for name, data in told.items()}
+        return Kept(_understood(found, names), snapshots, paths, layouts, recipes)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(f"{path}: holds no panel's state: {error}; delete it, or give another name") from error
+
+
+def _made(model: Checkpoint, folder: Path) -> dict[str, Any]:
+    """How a merge that is used as a model is made; nothing for what lies in no file, which cannot be found again."""
+    try:
+        return {"recipe": Recipe.of(model).relative_to(folder).to_dict()} if model.merge is not None else {}
+    except RecipeError:
+        return {}
 
 
 def _merge(operator: str, used: Setup) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, final
 import ipywidgets as widgets
 
 from workbench.checkpoint import Checkpoint
-from workbench.errors import WorkbenchError
+from workbench.errors import InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import components_of, depth_of
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
+from workbench.panels.naming_view import NamingView
 from workbench.panels.panel import Panel
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
@@ -51,10 +52,12 @@ class MergePanel(Panel):
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
         self._models = ModelsView(folder, self.add, arrange, self.read_again)
+        self._naming = NamingView(self.rename, self.use_result)
+        chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
         shown = None if self.state.models else 0
-        self._chooser = widgets.Accordion([self._models.widget], titles=["models to choose from"], selected_index=shown)
+        self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
         pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
-        self._lay_out([self._chooser.add_class("wb-shelf"), self._merging.widget], pictures)
+        self._lay_out([self._chooser.add_class("wb-shelf"), self._merging.widget, self._naming.using], pictures)
         self._present()
 
     def _begin(self) -> tuple[Timeline, list[str]]:
@@ -64,16 +67,24 @@ class MergePanel(Panel):
             state = PanelState.start(list(found), first_wanted(list(found.values())), merged=_alike(found))
             return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
         kept, said = keeping.load(self._keep), list(self._shelf.problems)
-        for name in kept.paths:
+        for name in (*kept.paths, *kept.recipes):
             try:
                 if name not in found:
-                    self._shelf.add(kept.open(name), name)
+                    self._put_back(kept.open(name), name)
             except WorkbenchError as error:
                 said.append(f"{name} was there when this panel was kept: {error}")
         names = [name for name in kept.state.models if name in found]
         names += [name for name in found if name not in names]
         snapshots = {name: state.with_models(names) for name, state in kept.snapshots.items()}
         return Timeline((Moment(kept.state.with_models(names), "start"),), snapshots=snapshots), said
+
+    def _put_back(self, model: Checkpoint, name: str) -> None:
+        """Put a model on the shelf that was there; one that is there under another name was renamed."""
+        known = self._shelf.name_of(model)
+        if known is None:
+            self._shelf.add(model, name)
+        else:
+            self._shelf.rename(known, name)
 
     def add(self, path: str | os.PathLike[str]) -> None:
         """Open one more checkpoint to choose from; what is wrong with it is said at the chooser."""
@@ -84,6 +95,24 @@ class MergePanel(Panel):
             self._chooser.selected_index = 0
             return
         self._changed(lambda state: state.with_model(name), f"added {name}")
+
+    def rename(self, old: str, new: str) -> None:
+        """Call a model otherwise, in everything that was done, too. Raises InputError for a name that is taken."""
+        if old not in self._shelf.checkpoints:
+            raise InputError(f"there is no model {old!r}; there are: {', '.join(self._shelf.checkpoints)}")
+        new = self._shelf.rename(old, new)
+        self._go(lambda timeline: timeline.renamed(old, new))
+
+    def use_result(self, name: str) -> str:
+        """Put the merge as it is now among the models, to be merged again; no file is written. Returns its name there.
+
+        Raises RecipeError where the state makes no merge.
+        """
+        if not self._judged.ok:
+            raise RecipeError("there is no result to use until the errors are mended")
+        name = self._shelf.add(self.merge, name.strip() or self.state.operator)
+        self._changed(lambda state: state.with_model(name), f"{name} from the result")
+        return name
 
     def read_again(self) -> None:
         """Open files anew that have changed since."""
@@ -99,6 +128,7 @@ class MergePanel(Panel):
 
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
+        self._naming.show(state.models)
         found = self._shelf.checkpoints
         self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
         self._save()

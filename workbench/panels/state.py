@@ -157,6 +157,15 @@ class PanelState:
         """One more model to choose from."""
         return self if name in self.models else replace(self, models=(*self.models, name))
 
+    def renamed(self, old: str, new: str) -> PanelState:
+        """The same state after a model was given another name."""
+        setups = {
+            key: replace(one, inputs=_called(one.inputs, old, new), rules=_taking(one.rules, old, new)) for key, one in self.setups.items()
+        }
+        models = _called({"": self.models}, old, new)[""]
+        inputs, rules = _called(self.inputs, old, new), _taking(self.rules, old, new)
+        return replace(self, models=models, inputs=inputs, rules=rules, setups=setups)
+
     def with_models(self, names: Sequence[str]) -> PanelState:
         """The models to choose from in another order, or fewer of them; one that is gone leaves its input empty."""
         inputs = {slot: tuple(name for name in used if name in names) for slot, used in self.inputs.items()}
@@ -170,6 +179,16 @@ class PanelState:
             if option.per_model and before != self.many:
                 options[name] = each_value(options[name], partial(_deal, option=option, before=before, now=self.many))
         return replace(self, options={name: value for name, value in options.items() if value != self.declaration.options[name].default})
+
+
+def _called(inputs: Mapping[str, tuple[str, ...]], old: str, new: str) -> dict[str, tuple[str, ...]]:
+    """Inputs after a model was given another name."""
+    return {slot: tuple(new if name == old else name for name in names) for slot, names in inputs.items()}
+
+
+def _taking(rules: tuple[Mapping[str, Any], ...] | None, old: str, new: str) -> tuple[Mapping[str, Any], ...] | None:
+    """Rules after a model was given another name."""
+    return rules and tuple({**rule, "take": new} if rule.get("take") == old else rule for rule in rules)
 
 
 def each_value(given: Any, change: Callable[[Any], Any]) -> Any:
