@@ -64,7 +64,7 @@ def test_the_slider_goes_from_0_to_1_and_typing_to_the_bounds():
     made = option_control(WEIGHTS, 1.0, MODELS, DEPTH)
     seen = []
     made.observe(lambda change: seen.append(change["new"]), "value")
-    (soft,) = made.children[0].children
+    (soft,) = made.children[1].children
     assert isinstance(soft, Soft)
     slider, text = soft.children
     assert (slider.min, slider.max, text.min, text.max) == (0, 1, -9, 10)
@@ -78,7 +78,7 @@ def test_the_slider_goes_from_0_to_1_and_typing_to_the_bounds():
 def test_two_models_by_block_are_one_column_of_bars():
     made = option_control(WEIGHTS, 1.0, MODELS, DEPTH)
     made.switch.value = True
-    (editor,) = made.children[0].children
+    (editor,) = made.children[1].children
     assert len(editor.series) == 1
     editor._handle_custom_msg({"kind": "ramp", "series": 0, "ends": [0, len(DEPTH.blocks) - 1], "values": [0, 1]}, [])
     ramp = made.value["ramp"]

@@ -61,7 +61,7 @@ class Between(CompositeField):
         self.switch = getattr(field, "switch", None)
         names = "".join(f'<span title="{html.escape(name)}">{html.escape(name)}</span>' for name in models)
         ends = widgets.HTML(f'<div class="wb-ends">{names}</div>')
-        super().__init__([field], value, children=[field, ends], layout=full())
+        super().__init__([field], value, children=[ends, field], layout=full())
         self.add_class("wb-column")
 
     def read(self) -> Any:

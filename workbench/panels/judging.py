@@ -34,7 +34,7 @@ def judge(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Judged:
     """The merge of a state, with what preflight says of it; nothing is read."""
     if empty := [slot for slot, names in state.inputs.items() if not names]:
         return Judged(None, (("error", f"{state.operator} needs {' and '.join(empty)}: choose among the models{_or_add(state)}"),))
-    if gone := [path for name in state.used for path in checkpoints[name].replaced()]:
+    if gone := [path for name in (*state.used, *state.loras) for path in checkpoints[name].replaced()]:
         text = f"{', '.join(map(str, gone))} changed or vanished since it was opened: put it back, and press 'Read again'"
         return Judged(None, (("error", text),))
     try:
@@ -46,12 +46,17 @@ def judge(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Judged:
 
 
 def build(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Merge:
-    """The merge of a state. Raises InputError and OptionError; nothing is read."""
+    """The merge of a state: its method's, and the LoRAs on that. Raises InputError and OptionError; nothing is read."""
     inputs: dict[str, Any] = {}
     for slot in state.declaration.inputs:
         models = [checkpoints[name] for name in state.inputs[slot.name]]
         inputs[slot.name] = models if slot.many else models[0]
-    return find(state.operator)(**inputs, **state.options, rules=_rules(state, checkpoints), seed=state.seed, dtype=state.dtype)
+    dtype = None if state.loras else state.dtype  # rounded once, at the end
+    made = find(state.operator)(**inputs, **state.options, rules=_rules(state, checkpoints), seed=state.seed, dtype=dtype)
+    if not state.loras:
+        return made
+    loras = [checkpoints[name] for name in state.loras]
+    return find("add_delta")(made, loras, strengths=state.strengths, seed=state.seed, dtype=state.dtype)
 
 
 def _rules(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> list[dict[str, Any]] | None:

@@ -104,7 +104,8 @@ def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str
         "seed": state.seed,
     }
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
-    return {"recipe": recipe, "pictures": wanted, "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
+    stack = {"loras": list(state.loras), "strengths": state.strengths} if state.loras else {}
+    return {"recipe": recipe, **stack, "pictures": wanted, "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
 
 
 def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
@@ -123,6 +124,8 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
         data.output.layout,
         Wanted(**pictures),
         {one.operator: _setup(one) for one in others},
+        tuple(found.get("loras", ())),
+        found.get("strengths", 1.0),
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)

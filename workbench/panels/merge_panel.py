@@ -15,6 +15,7 @@ from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import components_of, depth_of
+from workbench.panels.loras_view import LorasView
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
 from workbench.panels.naming_view import NamingView
@@ -49,6 +50,7 @@ class MergePanel(Panel):
         timeline, self._said = self._begin()
         super().__init__(self._shelf, renderer, timeline)
         self._merging = MergeView(self._changed)
+        self._loras = LorasView(self._changed)
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
         self._models = ModelsView(folder, self.add, arrange, self.read_again)
@@ -57,7 +59,7 @@ class MergePanel(Panel):
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
         pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
-        self._lay_out([self._chooser.add_class("wb-shelf"), self._merging.widget, self._naming.using], pictures)
+        self._lay_out([self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using], pictures)
         self._present()
 
     def _begin(self) -> tuple[Timeline, list[str]]:
@@ -94,7 +96,8 @@ class MergePanel(Panel):
             self._models.say(in_words(error))
             self._chooser.selected_index = 0
             return
-        self._changed(lambda state: state.with_model(name), f"added {name}")
+        lora = self._shelf.checkpoints[name].space is Space.DELTA
+        self._changed(lambda state: _with_lora(state.with_model(name), name) if lora else state.with_model(name), f"added {name}")
 
     def rename(self, old: str, new: str) -> None:
         """Call a model otherwise, in everything that was done, too. Raises InputError for a name that is taken."""
@@ -121,15 +124,20 @@ class MergePanel(Panel):
 
     def _beside(self, state: PanelState) -> tuple[str, ...]:
         """The models that are merged; where that is one alone, others to choose from as well."""
-        if len(state.used) > 1:
-            return state.used
-        others = [name for name in state.models if self._shelf.checkpoints[name].space is Space.WEIGHT]
-        return tuple(dict.fromkeys([*state.used, *others]))[:AT_FIRST]
+        models = [name for name in state.models if name not in self._changes]
+        used = [name for name in state.used if name in models]
+        return tuple(used) if len(used) > 1 else tuple(dict.fromkeys([*used, *models]))[:AT_FIRST]
+
+    @property
+    def _changes(self) -> list[str]:
+        """The LoRAs, and other changes of models, which nobody can draw alone."""
+        return [name for name in self.state.models if self._shelf.checkpoints[name].space is Space.DELTA]
 
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
         self._naming.show(state.models)
         found = self._shelf.checkpoints
+        self._loras.show(state, self._changes, depth_of(state, found))
         self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
         self._save()
 
@@ -144,6 +152,10 @@ class MergePanel(Panel):
             keeping.save(self._keep, self.state, self._timeline.snapshots, self._shelf.checkpoints)
         except OSError as error:
             self.tell(f"{self._keep}: the panel's state could not be kept: {error.strerror}")
+
+
+def _with_lora(state: PanelState, name: str) -> PanelState:
+    return state if name in (*state.loras, *state.used) else state.with_loras([*state.loras, name])
 
 
 def _alike(found: Mapping[str, Checkpoint]) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ class MergeView:
 
     def _listen(self, name: str, control: widgets.Widget, change_of: Callable[[Any], Change]) -> None:
         self._controls[name] = control
-        on_change(control, lambda change: self._tell(change_of(_tidied(change["new"])), name))
+        on_change(control, lambda change: self._tell(change_of(tidied(change["new"])), name))
 
     def _ruled(self, change: dict[str, Any]) -> None:
         try:
@@ -165,13 +165,13 @@ def _values(state: PanelState) -> dict[str, Any]:
     return slots | options | ({"seed": state.seed} if seed_control(state.declaration, state.seed) else {})
 
 
-def _tidied(value: Any) -> Any:
+def tidied(value: Any) -> Any:
     """What a slider meant: browsers count its steps in binary fractions, 0.05 as 0.04999999999999982."""
     if isinstance(value, float):
         return round(value, 10)
     if isinstance(value, dict):
-        return {key: _tidied(one) for key, one in value.items()}
-    return [_tidied(one) for one in value] if isinstance(value, list) else value
+        return {key: tidied(one) for key, one in value.items()}
+    return [tidied(one) for one in value] if isinstance(value, list) else value
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -70,6 +70,8 @@ class PanelState:
     layout: str | None = None  # of the exported file, if not the first model's
     wanted: Wanted = Wanted()
     setups: Mapping[str, Setup] = field(default_factory=dict, compare=False)
+    loras: tuple[str, ...] = ()  # which are added to the result of the method
+    strengths: Any = 1.0  # of those, as `add_delta` takes them
 
     @classmethod
     def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None) -> PanelState:
@@ -109,7 +111,7 @@ class PanelState:
         kept = {key: value for key, value in self.options.items() if old.options.get(key) == new.options.get(key)}
         begun = {key: {"constant": 0.0} for key, option in new.options.items() if option.required and key not in kept}
         singles = [slot.name for slot in new.inputs if not slot.many]
-        pool = [*self.used, *(model for model in self.models if model not in self.used)]
+        pool = [*self.used, *(model for model in self.models if model not in (*self.used, *self.loras))]
         inputs = {slot: tuple(pool[i : i + 1]) for i, slot in enumerate(singles)}
         if new.many:
             rest = self.used[len(singles) :] or tuple(pool[len(singles) : max(AT_FIRST, len(singles) + 1)])
@@ -135,6 +137,15 @@ class PanelState:
             raise InputError(f"rules: {complaint}")
         own = list(rules) == [dict(rule) for rule in self.declaration.rules]
         return replace(self, rules=None if own else tuple(rules))
+
+    def with_loras(self, names: Sequence[str]) -> PanelState:
+        """Other LoRAs on the result; strengths stay with theirs."""
+        dealt = each_value(self.strengths, partial(_deal, option=_strengths(), before=self.loras, now=tuple(names)))
+        return replace(self, loras=tuple(names), strengths=dealt)
+
+    def with_strengths(self, strengths: Any) -> PanelState:
+        """Other strengths of the LoRAs: one for all, one for each, or either by block."""
+        return replace(self, strengths=_simplest(strengths))
 
     def with_seed(self, seed: int) -> PanelState:
         """Another seed of the operator's random numbers."""
@@ -162,14 +173,15 @@ class PanelState:
         setups = {
             key: replace(one, inputs=_called(one.inputs, old, new), rules=_taking(one.rules, old, new)) for key, one in self.setups.items()
         }
-        models = _called({"": self.models}, old, new)[""]
+        models, loras = _called({"models": self.models, "loras": self.loras}, old, new).values()
         inputs, rules = _called(self.inputs, old, new), _taking(self.rules, old, new)
-        return replace(self, models=models, inputs=inputs, rules=rules, setups=setups)
+        return replace(self, models=models, inputs=inputs, rules=rules, setups=setups, loras=loras)
 
     def with_models(self, names: Sequence[str]) -> PanelState:
         """The models to choose from in another order, or fewer of them; one that is gone leaves its input empty."""
         inputs = {slot: tuple(name for name in used if name in names) for slot, used in self.inputs.items()}
-        return replace(self, models=tuple(names), inputs=inputs)._dealt(self.many)
+        there = self.with_loras([name for name in self.loras if name in names])
+        return replace(there, models=tuple(names), inputs=inputs)._dealt(self.many)
 
     def _dealt(self, before: Sequence[str]) -> PanelState:
         """Options that go per model, given for the models `before`, for those there are now."""
@@ -179,6 +191,10 @@ class PanelState:
             if option.per_model and before != self.many:
                 options[name] = each_value(options[name], partial(_deal, option=option, before=before, now=self.many))
         return replace(self, options={name: value for name, value in options.items() if value != self.declaration.options[name].default})
+
+
+def _strengths() -> Option:
+    return find("add_delta").declaration.options["strengths"]
 
 
 def _called(inputs: Mapping[str, tuple[str, ...]], old: str, new: str) -> dict[str, tuple[str, ...]]:
