@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -112,7 +113,6 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
     data = RecipeData.model_validate(found["recipe"])
     used = _setup(data.merge)
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
-    others = [Node.model_validate(one) for one in found.get("setups", ())]  # which files of 0.1 do not have
     state = PanelState(
         models,
         data.merge.operator,
@@ -123,13 +123,22 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
         data.output.dtype,
         data.output.layout,
         Wanted(**pictures),
-        {one.operator: _setup(one) for one in others},
+        _setups(found.get("setups", ())),
         tuple(found.get("loras", ())),
         found.get("strengths", 1.0),
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)
     return state
+
+
+def _setups(found: Sequence[Any]) -> dict[str, Setup]:
+    """What methods were used with, of those that there still are; files of 0.1 have none."""
+    setups = {}
+    for one in map(Node.model_validate, found):
+        with suppress(WorkbenchError):  # a method of a notebook that was not run yet
+            setups[one.operator] = _setup(one)
+    return setups
 
 
 def _setup(merge: Node) -> Setup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -72,7 +72,7 @@ class MergePanel(Panel):
         for name in (*kept.paths, *kept.recipes):
             try:
                 if name not in found:
-                    self._put_back(kept.open(name), name)
+                    self._put_back(kept.open(name), name, kept.state.models)
             except WorkbenchError as error:
                 said.append(f"{name} was there when this panel was kept: {error}")
         names = [name for name in kept.state.models if name in found]
@@ -80,10 +80,10 @@ class MergePanel(Panel):
         snapshots = {name: state.with_models(names) for name, state in kept.snapshots.items()}
         return Timeline((Moment(kept.state.with_models(names), "start"),), snapshots=snapshots), said
 
-    def _put_back(self, model: Checkpoint, name: str) -> None:
-        """Put a model on the shelf that was there; one that is there under another name was renamed."""
+    def _put_back(self, model: Checkpoint, name: str, names: Collection[str]) -> None:
+        """Put a model on the shelf that was there; one that is there under a name that is none of the `names` was renamed."""
         known = self._shelf.name_of(model)
-        if known is None:
+        if known is None or known in names:
             self._shelf.add(model, name)
         else:
             self._shelf.rename(known, name)
