@@ -69,3 +69,19 @@ def test_strengths_stay_with_their_loras_and_come_back(make, loras):
 
 def test_where_there_are_no_loras_nothing_is_said_of_them(make):
     assert make()._loras.widget.layout.display == "none"
+
+
+def test_each_lora_is_drawn_alone_on_the_first_model_if_asked(panel, models, loras):
+    panel._loras._strengths.value = [0.5, 1.5]
+    panel._loras._alone.value = True
+    assert panel.wait(60)
+    assert list(panel.images) == ["base", "heart", "moon", "stripes", "lines", "result"]
+    assert all(panel.images.values())
+    drawn = panel._model("lines")
+    expected = wb.operators.add_delta(wb.open(models / "base.safetensors"), [wb.open(loras[1])], strengths=1.5)
+    for key in list(expected)[::40]:
+        assert torch.equal(drawn[key], expected[key])
+    panel.show(panel.state.with_loras([]))
+    assert list(panel.images) == ["base", "heart", "moon", "result"]
+    panel.undo()
+    assert panel._loras._alone.value

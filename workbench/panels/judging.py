@@ -12,7 +12,7 @@ from workbench.merge import Merge
 from workbench.merge.schedules import Depth
 from workbench.operators import find
 from workbench.panels.parts_kept import slots
-from workbench.panels.state import PanelState
+from workbench.panels.state import PanelState, each_value, per_model
 from workbench.recipe import preflight
 
 
@@ -57,6 +57,13 @@ def build(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Merge:
         return made
     loras = [checkpoints[name] for name in state.loras]
     return find("add_delta")(made, loras, strengths=state.strengths, seed=state.seed, dtype=state.dtype)
+
+
+def alone(state: PanelState, lora: str, base: str, checkpoints: Mapping[str, Checkpoint]) -> Merge:
+    """One LoRA of the stack on a model, as strong as it is there; nothing is read."""
+    place = state.loras.index(lora)
+    strength = each_value(state.strengths, lambda given: per_model(given, len(state.loras))[place])
+    return find("add_delta")(checkpoints[base], [checkpoints[lora]], strengths=strength)
 
 
 def _rules(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> list[dict[str, Any]] | None:

@@ -105,7 +105,7 @@ def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str
         "seed": state.seed,
     }
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
-    stack = {"loras": list(state.loras), "strengths": state.strengths} if state.loras else {}
+    stack = {"loras": list(state.loras), "strengths": state.strengths, "alone": state.alone} if state.loras else {}
     return {"recipe": recipe, **stack, "pictures": wanted, "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
 
 
@@ -126,6 +126,7 @@ def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState
         _setups(found.get("setups", ())),
         tuple(found.get("loras", ())),
         found.get("strengths", 1.0),
+        bool(found.get("alone")),
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)

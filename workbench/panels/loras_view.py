@@ -23,6 +23,9 @@ class LorasView:
     def __init__(self, changed: Callable[[Change, str], None]) -> None:
         self._changed, self._showing = changed, False
         self._made_for: Any = None
+        told = "Each on the first model, as strong as in the stack, beside the result"
+        self._alone = widgets.Checkbox(description="draw each alone, too", tooltip=told, indent=False)
+        on_change(self._alone, lambda change: self._tell(lambda state: state.with_alone(change["new"]), "LoRAs alone"))
         self.widget = widgets.VBox().add_class("wb-option")
 
     def show(self, state: PanelState, loras: Sequence[str], depth: Depth) -> None:
@@ -33,6 +36,7 @@ class LorasView:
             if (key := (tuple(loras), state.loras, depth)) != self._made_for:
                 self._made_for = key
                 self._make(state, loras, depth)
+            self._alone.value = state.alone
             if state.loras:
                 self._strengths.value = state.strengths
         finally:
@@ -46,9 +50,10 @@ class LorasView:
         on_change(self._strengths, lambda change: self._tell(lambda state: state.with_strengths(tidied(change["new"])), "strengths"))
         switch = [self._strengths.switch] if state.loras and hasattr(self._strengths, "switch") else []
         title = widgets.HBox([heading("LoRAs", "What is added to the result of the method, each with its strength"), *switch])
-        self.widget.children = (title.add_class("wb-heading"), chosen, *([self._strengths] if state.loras else []))
+        self.widget.children = (title.add_class("wb-heading"), chosen, *([self._strengths, self._alone] if state.loras else []))
         for widget in old:
-            close_all(widget)
+            if widget is not self._alone:
+                close_all(widget)
 
     def _tell(self, change: Change, what: str) -> None:
         if not self._showing:

@@ -14,7 +14,7 @@ from workbench.errors import InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
 from workbench.panels.first_wanted import first_wanted
-from workbench.panels.judging import components_of, depth_of
+from workbench.panels.judging import alone, components_of, depth_of
 from workbench.panels.loras_view import LorasView
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
@@ -126,7 +126,14 @@ class MergePanel(Panel):
         """The models that are merged; where that is one alone, others to choose from as well."""
         models = [name for name in state.models if name not in self._changes]
         used = [name for name in state.used if name in models]
-        return tuple(used) if len(used) > 1 else tuple(dict.fromkeys([*used, *models]))[:AT_FIRST]
+        shown = tuple(used) if len(used) > 1 else tuple(dict.fromkeys([*used, *models]))[:AT_FIRST]
+        return (*shown, *state.loras) if state.alone and self._judged.ok and used else shown
+
+    def _model(self, name: str) -> Checkpoint:
+        if name not in self.state.loras:
+            return super()._model(name)
+        base = next(one for one in self.state.used if one not in self._changes)
+        return alone(self.state, name, base, self._shelf.checkpoints)
 
     @property
     def _changes(self) -> list[str]:

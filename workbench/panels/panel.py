@@ -82,6 +82,10 @@ class Panel(ABC):
         """The models whose pictures stand beside the result's."""
         return state.used
 
+    def _model(self, name: str) -> Checkpoint:
+        """What is drawn under a model's name."""
+        return self._shelf.checkpoints[name]
+
     def _measure(self, cancelled: Callable[[], bool]) -> list[str]:
         """What else to do on the worker's thread once the pictures are there; returns what to say of it."""
         return []
@@ -210,7 +214,7 @@ class Panel(ABC):
         """Show the pictures that are known, dim the others, and have them drawn: the result's first."""
         models = {RESULT: self._judged.merge} if self._judged.ok else {}
         beside = self._beside(state)
-        models |= {name: self._shelf.checkpoints[name] for name in beside}
+        models |= {name: self._model(name) for name in beside}
         try:
             request, problem = state.wanted.request(), ""
         except RenderError as error:

@@ -72,6 +72,7 @@ class PanelState:
     setups: Mapping[str, Setup] = field(default_factory=dict, compare=False)
     loras: tuple[str, ...] = ()  # which are added to the result of the method
     strengths: Any = 1.0  # of those, as `add_delta` takes them
+    alone: bool = False  # whether each is drawn on the first model, too
 
     @classmethod
     def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None) -> PanelState:
@@ -142,6 +143,10 @@ class PanelState:
         """Other LoRAs on the result; strengths stay with theirs."""
         dealt = each_value(self.strengths, partial(_deal, option=_strengths(), before=self.loras, now=tuple(names)))
         return replace(self, loras=tuple(names), strengths=dealt)
+
+    def with_alone(self, alone: bool) -> PanelState:
+        """Whether each LoRA is drawn on the first model, too."""
+        return replace(self, alone=alone)
 
     def with_strengths(self, strengths: Any) -> PanelState:
         """Other strengths of the LoRAs: one for all, one for each, or either by block."""
