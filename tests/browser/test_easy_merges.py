@@ -53,7 +53,7 @@ def test_what_cannot_be_read_is_said_and_the_panel_goes_on(notebook):
     expect(page.locator(".wb-status", has_text="'-5' is none")).to_be_visible(timeout=SECONDS)
     seeds.fill("0-100000")
     seeds.press("Enter")
-    expect(page.locator(".wb-said", has_text="pictures of each model")).to_be_visible(timeout=SECONDS)
+    expect(page.locator(".wb-hint", has_text="pictures of each model")).to_be_visible(timeout=SECONDS)
     page.get_by_role("button", name="Go back").click()
     expect(seeds).to_have_value("0")
     with redrawn(notebook):

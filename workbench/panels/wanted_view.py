@@ -49,7 +49,7 @@ class WantedView:
             _named("sampler", "The scheduler that takes the steps", self._sampler),
             _named("clip skip", "How many of CLIP's last layers are left out; 1 here is what A1111 calls 2", self._clip_skip),
         ]
-        self._question = widgets.HTML().add_class("wb-said")
+        self._question = widgets.HTML().add_class("wb-hint")
         yes = widgets.Button(description="Draw", layout=_narrow("80px"))
         no = widgets.Button(description="Go back", layout=_narrow("80px"))
         on_click(yes, lambda: self._changed(self._read()))
