@@ -30,7 +30,7 @@ def test_the_rank_is_moved_and_error_and_picture_follow(notebook):
     before = chosen.get_attribute("cx")
     with redrawn(notebook):
         handle.press("End")
-    assert notebook.python("panel.cut.rank") == 80
+    assert notebook.python("panel.cut.rank") == 80  # more than that no layer has
     expect(chosen).not_to_have_attribute("cx", before)
     expect(notebook.page.locator(".wb-left .wb-said").first).to_have_text(re.compile(r"rank 80: misses 0\.\d% of the change; [\d.]+ MB"))
     notebook.find("button[title=Undo]").click()

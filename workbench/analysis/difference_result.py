@@ -147,7 +147,8 @@ class Difference(Result):
             said = ", though they say different things of themselves" if self.metadata or self.recipes else ""
             return f"{first} and {second} are identical: the same {_tensors(len(self.rows))}{said}"
         compared = [row for row in self.rows if row.change is not None]
-        kind = [f"{said.first} against {said.second}" for said in self.kinds if said.what == "architecture"]
+        kinds = [(said.first, said.second) for said in self.kinds if said.what == "architecture"]
+        kind = [f"{one} against {other}" for one, other in kinds if "unknown" not in (one, other)]
         told = kind + ([self._numbers(compared)] if compared else ["no tensor that could be compared"])
         for status, what in ((FIRST, f"only in {first}"), (SECOND, f"only in {second}"), (SHAPE, SHAPE), (UNREAD, UNREAD)):
             if keys := self.keys(status):

@@ -70,7 +70,7 @@ class InspectedLora(Result):
 
     @property
     def norm(self) -> float:
-        """The Frobenius norm of all changes together."""
+        """The Frobenius norm of all changes together that have one known here; NaN where none has."""
         return _norm(self.layers)
 
     def frame(self) -> pd.DataFrame:
@@ -103,7 +103,8 @@ class InspectedLora(Result):
         rank, alpha = _range([one.rank for one in self.layers]), _range([one.alpha for one in self.layers])
         told = f" of rank {rank} and alpha {alpha}" if rank else ""
         what = f"{' and '.join(self.kinds)}{told} for {self.architecture} ({', '.join(self.lora.components)})"
-        return f"{self.lora.name}: {what}; {len(self.layers)} tensors changed, by {self.norm:.3g} in all"
+        norm = f", by {self.norm:.3g} in all" if math.isfinite(self.norm) else ""
+        return f"{self.lora.name}: {what}; {len(self.layers)} tensors changed{norm}"
 
     def plot(self) -> go.Figure:
         """By block, as deep as they lie: the norm of the change, and the mean rank."""
@@ -166,7 +167,8 @@ def _folded(title: str, table: pd.DataFrame) -> str:
 
 def _norm(layers: Sequence[Inspected]) -> float:
     """Of all changes together, but for those that have none."""
-    return math.sqrt(math.fsum(one.norm**2 for one in layers if not math.isnan(one.norm)))
+    known = [one.norm for one in layers if not math.isnan(one.norm)]
+    return math.hypot(*known) if known else math.nan
 
 
 def _range(numbers: Sequence[float]) -> str:

@@ -137,4 +137,5 @@ def _place(key: str, path: object, ia3: set[str], saved: set[str]) -> tuple[str,
 
 
 def _refused(key: str) -> str | None:
-    return next((kind for mark, kind in _REFUSED.items() if mark in key), None)
+    within = key[1:] if key[-1:] not in "_." else ""  # a module before it, and a part after
+    return next((kind for mark, kind in _REFUSED.items() if mark in within), None)

@@ -13,6 +13,7 @@ from workbench.untrusted import MOST_LEVELS, Refused, parse_json
 from workbench.wording import listed
 
 HEADER = "lora_adapter_metadata"
+_NUMBERS = {"r", "lora_alpha", "alpha"}
 _KINDS = {"LORA": "up", "LOHA": "w1_a", "LOKR": "k1", "IA3": "ia3_l", "OFT": "oft_R", "BOFT": "boft_R"}  # and a part of each
 # initial values that change the model too, so that the file alone is not what was learned
 _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "eva_loftq")
@@ -21,10 +22,18 @@ _HEAVY = re.compile(r"\)\s*[*+{]|(?:[*+}].*){4}")  # patterns that could take fo
 
 @dataclass(frozen=True, eq=False)
 class PeftSettings:
-    """The settings of one component. `source` is where they stand, for messages; `values` are as PEFT names them."""
+    """The settings of one component. `source` is where they stand, for messages; `values` are as PEFT names them.
+
+    Raises CheckpointError for a rank or an alpha that is no finite number.
+    """
 
     source: str
     values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in _NUMBERS & self.values.keys():
+            if self.values[name] is not None:
+                self._number(name, self.values[name])
 
     def scale(self, module: str, rank: int, names: Iterable[str]) -> float:
         """alpha / rank of a pair, or alpha / sqrt(rank) with `use_rslora`, of PEFT's module; `rank` is the pair's own, 0 where it has none.
