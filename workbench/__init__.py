@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
+    from workbench.sweeps import block_map as block_map
     from workbench.sweeps import sweep as sweep
     from workbench.tensors import Flat as Flat
     from workbench.tensors import Rows as Rows
@@ -60,6 +61,7 @@ _HOMES = {
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
+    "block_map": "workbench.sweeps",
     "sweep": "workbench.sweeps",
     "ComparePanel": "workbench.panels.compare_panel",
     "LoraPanel": "workbench.panels.lora_panel",
