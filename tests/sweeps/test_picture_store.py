@@ -100,6 +100,7 @@ def test_beyond_the_limit_the_oldest_without_a_star_go(tmp_path):
     assert store.find()[0].model == "g"
     assert 2 <= len(store) < 8
     assert len(list(tmp_path.glob("*/*.png"))) == len(store)
+    assert PictureStore(tmp_path).limit == 50_000  # for all who use the folder
 
 
 def test_what_was_deleted_long_ago_goes_from_the_disk(store, monkeypatch):

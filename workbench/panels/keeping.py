@@ -19,7 +19,7 @@ from workbench.checkpoint.names.naming import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
 from workbench.panels.state import PanelState, Wanted
-from workbench.recipe.schema import RecipeData
+from workbench.recipe.schema import Node, RecipeData
 from workbench.untrusted import parse_yaml, read_bounded
 
 _VERSION = 1
@@ -63,8 +63,8 @@ def load(path: Path) -> Kept:
         names = tuple(model["name"] for model in found["models"])
         paths = {model["name"]: located(model["path"], path.parent) for model in found["models"] if "path" in model}
         layouts = {model["name"]: model["layout"] for model in found["models"] if "layout" in model}
-        snapshots = {name: _understood(one, names) for name, one in found["snapshots"].items()}
-        return Kept(_understood(found, names), snapshots, paths, layouts)
+        snapshots = {name: understood(one, names) for name, one in found["snapshots"].items()}
+        return Kept(understood(found, names), snapshots, paths, layouts)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -88,9 +88,12 @@ def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str
     return {"recipe": recipe, "pictures": wanted}
 
 
-def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
+def understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
+    """The state that a recipe and the pictures wanted tell. Raises RecipeError for merges inside the merge, which no panel shows."""
     data = RecipeData.model_validate(found["recipe"])
     given = data.merge.inputs
+    if any(isinstance(one, Node) for inputs in given.values() for one in (inputs if isinstance(inputs, list) else [inputs])):
+        raise RecipeError("its merge has other merges as inputs, which a panel cannot show; Recipe.load(...).build() makes it")
     named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in given.items()}
     inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator, data.merge.module).declaration.inputs}
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}

@@ -24,6 +24,7 @@ from workbench.sweeps.store import TOLD, keep, open_store, picture_at
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+GALLERY = "out/gallery"  # where panels keep pictures, seen from the current folder, unless told otherwise
 LIMIT = 5 * 10**9  # bytes of pictures, unless told otherwise
 EDGE = 192  # pixels of a thumbnail's longer edge
 
@@ -35,7 +36,9 @@ CREATE TABLE IF NOT EXISTS pictures (
     star INTEGER DEFAULT 0, note TEXT DEFAULT '', deleted REAL, bytes INTEGER, UNIQUE (cell, number)
 );
 CREATE INDEX IF NOT EXISTS newest ON pictures (deleted, made);
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value INTEGER);
 """
+_COLUMNS = "id, cell, number, made, model, models, method, prompt, seed, star, note"
 
 
 @final
@@ -59,6 +62,7 @@ class KeptPicture:
 class PictureStore:
     """The pictures in `folder`, at most `limit` bytes of them: beyond that the oldest without a star go.
 
+    None is the limit that the folder was last given, at first 5 GB.
     Pictures lie in folders like those of a sweep, and each PNG carries its recipe and settings (`wb.open_grid`). An index beside them
     has stars and notes; without it, it is made anew from the folders. Several panels and kernels may use one folder at once. What is
     deleted can be brought back by `undo`, for a day; then it goes from the disk when the folder is next opened.
@@ -66,20 +70,29 @@ class PictureStore:
     Raises SweepError where the folder cannot be made or its index is damaged.
     """
 
-    def __init__(self, folder: str | Path, limit: int = LIMIT) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    def __init__(self, folder: str | Path, limit: int | None = None) -> None:
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise SweepError(f"limit must be a whole number of bytes from 1, got {limit!r}")
-        self.folder, self.limit = open_store(Path(folder).expanduser()), limit
+        self.folder = open_store(Path(folder).expanduser())
         self._undo: list[list[tuple[str, Any, int]]] = []  # column, value before, picture
         fresh = not (self.folder / _INDEX).exists()
         with self._index() as index:
             index.executescript(_TABLE)
+            if limit is not None:
+                index.execute("INSERT OR REPLACE INTO settings VALUES ('limit', ?)", [limit])
         if fresh:
             self._index_anew()
         self._purge()
 
     def __len__(self) -> int:
         return self.count()
+
+    @property
+    def limit(self) -> int:
+        """The most bytes of pictures that the folder keeps, for all who use it."""
+        with self._index() as index:
+            row = index.execute("SELECT value FROM settings WHERE name = 'limit'").fetchone()
+        return int(row[0]) if row else LIMIT
 
     @property
     def nbytes(self) -> int:
@@ -113,10 +126,9 @@ class PictureStore:
     ) -> list[KeptPicture]:
         """Pictures, the newest first: those whose prompt and model (or a model it was merged from) hold these words."""
         where, values = _where(prompt, model, method, starred)
-        columns = "id, cell, number, made, model, models, method, prompt, seed, star, note"
         with self._index() as index:
             rows = index.execute(
-                f"SELECT {columns} FROM pictures WHERE {where} ORDER BY made DESC, cell, number LIMIT ? OFFSET ?", [*values, most, start]
+                f"SELECT {_COLUMNS} FROM pictures WHERE {where} ORDER BY made DESC, cell, number LIMIT ? OFFSET ?", [*values, most, start]
             ).fetchall()
         return [self._picture(*row) for row in rows]
 
@@ -125,6 +137,14 @@ class PictureStore:
         where, values = _where(prompt, model, method, starred)
         with self._index() as index:
             return int(index.execute(f"SELECT count(*) FROM pictures WHERE {where}", values).fetchone()[0])
+
+    def picture(self, number: int) -> KeptPicture:
+        """A picture by its number. Raises SweepError where there is none."""
+        with self._index() as index:
+            row = index.execute(f"SELECT {_COLUMNS} FROM pictures WHERE id = ?", [number]).fetchone()
+        if row is None:
+            raise SweepError(f"{self.folder}: there is no picture {number} any more")
+        return self._picture(*row)
 
     def methods(self) -> list[str]:
         """The methods that pictures were merged by."""

@@ -21,7 +21,7 @@ _LARGE = 256  # pixels of an edge beyond which a picture is shown larger
 
 
 @final
-class Gallery:
+class PictureColumns:
     """Columns by name, in order; the last is the result's. Rows are prompts and seeds, as in the request."""
 
     def __init__(self) -> None:
