@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.engine import verify as verify
     from workbench.merge import Merge as Merge
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
+    from workbench.panels.gallery_panel import Gallery as Gallery
     from workbench.panels.lora_panel import LoraPanel as LoraPanel
     from workbench.panels.merge_panel import MergePanel as MergePanel
     from workbench.panels.spectrum_panel import SpectrumPanel as SpectrumPanel
@@ -64,6 +65,7 @@ _HOMES = {
     "block_map": "workbench.sweeps",
     "sweep": "workbench.sweeps",
     "ComparePanel": "workbench.panels.compare_panel",
+    "Gallery": "workbench.panels.gallery_panel",
     "LoraPanel": "workbench.panels.lora_panel",
     "MergePanel": "workbench.panels.merge_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",
