@@ -108,6 +108,7 @@ def test_models_are_called_as_they_are_on_the_shelf(grid):
 def test_a_kept_panel_comes_back_whole(make, tmp_path):
     panel = make(keep=tmp_path / "kept.yaml")
     panel.show(panel.state.with_operator("ties").with_option("density", 0.3).with_wanted(prompts=["x"], seeds=[9]))
+    assert panel.wait(60)
     found = reopen(tmp_path / "kept.yaml")
     state = shown(found, PanelState.start([], Wanted()))
     assert (state.operator, state.options, state.inputs, state.wanted) == ("ties", {"density": 0.3}, panel.state.inputs, panel.state.wanted)
@@ -157,3 +158,15 @@ def test_a_merge_of_merges_is_refused_in_words(models, merge, tmp_path):
         reopen(tmp_path / "nested.yaml")
     with pytest.raises(InputError, match="no such file"):
         reopen(tmp_path / "nowhere.txt")
+
+
+def test_of_a_merged_file_its_header_is_enough(merge, models, tmp_path):
+    wb.export(merge, tmp_path / "merged.safetensors", progress=False)
+    whole = (tmp_path / "merged.safetensors").read_bytes()
+    header = whole[: 8 + int.from_bytes(whole[:8], "little")]
+    check(shown(reopen(header, [models], "merged.safetensors", len(whole))))
+
+
+def test_a_dropped_model_without_a_recipe_is_to_be_added_by_its_path(models):
+    with pytest.raises(InputError, match=r"moon\.safetensors: a model without a recipe; add it to the models by its path"):
+        reopen((models / "moon.safetensors").read_bytes(), [models], "moon.safetensors")

@@ -23,7 +23,7 @@ PAGE = 60  # pictures of a page
 
 
 @final
-class Gallery(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget says nothing of its types
+class Gallery(anywidget.AnyWidget):
     """The pictures in a folder that panels keep theirs in, newest first, in pages of 60.
 
     With a `panel`, a click on a picture gives the panel the state that it was drawn with; without one it is shown in full size. `prompt`

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint
 from workbench.errors import WorkbenchError
 from workbench.panels import keeping
+from workbench.panels.drop_zone import DropZone
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import depth_of
 from workbench.panels.merge_view import MergeView
@@ -60,7 +61,7 @@ class MergePanel(Panel):
         self._models = ModelsView(folder, self.add, arrange, self.read_again)
         shelf = widgets.Accordion([self._models.widget], titles=["models to choose from"], selected_index=None if self.state.models else 0)
         pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
-        self._lay_out([shelf.add_class("wb-shelf"), self._merging.widget], pictures)
+        self._lay_out([shelf.add_class("wb-shelf"), self._merging.widget, DropZone(self.reopen)], pictures)
         self._present()
 
     def _begin(self) -> tuple[Timeline, list[str]]:
@@ -90,15 +91,15 @@ class MergePanel(Panel):
             return
         self._changed(lambda state: state.with_model(name), f"added {name}")
 
-    def reopen(self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped") -> None:
+    def reopen(self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped", size: int | None = None) -> None:
         """Take the state that a file tells of: a grid's or kept picture's PNG, a recipe, a panel's state, a merged file, a model.
 
-        `source` is its path, or its bytes and its `name`. Models are looked for where it says, and in the folders of those on the shelf, by
-        hash or else by name. What is missing, or is no such file, is said in the panel.
+        `source` is its path, or its bytes and its `name`; of a safetensors file of `size` bytes the header will do. Models are looked for
+        where it says, and in the folders of those on the shelf, by hash or else by name. What is missing, or is no such file, is said.
         """
         folders = dict.fromkeys(one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None)
         try:
-            found = reopen(source, [*folders], name)
+            found = reopen(source, [*folders], name, size)
         except (WorkbenchError, OSError) as error:
             self._say_again([("error", str(error))])
             return

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files import hashing
-from workbench.checkpoint.files.catalogue import SUFFIXES, Catalogue, Mark
+from workbench.checkpoint.files.catalogue import SAFETENSORS, SUFFIXES, Catalogue, Mark
 from workbench.checkpoint.files.hub import is_address
 from workbench.errors import CheckpointError, InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
@@ -69,8 +69,10 @@ class _Told:
     said: tuple[str, ...] = ()
 
 
-def reopen(source: str | os.PathLike[str] | bytes, folders: Sequence[Path] = (), name: str = "what was dropped") -> Reopened:
-    """What a file, or its bytes (which then have a `name`), tells a panel.
+def reopen(
+    source: str | os.PathLike[str] | bytes, folders: Sequence[Path] = (), name: str = "what was dropped", size: int | None = None
+) -> Reopened:
+    """What a file, or its bytes (which then have a `name`), tells a panel; of a safetensors file of `size` bytes its header is enough.
 
     Models are looked for where the file says, then in `folders` and the folders in them: by sha256 where it is told, renamed or not,
     and else by name, which is said. A grid of several merges gives the first.
@@ -83,12 +85,19 @@ def reopen(source: str | os.PathLike[str] | bytes, folders: Sequence[Path] = (),
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / (Path(name).name or "dropped")
             place.write_bytes(source)
-            return _reopened(place, folders)
-    return _reopened(Path(source).expanduser(), folders)
+            if size is not None and size > len(source) and place.suffix.lower() in SAFETENSORS:
+                os.truncate(place, size)  # the tensors, which nobody reads
+            told = _told(place)
+            if place.name in (file.path for file in told.files.values()):
+                raise InputError(
+                    f"{place.name}: a model without a recipe; add it to the models by its path, for the browser does not tell it"
+                )
+            return _reopened(place, told, folders)
+    path = Path(source).expanduser()
+    return _reopened(path, _told(path), folders)
 
 
-def _reopened(path: Path, folders: Sequence[Path]) -> Reopened:
-    told = _told(path)
+def _reopened(path: Path, told: _Told, folders: Sequence[Path]) -> Reopened:
     models, said = {}, [*told.said]
     catalogues = [Catalogue(folder, progress=False) for folder in folders if folder.is_dir()]
     for name, file in told.files.items():
