@@ -33,9 +33,10 @@ function filters(row, model, set) {
 
 function pages(row, model, set, ask) {
   const go = (by) => () => set({ start: Math.max(0, model.get("start") + by) });
-  const before = make("button", row, { onclick: go(-PAGE), title: "newer" }, "‹");
-  const where = make("output", row);
-  const after = make("button", row, { onclick: go(PAGE), title: "older" }, "›");
+  const leaf = make("span", row, { className: "pages" }); // in one line with its buttons
+  const before = make("button", leaf, { onclick: go(-PAGE), title: "newer" }, "‹");
+  const where = make("output", leaf);
+  const after = make("button", leaf, { onclick: go(PAGE), title: "older" }, "›");
   make("button", row, { onclick: () => ask("undo"), title: "take back the last star, note or deletion" }, "Undo");
   make("button", row, { onclick: () => ask("refresh"), title: "show what was drawn meanwhile" }, "Refresh");
   return () => {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _LARGE = 256  # pixels of an edge beyond which a picture is shown larger
+_MOST = 512  # pixels of an edge that travel to the browser: twice what is shown, for screens of fine pixels
 
 
 @final
@@ -95,6 +96,12 @@ def _labels(request: Request) -> str:
 
 
 def _data_url(image: Image) -> str:
-    held = io.BytesIO()
-    image.save(held, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+    """A picture as it travels: small ones to the bit, large ones as a thumbnail."""
+    held, kind = io.BytesIO(), "png"
+    if max(image.size) > _MOST:
+        kind, image = "webp", image.copy()
+        image.thumbnail((_MOST, _MOST))
+        image.save(held, "WEBP", quality=90)
+    else:
+        image.save(held, "PNG", compress_level=1)
+    return f"data:image/{kind};base64,{base64.b64encode(held.getvalue()).decode()}"
