@@ -65,5 +65,18 @@ def test_a_picture_that_is_dropped_onto_the_panel_brings_its_state_back(notebook
     path = notebook.python("str(gallery._store.find(model='result')[1].path.resolve())")
     drop(notebook, "picture.png", Path(path).read_bytes())
     until(lambda: notebook.python("panel.state == before"), "the panel did not take the state", 20)
+    notebook.screenshots("reopened", notebook.find(".wb-panel"))
     drop(notebook, "notes.txt", b"hello")
     expect(notebook.find(".wb-panel")).to_contain_text("notes.txt: nothing that a panel can reopen")
+
+
+def test_a_picture_that_is_clicked_is_shown_in_full_size_and_arrows_go_on(notebook):
+    notebook.find(".wb-result img").click()
+    shown = notebook.page.locator(".wb-full-size dialog")
+    expect(shown.locator("p")).to_have_text("result · 64 × 64 pixels")
+    notebook.page.keyboard.press("ArrowLeft")
+    expect(shown.locator("p")).to_have_text("moon · 64 × 64 pixels")
+    shown.locator("img").click()
+    assert shown.locator("img").evaluate("image => image.getBoundingClientRect().width * devicePixelRatio") == 64
+    notebook.page.keyboard.press("Escape")
+    expect(shown).to_be_hidden()

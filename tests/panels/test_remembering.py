@@ -15,7 +15,7 @@ def store(tmp_path):
 def test_every_picture_that_is_drawn_is_kept_with_its_recipe(make, store):
     panel = make()
     found = store.find()
-    assert {one.model for one in found} == {*panel.state.used, "result"}
+    assert {one.model for one in found} == {*panel.state.used, "result"}, panel._status.value
     (result,) = store.find(method="weighted_average")
     assert (result.prompt, result.seed, result.models) == ("a red heart", 0, panel.state.used)
     pixels = panel.images["result"][0].tobytes()

@@ -20,6 +20,7 @@ from workbench.merge import Merge
 from workbench.panels.drawing_view import DrawingView
 from workbench.panels.fields import close_all
 from workbench.panels.first_wanted import samplers_of
+from workbench.panels.full_size import FullSize
 from workbench.panels.history_view import HistoryView
 from workbench.panels.judging import Judged, judge
 from workbench.panels.outcome_view import OutcomeView
@@ -166,7 +167,8 @@ class Panel(ABC):
         style = widgets.HTML(f"<style>{_STYLE}</style>", layout=widgets.Layout(display="none"))
         columns = [widgets.VBox(list(left)).add_class("wb-left"), widgets.VBox(list(right)).add_class("wb-right")]
         main = widgets.Box([*columns, self._outcome.widget]).add_class("wb-main")
-        self._root = widgets.VBox([style, main]).add_class("wb-panel")
+        enlarged = FullSize(lambda name: self.images.get(name, []))
+        self._root = widgets.VBox([style, main, enlarged]).add_class("wb-panel")
 
     def _changed(self, change: Callable[[PanelState], PanelState], what: str) -> None:
         with self._changing:
