@@ -65,7 +65,7 @@ class BlockEditor(anywidget.AnyWidget):
             self.elsewhere = list(bars.elsewhere)
             self.texts = [write_weights(bars.weights(series), self._depth) for series in range(len(bars.rows))]
 
-    def _drawn(self, said: Mapping[str, Any]) -> None:
+    def _drawn(self, said: Mapping[str, Any], _: object) -> None:
         bars, series = self._bars, said["series"]
         if said["kind"] == "painted":
             self.value = bars.painted(series, said["values"], said["elsewhere"])

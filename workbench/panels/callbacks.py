@@ -30,9 +30,9 @@ def on_click(button: widgets.Button, react: Callable[[], None]) -> None:
     button.on_click(_guarded(button, lambda _: react()))
 
 
-def on_message(widget: widgets.DOMWidget, react: Callable[[Any], None]) -> None:
-    """Have `react(content)` called with what a widget's page sends."""
-    widget.on_msg(_guarded(widget, lambda _, content, __: react(content)))
+def on_message(widget: widgets.DOMWidget, react: Callable[[Any, Sequence[Any]], None]) -> None:
+    """Have `react(content, buffers)` called with what a widget's page sends."""
+    widget.on_msg(_guarded(widget, lambda _, content, buffers: react(content, buffers)))
 
 
 def in_words(error: Exception) -> str:

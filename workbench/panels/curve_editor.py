@@ -42,7 +42,7 @@ class CurveEditor(anywidget.AnyWidget):
         """Show these points; nothing is told."""
         self.points = [list(point) for point in points]
 
-    def _dragged(self, said: Mapping[str, Any]) -> None:
+    def _dragged(self, said: Mapping[str, Any], _: object) -> None:
         if said["at"] < self._last:  # JupyterLab sends by way of two threads of the kernel, and the first may come last
             return
         self._last = said["at"]

@@ -68,10 +68,10 @@ def load(path: Path) -> Kept:
         names = tuple(model["name"] for model in found["models"])
         paths = {model["name"]: located(model["path"], path.parent) for model in found["models"] if "path" in model}
         layouts = {model["name"]: model["layout"] for model in found["models"] if "layout" in model}
-        snapshots = {name: _understood(one, names) for name, one in found["snapshots"].items()}
+        snapshots = {name: understood(one, names) for name, one in found["snapshots"].items()}
         told = {model["name"]: RecipeData.model_validate(model["recipe"]) for model in found["models"] if "recipe" in model}
         recipes = {name: Recipe(data, path.parent) for name, data in told.items()}
-        return Kept(_understood(found, names), snapshots, paths, layouts, recipes)
+        return Kept(understood(found, names), snapshots, paths, layouts, recipes)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -109,8 +109,12 @@ def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str
     return {"recipe": recipe, **stack, "pictures": wanted, "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
 
 
-def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
+def understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
+    """The state that a recipe and the pictures wanted tell. Raises RecipeError for merges inside the merge, which no panel shows."""
     data = RecipeData.model_validate(found["recipe"])
+    given = data.merge.inputs.values()
+    if any(isinstance(one, Node) for inputs in given for one in (inputs if isinstance(inputs, list) else [inputs])):
+        raise RecipeError("its merge has other merges as inputs, which a panel cannot show; Recipe.load(...).build() makes it")
     used = _setup(data.merge)
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
     state = PanelState(

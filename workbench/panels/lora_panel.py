@@ -23,11 +23,13 @@ from workbench.panels.panel import Panel
 from workbench.panels.shelf import Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps.picture_store import GALLERY
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
 
-Given = Checkpoint | str | os.PathLike[str]
+Folder = str | os.PathLike[str]
+Given = Checkpoint | Folder
 
 _OPERATOR, _DELTAS = "add_delta", "deltas"
 _MOST = 128  # the largest rank that is offered
@@ -42,10 +44,12 @@ class LoraPanel(Panel):
     share (see `Renderer`). Ranks are powers of two up to 128, or to where every direction is in. `.lora` is the LoRA that is
     shown; everything can be done in Python: `panel.choose(16)`, `panel.show(panel.state.with_option("strengths", 0.8))`.
 
+    Pictures are kept in the folder `gallery` (see `MergePanel`).
+
     Raises what `workbench.lora.extract` raises, and CheckpointError for a file that cannot be opened.
     """
 
-    def __init__(self, tuned: Given, base: Given, renderer: Renderer | None = None) -> None:
+    def __init__(self, tuned: Given, base: Given, renderer: Renderer | None = None, *, gallery: Folder | None = GALLERY) -> None:
         shelf = Shelf([base, tuned])
         self._parents = tuple(shelf.checkpoints)
         lender, learned = shelf.checkpoints[self._parents[0]], shelf.checkpoints[self._parents[-1]]
@@ -55,7 +59,7 @@ class LoraPanel(Panel):
         first = next((name for name, cut in self._cuts.items() if cut.rank >= _FIRST), list(self._cuts)[-1])
         wanted = first_wanted([lender, learned])
         state = PanelState(tuple(shelf.checkpoints), _OPERATOR, {"base": self._parents[:1], _DELTAS: (first,)}, wanted=wanted)
-        super().__init__(shelf, renderer, Timeline((Moment(state, "start"),)))
+        super().__init__(shelf, renderer, Timeline((Moment(state, "start"),)), gallery)
         self._outcome = LoraView()
         self._merging = MergeView(self._changed, only=("strengths",))
         ranks = [(str(cut.rank), name) for name, cut in self._cuts.items()]

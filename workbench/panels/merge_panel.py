@@ -13,6 +13,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
+from workbench.panels.drop_zone import DropZone
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import alone, components_of, depth_of
 from workbench.panels.loras_view import LorasView
@@ -20,9 +21,11 @@ from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
 from workbench.panels.naming_view import NamingView
 from workbench.panels.panel import Panel
+from workbench.panels.reopening import reopen
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps.picture_store import GALLERY
 from workbench.tensors import Space
 
 if TYPE_CHECKING:
@@ -36,19 +39,25 @@ class MergePanel(Panel):
     `checkpoints` is a mapping from names, a list of checkpoints and paths, or a folder with models in it (single files and pipeline
     folders); by default the family that comes with the project. `renderer` draws; by default each model is drawn by the renderer of
     its kind, which all panels of the process share, on the best device there is (see `Renderer`). `keep` names a YAML file in which
-    the panel keeps its state, and finds it again when the notebook is reopened.
+    the panel keeps its state, and finds it again when the notebook is reopened. Every picture that is drawn is kept in the folder
+    `gallery`, with its recipe, up to that folder's limit (5 GB, unless `wb.Gallery(folder, limit=...)` says otherwise); None keeps none.
 
     Everything the panel does can be done in Python: `panel.show(panel.state.with_option("density", 0.3))`.
     Raises CheckpointError and InputError for checkpoints that cannot be opened, RecipeError for a damaged `keep`.
     """
 
     def __init__(
-        self, checkpoints: Given | None = None, renderer: Renderer | None = None, *, keep: str | os.PathLike[str] | None = None
+        self,
+        checkpoints: Given | None = None,
+        renderer: Renderer | None = None,
+        *,
+        keep: str | os.PathLike[str] | None = None,
+        gallery: str | os.PathLike[str] | None = GALLERY,
     ) -> None:
         self._shelf = Shelf(checkpoints)
         self._keep = Path(keep) if keep is not None else None
         timeline, self._said = self._begin()
-        super().__init__(self._shelf, renderer, timeline)
+        super().__init__(self._shelf, renderer, timeline, gallery)
         self._merging = MergeView(self._changed)
         self._loras = LorasView(self._changed)
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
@@ -59,7 +68,8 @@ class MergePanel(Panel):
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
         pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
-        self._lay_out([self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using], pictures)
+        left = [self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using, DropZone(self.reopen)]
+        self._lay_out(left, pictures)
         self._present()
 
     def _begin(self) -> tuple[Timeline, list[str]]:
@@ -116,6 +126,23 @@ class MergePanel(Panel):
         name = self._shelf.add(self.merge, name.strip() or self.state.operator)
         self._changed(lambda state: state.with_model(name), f"{name} from the result")
         return name
+
+    def reopen(self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped", size: int | None = None) -> None:
+        """Take the state that a file tells of: a grid's or kept picture's PNG, a recipe, a panel's state, a merged file, a model.
+
+        `source` is its path, or its bytes and its `name`; of a safetensors file of `size` bytes the header will do. Models are looked for
+        where it says, and in the folders of those on the shelf, by hash or else by name. What is missing, or is no such file, is said.
+        """
+        folders = dict.fromkeys(one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None)
+        try:
+            found = reopen(source, [*folders], name, size)
+        except (WorkbenchError, OSError) as error:
+            self.tell(in_words(error))
+            return
+        names = {told: self._shelf.add(one) for told, one in found.models.items()}
+        self._changed(lambda state: found.state_after(state, names), f"reopened {found.name}")
+        if found.said:
+            self._merging.say([*(("warning", text) for text in found.said), *self._words])
 
     def read_again(self) -> None:
         """Open files anew that have changed since."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
@@ -20,11 +21,13 @@ from workbench.panels.callbacks import in_words, tells
 from workbench.panels.drawing_view import DrawingView
 from workbench.panels.fields import close_all
 from workbench.panels.first_wanted import samplers_of
-from workbench.panels.gallery import Gallery
+from workbench.panels.full_size import FullSize
 from workbench.panels.history_view import HistoryView
 from workbench.panels.judging import Judged, judge
 from workbench.panels.merge_view import MergeView
 from workbench.panels.outcome_view import OutcomeView
+from workbench.panels.picture_columns import PictureColumns
+from workbench.panels.remembering import Remembering
 from workbench.panels.shelf import RESULT, Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.studio import Studio, key_of
@@ -47,14 +50,15 @@ _STYLE = (Path(__file__).parent / "panel.css").read_text(encoding="utf-8")
 class Panel(ABC):
     """A state with its past, shown by widgets; every change of it is drawn on a thread of its own."""
 
-    def __init__(self, shelf: Shelf, renderer: Renderer | None, timeline: Timeline) -> None:
+    def __init__(self, shelf: Shelf, renderer: Renderer | None, timeline: Timeline, gallery: str | os.PathLike[str] | None) -> None:
         self._shelf, self._timeline = shelf, timeline
+        self._remembering = Remembering(gallery)
         self._studio = Studio(renderer, shelf.checkpoints)
         self._worker = Worker()
         self._changing = threading.RLock()  # between threads of the kernel: JupyterLab has what widgets say handled beside the cells
         self._publishing = threading.RLock()  # between those and the worker's
         self._judged = Judged(None, ())
-        self._gallery = Gallery()
+        self._gallery = PictureColumns()
         self._status = DrawingView(self.stop, self._present)
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
         self._wanted = WantedView(
@@ -180,7 +184,8 @@ class Panel(ABC):
         style = widgets.HTML(f"<style>{_STYLE}</style>", layout=widgets.Layout(display="none"))
         columns = [widgets.VBox(list(left)).add_class("wb-left"), widgets.VBox(list(right)).add_class("wb-right")]
         main = widgets.Box([*columns, self._outcome.widget]).add_class("wb-main")
-        self._root = widgets.VBox([style, main]).add_class("wb-panel")
+        enlarged = FullSize(lambda name: self.images.get(name, []))
+        self._root = widgets.VBox([style, main, enlarged]).add_class("wb-panel")
         tells(self._root, self.tell)
 
     def _changed(self, change: Callable[[PanelState], PanelState], what: str) -> None:
@@ -278,6 +283,7 @@ class Panel(ABC):
                     raise Cancelled("another picture is wanted by now")
                 self._gallery.show(name, images)
                 self._status.drawn()
+            self._remembering.keep(name, model, request, images)
         return failed
 
     def _reading(self, cancelled: Callable[[], bool], name: str, part: str, done: int, tensors: int) -> None:
