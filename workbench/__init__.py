@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.engine import verify as verify
     from workbench.merge import Merge as Merge
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
+    from workbench.panels.gallery_panel import Gallery as Gallery
     from workbench.panels.lora_panel import LoraPanel as LoraPanel
     from workbench.panels.merge_panel import MergePanel as MergePanel
     from workbench.panels.spectrum_panel import SpectrumPanel as SpectrumPanel
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
+    from workbench.sweeps import block_map as block_map
     from workbench.sweeps import sweep as sweep
     from workbench.tensors import Flat as Flat
     from workbench.tensors import Rows as Rows
@@ -60,8 +62,10 @@ _HOMES = {
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
+    "block_map": "workbench.sweeps",
     "sweep": "workbench.sweeps",
     "ComparePanel": "workbench.panels.compare_panel",
+    "Gallery": "workbench.panels.gallery_panel",
     "LoraPanel": "workbench.panels.lora_panel",
     "MergePanel": "workbench.panels.merge_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",

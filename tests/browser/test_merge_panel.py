@@ -183,7 +183,7 @@ panel.add("flux.safetensors")"""
 
 def test_files_are_chosen_in_the_browser_of_files(notebook):
     notebook.find(".wb-shelf .jupyter-widget-Collapse-header").click()
-    files = notebook.find(".wb-shelf select")
+    files = notebook.find(".wb-shelf .widget-select select")
     files.select_option("lora/")
     expect(files.locator("option")).to_have_text(["..", "stripes.safetensors"])
     assert "pastel" in notebook.python("panel.state.models")  # and by then the chooser listens again: it is deaf while it fills its list

@@ -104,3 +104,10 @@ def test_the_line_of_python_goes_into_merges_of_merges(shelf, monkeypatch, tmp_p
     line = python_line(outer.recipe)
     assert line.startswith("wb.operators.nearest(wb.open('models/base.safetensors'), wb.operators.dare_ties(")
     assert eval(line, {"wb": wb}).recipe.to_dict() == outer.recipe.to_dict()
+
+
+def test_a_method_that_is_no_more_is_forgotten_and_the_others_stay(tmp_path, shelf, state):
+    file = tmp_path / "panel.yaml"
+    keeping.save(file, state.with_operator("ties").with_operator("nearest"), {}, shelf.checkpoints)
+    file.write_text(file.read_text(encoding="utf-8").replace("operator: ties", "operator: of_a_notebook"), encoding="utf-8")
+    assert list(keeping.load(file).state.setups) == ["weighted_average"]

@@ -70,7 +70,7 @@ def test_preview_and_export_are_equal_to_the_bit(make, renderer, tmp_path):
 def test_a_file_that_is_there_already_is_replaced_only_if_asked(make):
     panel = make()
     assert "MB" in exporting(panel, "merged.safetensors")
-    assert "is there already" in exporting(panel, "merged.safetensors")
+    assert "is there already; give another name, or tick 'overwrite'" in html.unescape(exporting(panel, "merged.safetensors"))
     panel._outcome._overwrite.value = True
     assert "MB" in exporting(panel, "merged.safetensors")
 
@@ -199,6 +199,7 @@ def test_a_panel_that_is_kept_comes_back(make, tmp_path):
     again = make(keep="panel.yaml")
     assert again.state == panel.state
     assert again._timeline.snapshots == panel._timeline.snapshots
+    assert again.state.setups == panel.state.setups
     assert again.recipe.to_dict() == panel.recipe.to_dict()
     assert yaml.safe_load((tmp_path / "panel.yaml").read_text())["recipe"]["merge"]["operator"] == "ties"
 
@@ -228,7 +229,8 @@ def test_a_model_is_added_while_the_panel_is_open(make, models):
     assert panel.wait(60)
     assert list(panel.images) == ["heart", "result"]
     panel.add(models / "nothing.safetensors")
-    assert "there is no such file" in panel._merging._words.value
+    assert "there is no such file" in panel._models._said.value
+    assert panel._chooser.selected_index == 0
 
 
 @pytest.mark.parametrize(("given", "error"), [(5, InputError), ("nowhere", InputError), (["nowhere.safetensors"], CheckpointError)])
@@ -317,3 +319,49 @@ def test_a_value_that_the_operator_does_not_take_is_said_and_can_be_undone(make,
     panel.undo()
     assert panel.wait(60)
     assert panel._judged.ok
+
+
+def test_a_model_that_is_renamed_is_so_in_everything_that_was_done_and_when_the_panel_comes_back(make):
+    panel = make(keep="panel.yaml")
+    panel.show(panel.state.with_rules([{"component": "vae", "take": "moon"}]))
+    panel.keep_as("first")
+    merge = panel.recipe.data.merge
+    panel.rename("moon", "night sky")
+    assert panel.state.models == ("base", "heart", "night sky")
+    assert panel.recipe.data.merge == merge
+    panel.undo()
+    panel.back_to("first")
+    assert panel.state.inputs == {"models": ("base", "heart", "night sky")}
+    again = make(keep="panel.yaml")
+    assert again.state == panel.state
+    assert again._judged.ok
+    with pytest.raises(InputError, match="another model is"):
+        panel.rename("base", "heart")
+    with pytest.raises(InputError, match="that is no name"):
+        panel.rename("base", " ")
+
+
+def test_a_name_that_is_taken_is_said(make):
+    panel = make()
+    panel._naming.renaming.children[2].click()
+    assert "choose the model" in panel._merging._words.value
+    panel._naming._models.value, panel._naming._new.value = "base", "heart"
+    panel._naming.renaming.children[2].click()
+    assert "base cannot be called &#x27;heart&#x27;: another model is" in panel._merging._words.value
+
+
+def test_a_result_is_used_as_a_model_and_comes_back(make):
+    panel = make(keep="panel.yaml")
+    panel.show(panel.state.with_input("models", ["heart", "moon"]))
+    key = next(iter(panel.merge))
+    first = panel.merge[key]
+    panel._naming._name.value = "both"
+    panel._naming.using.children[2].click()
+    assert panel.state.models == ("base", "heart", "moon", "both")
+    panel.show(panel.state.with_input("models", ["base", "both"]).with_option("weights", [0.0, 1.0]))
+    assert panel.wait(60)
+    assert torch.equal(panel.merge[key], first)
+    assert "weighted_average" in str(panel.recipe.data.merge.inputs)
+    again = make(keep="panel.yaml")
+    assert again.state == panel.state
+    assert torch.equal(again.merge[key], first)

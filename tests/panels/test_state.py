@@ -60,6 +60,23 @@ def test_values_per_model_and_block_stay_with_their_models(state):
     assert changed.value("weights") == {"ramp": {**ramp, "start": [0, 1], "end": [1, 0]}}
 
 
+def test_trying_another_method_and_coming_back_loses_nothing(state):
+    bars = {"blocks": {"IN*": [0.1, 0.2, 0.3], "default": [1.0, 1.0, 1.0]}}
+    rules = [{"component": "vae", "take": "models[1]"}]
+    used = state.with_input("models", ["moon", "base", "outline"]).with_option("weights", bars).with_rules(rules)
+    tried = used.with_operator("nearest").with_operator("ties").with_option("density", 0.2)
+    back = tried.with_operator("weighted_average")
+    assert back == used
+    assert back.with_operator("ties") == tried
+
+
+def test_what_a_method_was_used_with_goes_with_its_models(state):
+    used = state.with_option("weights", [0.1, 0.2, 0.3]).with_operator("ties").with_models(["base", "moon"])
+    back = used.with_operator("weighted_average")
+    assert back.inputs == {"models": ("base", "moon")}
+    assert back.value("weights") == [0.1, 0.3]
+
+
 def test_a_default_is_no_option(state):
     assert state.with_option("weights", [0.5, 1.0, 1.0]).with_option("weights", [1.0, 1.0, 1.0]) == state
 

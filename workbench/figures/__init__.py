@@ -1,6 +1,6 @@
 """The one place that imports plotly: frames in, figures out, one look for all. What the numbers mean is the caller's."""
 
-from workbench.figures.bar_plots import bars
+from workbench.figures.bar_plots import bar_groups, bars
 from workbench.figures.heat_maps import heat, heats
 from workbench.figures.line_plots import lines
 from workbench.figures.lineages import Branch, family_tree
@@ -15,6 +15,7 @@ __all__ = [
     "COLOURS",
     "INK",
     "Branch",
+    "bar_groups",
     "bars",
     "family_tree",
     "heat",

@@ -14,7 +14,8 @@ from workbench.merge import sources
 class Range:
     """Bounds of a number, the step of its slider, and what it does; `per_block` lets it differ by block.
 
-    `whole` (an annotation of `int` sets it) allows whole numbers only.
+    `whole` (an annotation of `int` sets it) allows whole numbers only. `soft` is where its slider goes from and to, if not through all
+    of its bounds; the rest is typed. `shares` says that values of several models count by their ratios alone.
     """
 
     low: float
@@ -23,6 +24,13 @@ class Range:
     help: str
     per_block: bool = False
     whole: bool = False
+    soft: tuple[float, float] | None = None
+    shares: bool = False
+
+    @property
+    def slider(self) -> tuple[float, float]:
+        """From where to where its slider goes."""
+        return self.soft or (self.low, self.high)
 
     @property
     def allowed(self) -> str:

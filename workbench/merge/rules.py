@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, final
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
 from workbench.errors import InputError
 from workbench.merge.call import Call
@@ -40,7 +40,7 @@ class Rule(BaseModel):
     @classmethod
     def _judged(cls, given: Any) -> Any:
         """Raise ValueError, in words, for what is no rule."""
-        if isinstance(given, Mapping) and (complaint := _complaint(given)):
+        if isinstance(given, Mapping) and (complaint := complaint_of(given)):
             raise ValueError(complaint)
         return given
 
@@ -55,8 +55,10 @@ class Rule(BaseModel):
         return self.match is None or any(fnmatchcase(name, self.match) for name in names)
 
 
-def _complaint(given: Mapping[str, Any]) -> str | None:
+def complaint_of(given: Any) -> str | None:
     """What is wrong with a rule as a person writes it; None when nothing is."""
+    if not isinstance(given, Mapping):
+        return f"{given!r} is no rule; {_FORM}"
     actions = set(given) & {*_ACTIONS}
     if len(actions) != 1 or not set(given) & {"match", "component"} or set(given) - {"match", "component", "optional"} - actions:
         return f"{dict(given)!r} is no rule; {_FORM}"
@@ -84,14 +86,11 @@ def parse(given: Sequence[Rule | Mapping[str, Any]], call: Call) -> tuple[Rule, 
 
 def _parse_one(rule: Rule | Mapping[str, Any], call: Call) -> Rule:
     given = rule.model_dump() if isinstance(rule, Rule) else rule
-    if not isinstance(given, Mapping):
-        raise InputError(f"{call.operator.name}: {given!r} is no rule; {_FORM}")
-    if "take" in given:
+    if isinstance(given, Mapping) and "take" in given:
         given = {**given, "take": _slot(given["take"], call)}
-    try:
-        return Rule.model_validate(given)
-    except ValidationError as error:
-        raise InputError(f"{call.operator.name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    if complaint := complaint_of(given):
+        raise InputError(f"{call.operator.name}: {complaint}")
+    return Rule.model_validate(given)
 
 
 def _slot(take: Any, call: Call) -> str:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_WEIGHTS = Range(-10, 10, 0.05, "share of each model; divided by their sum", per_block=True, soft=(0, 1), shares=True)
+
+
 def _sums_to_something(weights: list[float]) -> str | None:
     if abs(sum(weights)) < 1e-9:
         return f"weights must not sum to 0, since they are divided by their sum, got {weights}"
@@ -27,7 +30,7 @@ def _sums_to_something(weights: list[float]) -> str | None:
 def weighted_average(
     models: Weights,
     *,
-    weights: Annotated[PerModel[float], Range(-10, 10, 0.05, "share of each model; divided by their sum", per_block=True)] = 1.0,
+    weights: Annotated[PerModel[float], _WEIGHTS] = 1.0,
 ) -> Weight:
     """Average the models, each with its weight; a tensor that only some hold is the average of those.
 

@@ -34,7 +34,7 @@ def add_delta(
     base: Weight,
     deltas: Deltas,
     *,
-    strengths: Annotated[PerModel[float], Range(-20, 20, 0.05, "how much of each change", per_block=True)] = 1.0,
+    strengths: Annotated[PerModel[float], Range(-20, 20, 0.05, "how much of each change", per_block=True, soft=(-2, 2))] = 1.0,
 ) -> Weight:
     """Add changes, such as LoRAs, to a model: base + sum of strength * change.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from workbench.errors import OptionError
@@ -72,11 +72,32 @@ class Bars:
         low, high = self._levels()
         last = len(self.depth.blocks) - 1
         if name == "flat":
-            return self.painted(series, [high] * (last + 1), high)
+            level = self.option.default if isinstance(self.option.default, (int, float)) and self.option.default > low else high
+            return self.painted(series, [level] * (last + 1), level)
         if name in ("rising", "falling"):
             return self.ramped(series, (0, last), (low, high) if name == "rising" else (high, low))
         shape = _SHAPES[name]
         return self.painted(series, [low + (high - low) * shape(i / max(last, 1)) for i in range(last + 1)], self.elsewhere[series])
+
+    def pasted(self, series: int, weights: Mapping[str, float]) -> Any:
+        """The option's value after one series was given weights by name, exactly; what they do not name stays. Raises OptionError."""
+        for name, weight in weights.items():
+            if complaint := self.option.constraint.complaint(weight):
+                raise OptionError(f"{name}: {complaint}")
+        blocks = tuple(weights.get(name, value) for name, value in zip(self.depth.names, self.rows[series], strict=True))
+        rest = _replaced(self.elsewhere, series, weights.get("default", self.elsewhere[series]))
+        old = {module: self._apart.get(module, rest) for module in self.depth.modules}
+        modules = tuple(_replaced(row, series, weights.get(module, row[series])) for module, row in old.items())
+        return replace(self, rows=_replaced(self.rows, series, blocks), elsewhere=rest, modules=modules).value
+
+    def weights(self, series: int) -> dict[str, float]:
+        """One series by the names of the blocks, and `default`."""
+        return dict(zip(self.depth.names, self.rows[series], strict=True)) | {"default": self.elsewhere[series]}
+
+    @property
+    def value(self) -> Any:
+        """The shortest value that gives these bars."""
+        return self._value(self.rows, self.elsewhere)
 
     @property
     def _apart(self) -> dict[str, Row]:
@@ -86,6 +107,8 @@ class Bars:
 
     def _levels(self) -> tuple[float, float]:
         bounds = bounds_of(self.option)
+        if bounds.soft and bounds.soft[0] >= 0:
+            return bounds.soft
         low = max(bounds.low, 0)
         high = self.option.default if isinstance(self.option.default, (int, float)) and self.option.default > low else bounds.high
         return low, high

@@ -29,11 +29,18 @@ function render({ model, el }) {
   presets.append(new Option("preset …", ""), ...model.get("presets").map((name) => new Option(name, name)));
   const column = node("div", "wb-blocks-column");
   const hint = node("div", "wb-blocks-hint");
+  const typing = node("div", "wb-blocks-bar");
+  const text = node("input", "wb-blocks-text");
+  const copy = node("button", "wb-blocks-tab", "copy");
+  text.title = "Weights as they are shared: BASE and the blocks in order, with commas; or a preset's name, or 0..1..0 for a curve";
+  text.setAttribute("aria-label", "weights as text");
+  copy.title = "Copy the weights as text";
+  typing.append(text, copy);
   bar.append(tools, presets);
   el.classList.add("wb-blocks");
   el.style.setProperty("--wb-name", `${Math.max(...places.map((name) => name.length))}ch`);
   if (model.get("series").length > 1) el.append(tabs);
-  el.append(bar, column, hint);
+  el.append(bar, column, hint, typing);
 
   const rows = places.map((name, i) => {
     const row = node("div", i === blocks.length ? "wb-block wb-block-other" : "wb-block");
@@ -64,6 +71,7 @@ function render({ model, el }) {
     });
     [...tabs.children].forEach((tab, i) => tab.classList.toggle("wb-chosen", i === shown));
     [...tools.children].forEach((one) => one.classList.toggle("wb-chosen", one.textContent === tool));
+    if (document.activeElement !== text) text.value = model.get("texts")[shown];
     hint.textContent = tool === "paint" ? "Drag over the bars to paint them." : "Drag from the first block to the last.";
   }
 
@@ -143,6 +151,9 @@ function render({ model, el }) {
     stroke = null;
   });
   column.addEventListener("pointercancel", () => { stroke = null; show(); });
+  text.addEventListener("change", () => tell("text", { text: text.value }));
+  text.addEventListener("keydown", (event) => { if (event.key === "Enter") text.blur(); });
+  copy.addEventListener("click", () => { text.select(); document.execCommand("copy"); });
   presets.addEventListener("change", () => {
     if (presets.value) tell("preset", { name: presets.value });
     presets.value = "";
@@ -150,10 +161,12 @@ function render({ model, el }) {
 
   model.on("change:rows", show);
   model.on("change:elsewhere", show);
+  model.on("change:texts", show);
   show();
   return () => {
     model.off("change:rows", show);
     model.off("change:elsewhere", show);
+    model.off("change:texts", show);
   };
 }
 

@@ -12,6 +12,8 @@ import traitlets
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import PRESETS, Bars, bounds_of
+from workbench.panels.block_text import read_weights, write_weights
+from workbench.panels.callbacks import on_message
 
 _HERE = Path(__file__).parent
 
@@ -31,6 +33,7 @@ class BlockEditor(anywidget.AnyWidget):
     rows: traitlets.List[Any] = traitlets.List().tag(sync=True)
     elsewhere: traitlets.List[Any] = traitlets.List().tag(sync=True)
     bounds = traitlets.Dict().tag(sync=True)
+    texts: traitlets.List[Any] = traitlets.List().tag(sync=True)  # of each series, as people share it
     presets = traitlets.List(list(PRESETS)).tag(sync=True)
 
     def __init__(self, option: Option, depth: Depth, series: Sequence[str]) -> None:
@@ -39,9 +42,9 @@ class BlockEditor(anywidget.AnyWidget):
         super().__init__(
             blocks=[block.name for block in depth.blocks],
             series=list(series),
-            bounds={"low": bounds.low, "high": bounds.high, "step": bounds.step},
+            bounds={"low": bounds.slider[0], "high": bounds.slider[1], "step": bounds.step},
         )
-        self.on_msg(self._drawn)
+        on_message(self, self._drawn)
         self.value = option.default
 
     @property
@@ -60,12 +63,15 @@ class BlockEditor(anywidget.AnyWidget):
         with self.hold_sync():
             self.rows = [list(row) for row in bars.rows]
             self.elsewhere = list(bars.elsewhere)
+            self.texts = [write_weights(bars.weights(series), self._depth) for series in range(len(bars.rows))]
 
-    def _drawn(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
+    def _drawn(self, said: Mapping[str, Any], _: object) -> None:
         bars, series = self._bars, said["series"]
         if said["kind"] == "painted":
             self.value = bars.painted(series, said["values"], said["elsewhere"])
         elif said["kind"] == "ramp":
             self.value = bars.ramped(series, tuple(said["ends"]), tuple(said["values"]))
+        elif said["kind"] == "text":
+            self.value = bars.pasted(series, read_weights(said["text"], self._depth))
         else:
             self.value = bars.preset(series, said["name"])

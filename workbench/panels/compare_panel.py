@@ -13,6 +13,7 @@ import anywidget
 import traitlets
 
 from workbench.errors import InputError, OptionError
+from workbench.panels.callbacks import on_change
 from workbench.render import Grid
 from workbench.render.axes import ASKED
 
@@ -65,7 +66,7 @@ class ComparePanel(anywidget.AnyWidget):
         self.set_trait("left", first)
         self.set_trait("right", second)
         self._send_pictures()
-        self.observe(self._send_pictures, ["left", "right", "place"])
+        on_change(self, self._send_pictures, ["left", "right", "place"])
 
     @traitlets.validate("left", "right")
     def _is_a_name(self, proposal: dict[str, Any]) -> str:

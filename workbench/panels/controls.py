@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import ipywidgets as widgets
@@ -13,9 +14,13 @@ from workbench.merge.constraints import Flag, OneOf, Range
 from workbench.merge.declaration import Declaration, Input, Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import differs_by_block
+from workbench.panels.between import Between, as_share, is_between, share_option
 from workbench.panels.block_editor import BlockEditor
-from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, full
+from workbench.panels.callbacks import on_change
+from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, Soft, full
+from workbench.panels.labels import labels
 
+_MENU = 40  # letters of a name in a menu
 _MOST_POSITIONS = 2000  # of a slider; what has more is typed
 
 
@@ -23,12 +28,15 @@ def slot_control(slot: Input, models: Sequence[str], value: Sequence[str]) -> wi
     """The control of one input: a menu of models, or tags that are dragged into order; its value is a name or a tuple of names."""
     if slot.many:
         return Several(models, value)
-    options = [("choose a model", ""), *((name, name) for name in models)]
+    options = [("choose a model", ""), *((label, name) for name, label in labels(models, _MENU).items())]
     return widgets.Dropdown(options=options, value=next(iter(value), ""), layout=full())
 
 
 def option_control(option: Option, value: Any, models: Sequence[str], depth: Depth) -> widgets.Widget:
     """The control of one option, for these models and blocks."""
+    if is_between(option, models):
+        field = option_control(share_option(option, models), as_share(value, option, depth), models, depth)
+        return Between(option, models, depth, field, value)
     if option.per_model:
         field = Each(models, [_field(option) for _ in models], value if not differs_by_block(value, option) else option.default)
     else:
@@ -65,7 +73,7 @@ class ByBlockControl(CompositeField):
     def __init__(self, option: Option, field: widgets.Widget, editor: BlockEditor, value: Any) -> None:
         self._option, self._field, self._editor = option, field, editor
         self.switch = widgets.ToggleButton(description="by block", tooltip="A value for each block of the model").add_class("wb-switch")
-        self.switch.observe(self._switched, "value")
+        on_change(self.switch, self._switched)
         super().__init__([field, editor], value, layout=full())
         self.add_class("wb-column")
 
@@ -114,6 +122,15 @@ def _plain(option: Option) -> widgets.Widget:
 
 
 def _number(bounds: Range, default: float | None, tip: str) -> widgets.Widget:
+    if bounds.soft is not None:
+        low, high = bounds.soft
+        slider = _number(replace(bounds, low=low, high=high, soft=None), default, tip)
+        slider.readout = False
+        kind = widgets.BoundedIntText if bounds.whole else widgets.BoundedFloatText
+        width = widgets.Layout(width="64px", flex="0 0 auto")
+        return Soft(
+            slider, kind(value=slider.value, min=bounds.low, max=bounds.high, step=bounds.step, tooltip=bounds.allowed, layout=width)
+        )
     kinds = (widgets.IntSlider, widgets.BoundedIntText) if bounds.whole else (widgets.FloatSlider, widgets.BoundedFloatText)
     kind = kinds[(bounds.high - bounds.low) / bounds.step > _MOST_POSITIONS]
     begins = min(max(0, bounds.low), bounds.high) if default is None else default

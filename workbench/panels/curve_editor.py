@@ -9,6 +9,8 @@ from typing import Any, final
 import anywidget
 import traitlets
 
+from workbench.panels.callbacks import on_message
+
 _HERE = Path(__file__).parent
 
 Point = tuple[float, float]
@@ -34,13 +36,13 @@ class CurveEditor(anywidget.AnyWidget):
     def __init__(self, moved: Callable[[list[Point]], None], *, title: str, low: float, high: float) -> None:
         super().__init__(title=title, low=low, high=high)
         self._moved, self._last = moved, 0
-        self.on_msg(self._dragged)
+        on_message(self, self._dragged)
 
     def show(self, points: Sequence[Sequence[float]]) -> None:
         """Show these points; nothing is told."""
         self.points = [list(point) for point in points]
 
-    def _dragged(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
+    def _dragged(self, said: Mapping[str, Any], _: object) -> None:
         if said["at"] < self._last:  # JupyterLab sends by way of two threads of the kernel, and the first may come last
             return
         self._last = said["at"]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, final
 
 import ipywidgets as widgets
 
+from workbench.panels.callbacks import on_click
+
 if TYPE_CHECKING:
     from workbench.render.drawing import Step
 
@@ -26,7 +28,7 @@ class DrawingView:
         self._bar = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width="160px", flex="0 0 auto"))
         self._far = widgets.HTML().add_class("wb-status")
         self._button = widgets.Button(description="Stop", icon="stop", layout=widgets.Layout(width="100px", flex="0 0 auto"))
-        self._button.on_click(self._pressed)
+        on_click(self._button, self._pressed)
         self._going = widgets.HBox([self._bar, self._far, self._button]).add_class("wb-row")
         self._going.layout.display = "none"
         self._said = widgets.HTML().add_class("wb-status")
@@ -87,7 +89,7 @@ class DrawingView:
         self._going.layout.display = ""
         return True
 
-    def _pressed(self, _: object) -> None:
+    def _pressed(self) -> None:
         (self._stop if self._button.description == "Stop" else self._again)()
 
 

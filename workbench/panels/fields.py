@@ -5,20 +5,31 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, final
 
 import ipywidgets as widgets
 import traitlets
 
+from workbench.errors import ExportError
 from workbench.merge import sources
+from workbench.panels.callbacks import on_change
+from workbench.panels.labels import labels
 from workbench.untrusted import Refused, parse_yaml
 
 NUMBERS = "numbers"
+_ROW = 12  # letters of a name beside its slider
 
 
 def full() -> widgets.Layout:
     """The layout of a widget that takes what width there is; each needs its own, since it goes when its widget does."""
     return widgets.Layout(width="auto", min_width="0", flex="1 1 auto")
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise ExportError for a file that is there and not to be replaced, in the words of the boxes that are ticked."""
+    if path.is_file() and not overwrite:
+        raise ExportError(f"{path}: is there already; give another name, or tick 'overwrite'")
 
 
 def close_all(widget: widgets.Widget) -> None:
@@ -38,7 +49,7 @@ class CompositeField(widgets.Box):  # type: ignore[misc]  # ipywidgets says noth
         self._showing = self.by_hand = False
         super().__init__(**given)
         for part in self._parts:
-            part.observe(self._part_changed, "value")
+            on_change(part, self._part_changed)
         self.value = value
 
     def read(self) -> Any:
@@ -62,6 +73,24 @@ class CompositeField(widgets.Box):  # type: ignore[misc]  # ipywidgets says noth
             self.write(change.new)
         finally:
             self._showing = False
+
+
+@final
+class Soft(CompositeField):
+    """A slider through the usual values of a number, and a field into which any that is allowed is typed."""
+
+    def __init__(self, slider: widgets.Widget, text: widgets.Widget) -> None:
+        self._slider, self._text = slider, text
+        super().__init__([slider, text], text.value, children=[slider, text], layout=full())
+        self.add_class("wb-row")
+
+    def write(self, value: float) -> None:
+        self._text.value = value
+        self._slider.value = min(max(value, self._slider.min), self._slider.max)
+
+    def _part_changed(self, change: Any) -> None:
+        if not self._showing:
+            self.value = change["new"]
 
 
 @final
@@ -89,7 +118,8 @@ class Each(CompositeField):
     """One field per model, below one another; the value is a list."""
 
     def __init__(self, names: Sequence[str], fields: Sequence[widgets.Widget], value: Any) -> None:
-        rows = [widgets.HBox([_label(name), field]).add_class("wb-row") for name, field in zip(names, fields, strict=True)]
+        short = labels(names, _ROW)
+        rows = [widgets.HBox([_label(name, short[name]), field]).add_class("wb-row") for name, field in zip(names, fields, strict=True)]
         super().__init__(fields, value, children=rows, layout=full())
         self.add_class("wb-column")
 
@@ -153,6 +183,5 @@ class Numbers(CompositeField):
         self._text.value = given if isinstance(given, str) else json.dumps(given).strip("[]" if source == NUMBERS else "")
 
 
-def _label(name: str) -> widgets.HTML:
-    told = html.escape(name)
-    return widgets.HTML(f'<span title="{told}">{told}</span>').add_class("wb-label")
+def _label(name: str, short: str) -> widgets.HTML:
+    return widgets.HTML(f'<span title="{html.escape(name)}">{html.escape(short)}</span>').add_class("wb-label")

@@ -50,4 +50,4 @@ def _usual(checkpoints: Sequence[Checkpoint]) -> Pictures:
 
 def _all_in(folder: Path, checkpoints: Sequence[Checkpoint]) -> bool:
     """Whether every one of these models lies in a folder."""
-    return bool(checkpoints) and all(one.path is not None and folder in (one.path, *one.path.parents) for one in checkpoints)
+    return bool(checkpoints) and all(one.path is not None and one.path.resolve().is_relative_to(folder.resolve()) for one in checkpoints)

@@ -7,6 +7,7 @@ from typing import Any, final
 
 import ipywidgets as widgets
 
+from workbench.panels.callbacks import on_change, on_click
 from workbench.panels.timeline import Timeline
 
 
@@ -23,7 +24,7 @@ class HistoryView:
         self._name = widgets.Text(placeholder="name this state", continuous_update=False, layout=widgets.Layout(width="130px"))
         self._add = _button("bookmark", "Keep this state under that name", self._kept)
         self._snapshots = widgets.Dropdown(layout=widgets.Layout(width="150px"), tooltip="Go back to a state that was kept")
-        self._snapshots.observe(self._chosen, "value")
+        on_change(self._snapshots, self._chosen)
         parts = [self._undo, self._redo, self._name, self._add, self._snapshots]
         self.widget = widgets.HBox(parts).add_class("wb-history")
 
@@ -48,5 +49,5 @@ class HistoryView:
 
 def _button(icon: str, told: str, pressed: Callable[[], None]) -> widgets.Button:
     button = widgets.Button(icon=icon, tooltip=told, layout=widgets.Layout(width="36px"))
-    button.on_click(lambda _: pressed())
+    on_click(button, pressed)
     return button

@@ -11,7 +11,8 @@ from workbench.errors import WorkbenchError
 from workbench.merge import Merge
 from workbench.merge.schedules import Depth
 from workbench.operators import find
-from workbench.panels.state import PanelState
+from workbench.panels.parts_kept import slots
+from workbench.panels.state import PanelState, each_value, per_model
 from workbench.recipe import preflight
 
 
@@ -33,7 +34,7 @@ def judge(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Judged:
     """The merge of a state, with what preflight says of it; nothing is read."""
     if empty := [slot for slot, names in state.inputs.items() if not names]:
         return Judged(None, (("error", f"{state.operator} needs {' and '.join(empty)}: choose among the models{_or_add(state)}"),))
-    if gone := [path for name in state.used for path in checkpoints[name].replaced()]:
+    if gone := [path for name in (*state.used, *state.loras) for path in checkpoints[name].replaced()]:
         text = f"{', '.join(map(str, gone))} changed or vanished since it was opened: put it back, and press 'Read again'"
         return Judged(None, (("error", text),))
     try:
@@ -45,12 +46,37 @@ def judge(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Judged:
 
 
 def build(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Merge:
-    """The merge of a state. Raises InputError and OptionError; nothing is read."""
+    """The merge of a state: its method's, and the LoRAs on that. Raises InputError and OptionError; nothing is read."""
     inputs: dict[str, Any] = {}
     for slot in state.declaration.inputs:
         models = [checkpoints[name] for name in state.inputs[slot.name]]
         inputs[slot.name] = models if slot.many else models[0]
-    return find(state.operator)(**inputs, **state.options, rules=state.rules, seed=state.seed, dtype=state.dtype)
+    dtype = None if state.loras else state.dtype  # rounded once, at the end
+    made = find(state.operator)(**inputs, **state.options, rules=_rules(state, checkpoints), seed=state.seed, dtype=dtype)
+    if not state.loras:
+        return made
+    loras = [checkpoints[name] for name in state.loras]
+    return find("add_delta")(made, loras, strengths=state.strengths, seed=state.seed, dtype=state.dtype)
+
+
+def alone(state: PanelState, lora: str, base: str, checkpoints: Mapping[str, Checkpoint]) -> Merge:
+    """One LoRA of the stack on a model, as strong as it is there; nothing is read."""
+    place = state.loras.index(lora)
+    strength = each_value(state.strengths, lambda given: per_model(given, len(state.loras))[place])
+    return find("add_delta")(checkpoints[base], [checkpoints[lora]], strengths=strength)
+
+
+def _rules(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> list[dict[str, Any]] | None:
+    """The rules, where names are those on the shelf; what a rule calls an input goes before a model that is called so."""
+    if state.rules is None:
+        return None
+    named = {name: checkpoints[name] for name in state.used if name not in slots(state)}
+    return [{**rule, "take": named.get(rule["take"], rule["take"])} if "take" in rule else dict(rule) for rule in state.rules]
+
+
+def components_of(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> set[str]:
+    """The components that the models have which are merged."""
+    return {component for name in state.used for component in checkpoints[name].components}
 
 
 def depth_of(state: PanelState, checkpoints: Mapping[str, Checkpoint]) -> Depth:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -18,8 +19,9 @@ from workbench.checkpoint.files.writing import replacing
 from workbench.checkpoint.names.naming import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
-from workbench.panels.state import PanelState, Wanted
-from workbench.recipe.schema import RecipeData
+from workbench.panels.state import PanelState, Setup, Wanted
+from workbench.recipe import Recipe
+from workbench.recipe.schema import Node, RecipeData
 from workbench.untrusted import parse_yaml, read_bounded
 
 _VERSION = 1
@@ -34,9 +36,12 @@ class Kept:
     snapshots: Mapping[str, PanelState]
     paths: Mapping[str, Path | str]
     layouts: Mapping[str, Layout]
+    recipes: Mapping[str, Recipe]  # of results that are used as models
 
     def open(self, name: str) -> Checkpoint:
-        """A model that comes from a file, as it was. Raises CheckpointError."""
+        """A model that comes from a file, or from a recipe, as it was. Raises CheckpointError and RecipeError."""
+        if name in self.recipes:
+            return self.recipes[name].build()
         found = open_checkpoint(self.paths[name])
         return in_layout(found, self.layouts[name]) if name in self.layouts else found
 
@@ -46,7 +51,7 @@ def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], che
     files = {name: _file(one, one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
     told = {
         "panel": _VERSION,
-        "models": [{"name": name} | files.get(name, {}) for name in state.models],
+        "models": [{"name": name} | (files.get(name) or _made(checkpoints[name], path.parent)) for name in state.models],
         **_told(state, files),
         "snapshots": {name: _told(one, files) for name, one in snapshots.items()},
     }
@@ -63,45 +68,89 @@ def load(path: Path) -> Kept:
         names = tuple(model["name"] for model in found["models"])
         paths = {model["name"]: located(model["path"], path.parent) for model in found["models"] if "path" in model}
         layouts = {model["name"]: model["layout"] for model in found["models"] if "layout" in model}
-        snapshots = {name: _understood(one, names) for name, one in found["snapshots"].items()}
-        return Kept(_understood(found, names), snapshots, paths, layouts)
+        snapshots = {name: understood(one, names) for name, one in found["snapshots"].items()}
+        told = {model["name"]: RecipeData.model_validate(model["recipe"]) for model in found["models"] if "recipe" in model}
+        recipes = {name: Recipe(data, path.parent) for name, data in told.items()}
+        return Kept(understood(found, names), snapshots, paths, layouts, recipes)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(f"{path}: holds no panel's state: {error}; delete it, or give another name") from error
 
 
+def _made(model: Checkpoint, folder: Path) -> dict[str, Any]:
+    """How a merge that is used as a model is made; nothing for what lies in no file, which cannot be found again."""
+    try:
+        return {"recipe": Recipe.of(model).relative_to(folder).to_dict()} if model.merge is not None else {}
+    except RecipeError:
+        return {}
+
+
+def _merge(operator: str, used: Setup) -> dict[str, Any]:
+    """A method with what it is used with, as a recipe says it."""
+    declaration = find(operator).declaration
+    many = declaration.many
+    inputs = {slot: list(names) if many and slot == many.name else names[0] for slot, names in used.inputs.items() if names}
+    own = {"operator": operator} | ({} if declaration.module is None else {"module": declaration.module})
+    rules = {} if used.rules is None else {"rules": [dict(rule) for rule in used.rules]}
+    return own | {"inputs": inputs, "options": dict(used.options)} | rules
+
+
 def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    many = state.declaration.many
-    inputs = {slot: list(names) if many and slot == many.name else names[0] for slot, names in state.inputs.items() if names}
-    module = state.declaration.module
-    own = {"operator": state.operator} | ({} if module is None else {"module": module})
-    merge = own | {"inputs": inputs, "options": dict(state.options)}
     recipe = {
         "workbench": 1,
         "models": {name: files[name] if len(files[name]) > 1 else files[name]["path"] for name in state.used if name in files},
-        "merge": merge | ({} if state.rules is None else {"rules": [dict(rule) for rule in state.rules]}),
+        "merge": _merge(state.operator, Setup(state.inputs, state.options, state.rules)),
         "output": {"dtype": state.dtype, "layout": state.layout},
         "seed": state.seed,
     }
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
-    return {"recipe": recipe, "pictures": wanted}
+    stack = {"loras": list(state.loras), "strengths": state.strengths, "alone": state.alone} if state.loras else {}
+    return {"recipe": recipe, **stack, "pictures": wanted, "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
 
 
-def _understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
+def understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
+    """The state that a recipe and the pictures wanted tell. Raises RecipeError for merges inside the merge, which no panel shows."""
     data = RecipeData.model_validate(found["recipe"])
-    given = data.merge.inputs
-    named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in given.items()}
-    inputs = {slot.name: named.get(slot.name, ()) for slot in find(data.merge.operator, data.merge.module).declaration.inputs}
+    given = data.merge.inputs.values()
+    if any(isinstance(one, Node) for inputs in given for one in (inputs if isinstance(inputs, list) else [inputs])):
+        raise RecipeError("its merge has other merges as inputs, which a panel cannot show; Recipe.load(...).build() makes it")
+    used = _setup(data.merge)
     pictures = {name: tuple(value) if isinstance(value, list) else value for name, value in found["pictures"].items()}
-    rules = None if data.merge.rules is None else tuple(rule.model_dump() for rule in data.merge.rules)
-    merge, output = data.merge, data.output
     state = PanelState(
-        models, merge.operator, inputs, dict(merge.options), rules, data.seed, output.dtype, output.layout, Wanted(**pictures)
+        models,
+        data.merge.operator,
+        used.inputs,
+        used.options,
+        used.rules,
+        data.seed,
+        data.output.dtype,
+        data.output.layout,
+        Wanted(**pictures),
+        _setups(found.get("setups", ())),
+        tuple(found.get("loras", ())),
+        found.get("strengths", 1.0),
+        bool(found.get("alone")),
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)
     return state
+
+
+def _setups(found: Sequence[Any]) -> dict[str, Setup]:
+    """What methods were used with, of those that there still are; files of 0.1 have none."""
+    setups = {}
+    for one in map(Node.model_validate, found):
+        with suppress(WorkbenchError):  # a method of a notebook that was not run yet
+            setups[one.operator] = _setup(one)
+    return setups
+
+
+def _setup(merge: Node) -> Setup:
+    named = {slot: (name,) if isinstance(name, str) else tuple(name) for slot, name in merge.inputs.items()}
+    inputs = {slot.name: named.get(slot.name, ()) for slot in find(merge.operator, merge.module).declaration.inputs}
+    rules = None if merge.rules is None else tuple(rule.model_dump() for rule in merge.rules)
+    return Setup(inputs, dict(merge.options), rules)
 
 
 def _file(model: Checkpoint, path: Path, folder: Path) -> dict[str, str]:

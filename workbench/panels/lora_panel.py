@@ -12,6 +12,7 @@ from workbench.errors import OptionError
 from workbench.lora.extraction import extract
 from workbench.lora.nesting import Cut, cuts
 from workbench.lora.targets import largest_rank
+from workbench.panels.callbacks import on_change
 from workbench.panels.controls import heading
 from workbench.panels.error_chart import error_chart
 from workbench.panels.first_wanted import first_wanted
@@ -22,11 +23,13 @@ from workbench.panels.panel import Panel
 from workbench.panels.shelf import Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps.picture_store import GALLERY
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
 
-Given = Checkpoint | str | os.PathLike[str]
+Folder = str | os.PathLike[str]
+Given = Checkpoint | Folder
 
 _OPERATOR, _DELTAS = "add_delta", "deltas"
 _MOST = 128  # the largest rank that is offered
@@ -41,10 +44,12 @@ class LoraPanel(Panel):
     share (see `Renderer`). Ranks are powers of two up to 128, or to where every direction is in. `.lora` is the LoRA that is
     shown; everything can be done in Python: `panel.choose(16)`, `panel.show(panel.state.with_option("strengths", 0.8))`.
 
+    Pictures are kept in the folder `gallery` (see `MergePanel`).
+
     Raises what `workbench.lora.extract` raises, and CheckpointError for a file that cannot be opened.
     """
 
-    def __init__(self, tuned: Given, base: Given, renderer: Renderer | None = None) -> None:
+    def __init__(self, tuned: Given, base: Given, renderer: Renderer | None = None, *, gallery: Folder | None = GALLERY) -> None:
         shelf = Shelf([base, tuned])
         self._parents = tuple(shelf.checkpoints)
         lender, learned = shelf.checkpoints[self._parents[0]], shelf.checkpoints[self._parents[-1]]
@@ -54,12 +59,12 @@ class LoraPanel(Panel):
         first = next((name for name, cut in self._cuts.items() if cut.rank >= _FIRST), list(self._cuts)[-1])
         wanted = first_wanted([lender, learned])
         state = PanelState(tuple(shelf.checkpoints), _OPERATOR, {"base": self._parents[:1], _DELTAS: (first,)}, wanted=wanted)
-        super().__init__(shelf, renderer, Timeline((Moment(state, "start"),)))
+        super().__init__(shelf, renderer, Timeline((Moment(state, "start"),)), gallery)
         self._outcome = LoraView()
         self._merging = MergeView(self._changed, only=("strengths",))
         ranks = [(str(cut.rank), name) for name, cut in self._cuts.items()]
         self._rank = widgets.SelectionSlider(options=ranks, value=first, continuous_update=False, layout=widgets.Layout(width="auto"))
-        self._rank.observe(lambda change: self._choose(change["new"]), "value")
+        on_change(self._rank, lambda change: self._choose(change["new"]))
         self._told, self._chart = widgets.HTML().add_class("wb-said"), widgets.HTML()
         rank = widgets.VBox([heading("rank", "How many directions each layer keeps"), self._rank, self._told]).add_class("wb-option")
         curve = widgets.VBox([heading("relative error", "What is missed of the change, over the change"), self._chart])
@@ -102,7 +107,7 @@ class LoraPanel(Panel):
     def _show(self, state: PanelState) -> None:
         self._outcome.lora = self.lora
         self._rank.value = state.inputs[_DELTAS][0]
-        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._judged.words)
+        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._words)
         cut, every = self.cut, list(self._cuts.values())
         self._told.value = f"rank {cut.rank}: misses {cut.error:.1%} of the change; {cut.nbytes / 1e6:.2f} MB"
         self._chart.value = error_chart([one.rank for one in every], [one.error for one in every], cut.rank)

@@ -12,8 +12,9 @@ from workbench.checkpoint.views.low_rank import LowRank
 from workbench.errors import WorkbenchError
 from workbench.lora.formats import export
 from workbench.lora.module_names import Format
+from workbench.panels.callbacks import on_click
 from workbench.panels.controls import heading
-from workbench.panels.fields import full
+from workbench.panels.fields import check_free, full
 
 
 @final
@@ -27,7 +28,7 @@ class LoraView:
         self._overwrite = widgets.Checkbox(description="overwrite", indent=False, layout=widgets.Layout(width="auto", flex="0 0 auto"))
         self._button = widgets.Button(description="Export", icon="download", button_style="primary", layout=widgets.Layout(width="110px"))
         self._said = widgets.HTML().add_class("wb-said")
-        self._button.on_click(lambda _: self.export())
+        on_click(self._button, self.export)
         where = widgets.HBox([heading("file", "Relative to the notebook's folder"), self._name, self._overwrite]).add_class("wb-row")
         how = widgets.HBox([heading("names", "Whose names the tensors get"), self._format, self._button]).add_class("wb-row")
         box = widgets.VBox([where, how, self._said]).add_class("wb-column")
@@ -40,6 +41,7 @@ class LoraView:
     def export(self) -> None:
         """Write the file, in half precision; what went wrong is said."""
         try:
+            check_free(Path(self._name.value), self._overwrite.value)
             path = export(self.lora, Path(self._name.value), format=self._format.value, overwrite=self._overwrite.value)
             told = f"{path}: {path.stat().st_size / 1e6:.2f} MB"
         except (WorkbenchError, OSError) as error:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import ipywidgets as widgets
 
 from workbench.checkpoint import Checkpoint
-from workbench.errors import WorkbenchError
+from workbench.errors import InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
+from workbench.panels.callbacks import in_words
+from workbench.panels.drop_zone import DropZone
 from workbench.panels.first_wanted import first_wanted
-from workbench.panels.judging import depth_of
+from workbench.panels.judging import alone, components_of, depth_of
+from workbench.panels.loras_view import LorasView
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
+from workbench.panels.naming_view import NamingView
 from workbench.panels.panel import Panel
+from workbench.panels.reopening import reopen
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps.picture_store import GALLERY
 from workbench.tensors import Space
 
 if TYPE_CHECKING:
@@ -33,26 +39,37 @@ class MergePanel(Panel):
     `checkpoints` is a mapping from names, a list of checkpoints and paths, or a folder with models in it (single files and pipeline
     folders); by default the family that comes with the project. `renderer` draws; by default each model is drawn by the renderer of
     its kind, which all panels of the process share, on the best device there is (see `Renderer`). `keep` names a YAML file in which
-    the panel keeps its state, and finds it again when the notebook is reopened.
+    the panel keeps its state, and finds it again when the notebook is reopened. Every picture that is drawn is kept in the folder
+    `gallery`, with its recipe, up to that folder's limit (5 GB, unless `wb.Gallery(folder, limit=...)` says otherwise); None keeps none.
 
     Everything the panel does can be done in Python: `panel.show(panel.state.with_option("density", 0.3))`.
     Raises CheckpointError and InputError for checkpoints that cannot be opened, RecipeError for a damaged `keep`.
     """
 
     def __init__(
-        self, checkpoints: Given | None = None, renderer: Renderer | None = None, *, keep: str | os.PathLike[str] | None = None
+        self,
+        checkpoints: Given | None = None,
+        renderer: Renderer | None = None,
+        *,
+        keep: str | os.PathLike[str] | None = None,
+        gallery: str | os.PathLike[str] | None = GALLERY,
     ) -> None:
         self._shelf = Shelf(checkpoints)
         self._keep = Path(keep) if keep is not None else None
         timeline, self._said = self._begin()
-        super().__init__(self._shelf, renderer, timeline)
+        super().__init__(self._shelf, renderer, timeline, gallery)
         self._merging = MergeView(self._changed)
+        self._loras = LorasView(self._changed)
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
         self._models = ModelsView(folder, self.add, arrange, self.read_again)
-        shelf = widgets.Accordion([self._models.widget], titles=["models to choose from"], selected_index=None if self.state.models else 0)
+        self._naming = NamingView(self.rename, self.use_result)
+        chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
+        shown = None if self.state.models else 0
+        self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
         pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
-        self._lay_out([shelf.add_class("wb-shelf"), self._merging.widget], pictures)
+        left = [self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using, DropZone(self.reopen)]
+        self._lay_out(left, pictures)
         self._present()
 
     def _begin(self) -> tuple[Timeline, list[str]]:
@@ -62,10 +79,10 @@ class MergePanel(Panel):
             state = PanelState.start(list(found), first_wanted(list(found.values())), merged=_alike(found))
             return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
         kept, said = keeping.load(self._keep), list(self._shelf.problems)
-        for name in kept.paths:
+        for name in (*kept.paths, *kept.recipes):
             try:
                 if name not in found:
-                    self._shelf.add(kept.open(name), name)
+                    self._put_back(kept.open(name), name, kept.state.models)
             except WorkbenchError as error:
                 said.append(f"{name} was there when this panel was kept: {error}")
         names = [name for name in kept.state.models if name in found]
@@ -73,14 +90,59 @@ class MergePanel(Panel):
         snapshots = {name: state.with_models(names) for name, state in kept.snapshots.items()}
         return Timeline((Moment(kept.state.with_models(names), "start"),), snapshots=snapshots), said
 
+    def _put_back(self, model: Checkpoint, name: str, names: Collection[str]) -> None:
+        """Put a model on the shelf that was there; one that is there under a name that is none of the `names` was renamed."""
+        known = self._shelf.name_of(model)
+        if known is None or known in names:
+            self._shelf.add(model, name)
+        else:
+            self._shelf.rename(known, name)
+
     def add(self, path: str | os.PathLike[str]) -> None:
-        """Open one more checkpoint to choose from."""
+        """Open one more checkpoint to choose from; what is wrong with it is said at the chooser."""
         try:
             name = self._shelf.add(path)
-        except (WorkbenchError, OSError) as error:
-            self._say_again([("error", str(error))])
+        except Exception as error:  # whatever is wrong with the file
+            self._models.say(in_words(error))
+            self._chooser.selected_index = 0
             return
-        self._changed(lambda state: state.with_model(name), f"added {name}")
+        lora = self._shelf.checkpoints[name].space is Space.DELTA
+        self._changed(lambda state: _with_lora(state.with_model(name), name) if lora else state.with_model(name), f"added {name}")
+
+    def rename(self, old: str, new: str) -> None:
+        """Call a model otherwise, in everything that was done, too. Raises InputError for a name that is taken."""
+        if old not in self._shelf.checkpoints:
+            raise InputError(f"there is no model {old!r}; there are: {', '.join(self._shelf.checkpoints)}")
+        new = self._shelf.rename(old, new)
+        self._go(lambda timeline: timeline.renamed(old, new))
+
+    def use_result(self, name: str) -> str:
+        """Put the merge as it is now among the models, to be merged again; no file is written. Returns its name there.
+
+        Raises RecipeError where the state makes no merge.
+        """
+        if not self._judged.ok:
+            raise RecipeError("there is no result to use until the errors are mended")
+        name = self._shelf.add(self.merge, name.strip() or self.state.operator)
+        self._changed(lambda state: state.with_model(name), f"{name} from the result")
+        return name
+
+    def reopen(self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped", size: int | None = None) -> None:
+        """Take the state that a file tells of: a grid's or kept picture's PNG, a recipe, a panel's state, a merged file, a model.
+
+        `source` is its path, or its bytes and its `name`; of a safetensors file of `size` bytes the header will do. Models are looked for
+        where it says, and in the folders of those on the shelf, by hash or else by name. What is missing, or is no such file, is said.
+        """
+        folders = dict.fromkeys(one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None)
+        try:
+            found = reopen(source, [*folders], name, size)
+        except (WorkbenchError, OSError) as error:
+            self.tell(in_words(error))
+            return
+        names = {told: self._shelf.add(one) for told, one in found.models.items()}
+        self._changed(lambda state: found.state_after(state, names), f"reopened {found.name}")
+        if found.said:
+            self._merging.say([*(("warning", text) for text in found.said), *self._words])
 
     def read_again(self) -> None:
         """Open files anew that have changed since."""
@@ -89,22 +151,33 @@ class MergePanel(Panel):
 
     def _beside(self, state: PanelState) -> tuple[str, ...]:
         """The models that are merged; where that is one alone, others to choose from as well."""
-        if len(state.used) > 1:
-            return state.used
-        others = [name for name in state.models if self._shelf.checkpoints[name].space is Space.WEIGHT]
-        return tuple(dict.fromkeys([*state.used, *others]))[:AT_FIRST]
+        models = [name for name in state.models if name not in self._changes]
+        used = [name for name in state.used if name in models]
+        shown = tuple(used) if len(used) > 1 else tuple(dict.fromkeys([*used, *models]))[:AT_FIRST]
+        return (*shown, *state.loras) if state.alone and self._judged.ok and used else shown
+
+    def _model(self, name: str) -> Checkpoint:
+        if name not in self.state.loras:
+            return super()._model(name)
+        base = next(one for one in self.state.used if one not in self._changes)
+        return alone(self.state, name, base, self._shelf.checkpoints)
+
+    @property
+    def _changes(self) -> list[str]:
+        """The LoRAs, and other changes of models, which nobody can draw alone."""
+        return [name for name in self.state.models if self._shelf.checkpoints[name].space is Space.DELTA]
 
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
-        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._words)
+        self._naming.show(state.models)
+        found = self._shelf.checkpoints
+        self._loras.show(state, self._changes, depth_of(state, found))
+        self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
         self._save()
 
     @property
     def _words(self) -> list[tuple[str, str]]:
-        return [*(("warning", text) for text in self._said), *self._judged.words]
-
-    def _say_again(self, words: Sequence[tuple[str, str]]) -> None:
-        self._merging.say([*words, *self._words])
+        return [*(("warning", text) for text in self._said), *super()._words]
 
     def _save(self) -> None:
         if self._keep is None:
@@ -112,7 +185,11 @@ class MergePanel(Panel):
         try:
             keeping.save(self._keep, self.state, self._timeline.snapshots, self._shelf.checkpoints)
         except OSError as error:
-            self._say_again([("warning", f"{self._keep}: the panel's state could not be kept: {error.strerror}")])
+            self.tell(f"{self._keep}: the panel's state could not be kept: {error.strerror}")
+
+
+def _with_lora(state: PanelState, name: str) -> PanelState:
+    return state if name in (*state.loras, *state.used) else state.with_loras([*state.loras, name])
 
 
 def _alike(found: Mapping[str, Checkpoint]) -> tuple[str, ...]:

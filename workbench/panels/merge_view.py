@@ -5,16 +5,20 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, final
 
 import ipywidgets as widgets
 import traitlets
 import yaml
 
+from workbench.errors import InputError
 from workbench.merge.schedules import Depth
 from workbench.operators import registry
-from workbench.panels.controls import ByBlockControl, heading, option_control, option_heading, seed_control, slot_control
+from workbench.panels.callbacks import on_change
+from workbench.panels.controls import heading, option_control, option_heading, seed_control, slot_control
 from workbench.panels.fields import close_all, full
+from workbench.panels.parts_kept import PARTS, kept_from, with_kept
 from workbench.panels.state import PanelState
 from workbench.untrusted import Refused, parse_yaml
 
@@ -40,15 +44,22 @@ class MergeView:
         self._slots, self._options = (widgets.VBox().add_class("wb-options") for _ in range(2))
         self._rules = widgets.Textarea(continuous_update=False, rows=2, placeholder="no exceptions", tooltip=_RULES, layout=full())
         self._words = widgets.HTML().add_class("wb-words")
-        self._method.observe(lambda change: self._tell(lambda state: state.with_operator(change["new"]), change["new"]), "value")
-        self._rules.observe(self._ruled, "value")
+        on_change(self._method, lambda change: self._tell(lambda state: state.with_operator(change["new"]), change["new"]))
+        on_change(self._rules, self._ruled)
         method = _titled(heading("method", "How the models are merged"), [self._method, self._summary])
         rules = _titled(heading("rules", _RULES), [self._rules])
-        parts = [method, self._slots, self._options, rules] if only is None else [self._options]
+        self._kept = {part: widgets.Dropdown(layout=full()) for part in PARTS}
+        for part, menu in self._kept.items():
+            on_change(menu, partial(self._keeps, part))
+        titles = [heading(part, f"Merged, or one model's {part}, untouched: a rule says so") for part in PARTS]
+        rows = [widgets.HBox([title, menu]).add_class("wb-row") for title, menu in zip(titles, self._kept.values(), strict=True)]
+        self._keeping = widgets.VBox(rows).add_class("wb-option")
+        self._components: tuple[str, ...] = ()
+        parts = [method, self._slots, self._options, self._keeping, rules] if only is None else [self._options]
         self.widget = widgets.VBox([*parts, self._words]).add_class("wb-column")
 
-    def show(self, state: PanelState, depth: Depth, words: Sequence[tuple[str, str]]) -> None:
-        """Show a state; nothing is told."""
+    def show(self, state: PanelState, depth: Depth, words: Sequence[tuple[str, str]], components: Collection[str] = ()) -> None:
+        """Show a state, of models that have these components; nothing is told."""
         self._showing = True
         try:
             declaration = state.declaration
@@ -62,6 +73,7 @@ class MergeView:
                     continue
                 with suppress(traitlets.TraitError, ValueError, TypeError):  # no value for this control: preflight says why
                     self._controls[name].value = value
+            self._show_kept(state, components)
             rules = declaration.rules if state.rules is None else state.rules
             self._rules.value = "".join(yaml.safe_dump(dict(rule), default_flow_style=True, sort_keys=False) for rule in rules)
             self.say(words)
@@ -70,8 +82,28 @@ class MergeView:
 
     def say(self, words: Sequence[tuple[str, str]]) -> None:
         """What is to be known of the merge, under the controls."""
-        told = [f'<div class="wb-{level}"><b>{_MARKS[level]}</b><span>{html.escape(text)}</span></div>' for level, text in words]
-        self._words.value = "".join(told)
+        told = [(level, f'<div class="wb-{level}"><b>{_MARKS[level]}</b><span>{html.escape(text)}</span></div>') for level, text in words]
+        notes = [line for level, line in told if level == "note"]
+        count = f"{len(notes)} note{'s' if len(notes) > 1 else ''}"
+        folded = f"<details><summary>{count}</summary>{''.join(notes)}</details>" if notes else ""
+        self._words.value = "".join([*(line for level, line in told if level != "note"), folded])
+
+    def _show_kept(self, state: PanelState, components: Collection[str]) -> None:
+        """A menu for each part that these models have."""
+        self._components = tuple(sorted(components))
+        for row, (part, menu) in zip(self._keeping.children, self._kept.items(), strict=True):
+            there = self._of(part)
+            row.layout.display = "" if there and state.used else "none"
+            options = (("merged", ""), *((f"of {name}", name) for name in state.used))
+            if menu.options != options:
+                menu.options = options
+            menu.value = kept_from(state, there)
+
+    def _of(self, part: str) -> list[str]:
+        return [component for component in PARTS[part] if component in self._components]
+
+    def _keeps(self, part: str, change: dict[str, Any]) -> None:
+        self._tell(lambda state: with_kept(state, self._of(part), change["new"]), f"{part} of {change['new'] or 'all'}")
 
     def _make(self, part: str, key: Any, make: Callable[[], None]) -> None:
         if self._made_for.get(part) != key:
@@ -99,7 +131,7 @@ class MergeView:
             if self._only is not None and name not in self._only:
                 continue
             control = option_control(option, state.value(name), state.many, depth)
-            switch = [control.switch] if isinstance(control, ByBlockControl) else []
+            switch = [control.switch] if getattr(control, "switch", None) else []
             rows.append(_titled(option_heading(option), [control], switch))
             self._listen(name, control, lambda value, name=name: lambda state: state.with_option(name, value))
         if (seed := seed_control(state.declaration, state.seed)) is not None:
@@ -109,14 +141,13 @@ class MergeView:
 
     def _listen(self, name: str, control: widgets.Widget, change_of: Callable[[Any], Change]) -> None:
         self._controls[name] = control
-        control.observe(lambda change: self._tell(change_of(_tidied(change["new"])), name), "value")
+        on_change(control, lambda change: self._tell(change_of(tidied(change["new"])), name))
 
     def _ruled(self, change: dict[str, Any]) -> None:
         try:
             rules = [parse_yaml(line) for line in change["new"].splitlines() if line.strip()]
-        except Refused:
-            self.say([("error", f"rules: {change['new']!r} cannot be read; {_RULES}")])
-            return
+        except Refused as error:
+            raise InputError(f"rules: {change['new']!r} cannot be read; {_RULES}") from error
         self._tell(lambda state: state.with_rules(rules), "rules")
 
     def _tell(self, change: Change, what: str) -> None:
@@ -134,13 +165,13 @@ def _values(state: PanelState) -> dict[str, Any]:
     return slots | options | ({"seed": state.seed} if seed_control(state.declaration, state.seed) else {})
 
 
-def _tidied(value: Any) -> Any:
+def tidied(value: Any) -> Any:
     """What a slider meant: browsers count its steps in binary fractions, 0.05 as 0.04999999999999982."""
     if isinstance(value, float):
         return round(value, 10)
     if isinstance(value, dict):
-        return {key: _tidied(one) for key, one in value.items()}
-    return [_tidied(one) for one in value] if isinstance(value, list) else value
+        return {key: tidied(one) for key, one in value.items()}
+    return [tidied(one) for one in value] if isinstance(value, list) else value
 
 
 def _names(value: Any) -> tuple[str, ...]:

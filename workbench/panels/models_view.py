@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from workbench.checkpoint.files.folders import INDICES
 from workbench.errors import InputError
+from workbench.panels.callbacks import on_change, on_click
 from workbench.panels.fields import full
 from workbench.panels.shelf import checkpoint_files, subfolders
 
@@ -37,11 +38,11 @@ class ModelsView:
         refresh = widgets.Button(
             description="Read again", icon="refresh", tooltip="Open files anew that have changed", layout=widgets.Layout(width="120px")
         )
-        self._shelf.observe(self._arranged, "value")
-        self._folder.observe(lambda _: self._list(), "value")
-        self._entries.observe(self._chosen, "value")
-        self._button.on_click(lambda _: self._add(self._here / self._entries.value))
-        refresh.on_click(lambda _: self._read_again(again))
+        on_change(self._shelf, self._arranged)
+        on_change(self._folder, lambda _: self._list())
+        on_change(self._entries, self._chosen)
+        on_click(self._button, self._added)
+        on_click(refresh, lambda: self._read_again(again))
         buttons = widgets.HBox([self._button, refresh]).add_class("wb-row")
         browser = widgets.VBox([self._folder, self._entries, buttons, self._said]).add_class("wb-column")
         hint = widgets.HTML(_HINT).add_class("wb-hint")
@@ -54,6 +55,10 @@ class ModelsView:
         self._shelf.allowed_tags = []  # checked against what is there, while both change
         self._shelf.value = list(models)
         self._shelf.allowed_tags = list(models)
+
+    def say(self, text: str) -> None:
+        """What is wrong with what was chosen."""
+        self._said.value = html.escape(text)
 
     @property
     def _here(self) -> Path:
@@ -68,7 +73,8 @@ class ModelsView:
             files = [path.name for path in checkpoint_files(self._here)]
             folders = [f"{path.name}/" for path in subfolders(self._here)]
         except (InputError, OSError) as error:
-            self._entries.options, self._said.value = [], html.escape(str(error))
+            self._entries.options = []
+            self.say(str(error))
             return
         self._said.value = ""
         self._listing = True  # a list of entries begins with its first one chosen
@@ -86,6 +92,10 @@ class ModelsView:
             self._folder.value = str(path.resolve() if change["new"] != _UP else self._here.resolve().parent)
         else:
             self._button.disabled = False
+
+    def _added(self) -> None:
+        self.say("")
+        self._add(self._here / self._entries.value)
 
     def _arranged(self, change: dict[str, Any]) -> None:
         self._arrange(change["new"])

@@ -14,8 +14,9 @@ from workbench.checkpoint import Checkpoint, in_layout
 from workbench.engine import export
 from workbench.errors import WorkbenchError
 from workbench.merge import Merge
+from workbench.panels.callbacks import on_change, on_click
 from workbench.panels.controls import heading
-from workbench.panels.fields import full
+from workbench.panels.fields import check_free, full
 from workbench.panels.python_line import python_line
 from workbench.panels.state import PanelState
 from workbench.tensors import SavedDtype
@@ -40,8 +41,8 @@ class OutcomeView:
         self._bar = widgets.Output()
         self._yaml, self._python = (widgets.HTML().add_class("wb-code") for _ in range(2))
         for field, changed in ((self._dtype, dtype_changed), (self._layout, layout_changed)):
-            field.observe(partial(self._chosen, changed), "value")
-        self._button.on_click(lambda _: self.export())
+            on_change(field, partial(self._chosen, changed))
+        on_click(self._button, self.export)
         where = widgets.HBox([heading("file", "Relative to the notebook's folder"), self._name, self._overwrite]).add_class("wb-row")
         dtype = [heading("dtype", "What the result is rounded to"), self._dtype]
         layout = [heading("layout", "How the file's tensors are named and cut"), self._layout]
@@ -85,7 +86,9 @@ class OutcomeView:
     def _exported(self) -> str:
         """Write the file, and say where it lies, or what went wrong."""
         try:
-            return str(export(self._result, Path(self._name.value), overwrite=self._overwrite.value))
+            path = Path(self._name.value)
+            check_free(path, self._overwrite.value)
+            return str(export(self._result, path, overwrite=self._overwrite.value))
         except (WorkbenchError, OSError) as error:
             return str(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
@@ -16,13 +17,17 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.errors import Cancelled, RecipeError, RenderError, WorkbenchError
 from workbench.merge import Merge
+from workbench.panels.callbacks import in_words, tells
 from workbench.panels.drawing_view import DrawingView
 from workbench.panels.fields import close_all
 from workbench.panels.first_wanted import samplers_of
-from workbench.panels.gallery import Gallery
+from workbench.panels.full_size import FullSize
 from workbench.panels.history_view import HistoryView
 from workbench.panels.judging import Judged, judge
+from workbench.panels.merge_view import MergeView
 from workbench.panels.outcome_view import OutcomeView
+from workbench.panels.picture_columns import PictureColumns
+from workbench.panels.remembering import Remembering
 from workbench.panels.shelf import RESULT, Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.studio import Studio, key_of
@@ -45,14 +50,15 @@ _STYLE = (Path(__file__).parent / "panel.css").read_text(encoding="utf-8")
 class Panel(ABC):
     """A state with its past, shown by widgets; every change of it is drawn on a thread of its own."""
 
-    def __init__(self, shelf: Shelf, renderer: Renderer | None, timeline: Timeline) -> None:
+    def __init__(self, shelf: Shelf, renderer: Renderer | None, timeline: Timeline, gallery: str | os.PathLike[str] | None) -> None:
         self._shelf, self._timeline = shelf, timeline
+        self._remembering = Remembering(gallery)
         self._studio = Studio(renderer, shelf.checkpoints)
         self._worker = Worker()
         self._changing = threading.RLock()  # between threads of the kernel: JupyterLab has what widgets say handled beside the cells
         self._publishing = threading.RLock()  # between those and the worker's
         self._judged = Judged(None, ())
-        self._gallery = Gallery()
+        self._gallery = PictureColumns()
         self._status = DrawingView(self.stop, self._present)
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
         self._wanted = WantedView(
@@ -65,13 +71,24 @@ class Panel(ABC):
             lambda layout: self._changed(lambda state: state.with_layout(layout), "layout"),
         )
 
+    _merging: MergeView
+
     @abstractmethod
     def _show(self, state: PanelState) -> None:
         """Show a state, and what is said of it, in the parts that only this panel has."""
 
+    @property
+    def _words(self) -> list[tuple[str, str]]:
+        """What is to be said of the merge, under the controls."""
+        return list(self._judged.words)
+
     def _beside(self, state: PanelState) -> Sequence[str]:
         """The models whose pictures stand beside the result's."""
         return state.used
+
+    def _model(self, name: str) -> Checkpoint:
+        """What is drawn under a model's name."""
+        return self._shelf.checkpoints[name]
 
     def _measure(self, cancelled: Callable[[], bool]) -> list[str]:
         """What else to do on the worker's thread once the pictures are there; returns what to say of it."""
@@ -123,6 +140,10 @@ class Panel(ABC):
         names = tuple(self._shelf.checkpoints)
         self.show(self._timeline.snapshots[name].with_models([*names]), f"back to {name}")
 
+    def tell(self, text: str) -> None:
+        """Say under the controls what went wrong; the next change takes it away."""
+        self._merging.say([("error", text), *self._words])
+
     def stop(self) -> None:
         """Stop what is drawn; any change draws again."""
         self._worker.cancel()
@@ -163,7 +184,9 @@ class Panel(ABC):
         style = widgets.HTML(f"<style>{_STYLE}</style>", layout=widgets.Layout(display="none"))
         columns = [widgets.VBox(list(left)).add_class("wb-left"), widgets.VBox(list(right)).add_class("wb-right")]
         main = widgets.Box([*columns, self._outcome.widget]).add_class("wb-main")
-        self._root = widgets.VBox([style, main]).add_class("wb-panel")
+        enlarged = FullSize(lambda name: self.images.get(name, []))
+        self._root = widgets.VBox([style, main, enlarged]).add_class("wb-panel")
+        tells(self._root, self.tell)
 
     def _changed(self, change: Callable[[PanelState], PanelState], what: str) -> None:
         with self._changing:
@@ -173,8 +196,14 @@ class Panel(ABC):
 
     def _go(self, change: Callable[[Timeline], Timeline]) -> None:
         with self._changing:
-            self._timeline = change(self._timeline)
-            self._present()
+            before = self._timeline
+            self._timeline = change(before)
+            try:
+                self._present()
+            except Exception:
+                self._timeline = before
+                self._present()
+                raise
 
     def _present(self) -> None:
         """Show the present state in every part, and have the pictures drawn that it wants."""
@@ -190,7 +219,7 @@ class Panel(ABC):
         """Show the pictures that are known, dim the others, and have them drawn: the result's first."""
         models = {RESULT: self._judged.merge} if self._judged.ok else {}
         beside = self._beside(state)
-        models |= {name: self._shelf.checkpoints[name] for name in beside}
+        models |= {name: self._model(name) for name in beside}
         try:
             request, problem = state.wanted.request(), ""
         except RenderError as error:
@@ -218,9 +247,14 @@ class Panel(ABC):
         began = time.monotonic()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            failed = self._draw(models, request, cancelled) if request else []
-            told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
-            said = [*told, *failed, *self._measure(cancelled)]
+            try:
+                failed = self._draw(models, request, cancelled) if request else []
+                told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
+                said = [*told, *failed, *self._measure(cancelled)]
+            except Cancelled:
+                raise
+            except Exception as error:  # on a thread of its own nobody else would hear of it
+                said = [in_words(error)]
         said += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         with self._publishing:
             if said and not cancelled():
@@ -241,7 +275,7 @@ class Panel(ABC):
                 images = self._studio.draw(model, request, cancelled, on_tensor, on_step)
             except Cancelled:
                 raise
-            except Exception as error:  # on a thread of its own nobody else would hear of it
+            except Exception as error:  # the others are drawn all the same
                 failed.append(str(error) if isinstance(error, WorkbenchError) else f"{name}: {type(error).__name__}: {error}")
                 continue
             with self._publishing:
@@ -249,6 +283,7 @@ class Panel(ABC):
                     raise Cancelled("another picture is wanted by now")
                 self._gallery.show(name, images)
                 self._status.drawn()
+            self._remembering.keep(name, model, request, images)
         return failed
 
     def _reading(self, cancelled: Callable[[], bool], name: str, part: str, done: int, tensors: int) -> None:

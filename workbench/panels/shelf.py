@@ -54,12 +54,25 @@ class Shelf:
     def add(self, one: Checkpoint | str | os.PathLike[str], name: str | None = None) -> str:
         """Put a checkpoint, or the file at a path, on the shelf; returns its name there. The same file is added once."""
         checkpoint = one if isinstance(one, Checkpoint) else open_checkpoint(one)
-        known = next((key for key, other in self.checkpoints.items() if _same(checkpoint, other)), None)
+        known = self.name_of(checkpoint)
         if known is not None and name in (None, known):
             return known
         name = unique(name or checkpoint.name, {**self.checkpoints, RESULT: None})
         self.checkpoints[name] = checkpoint
         return name
+
+    def name_of(self, checkpoint: Checkpoint) -> str | None:
+        """What a checkpoint, or another of the same file, is called here."""
+        return next((key for key, other in self.checkpoints.items() if _same(checkpoint, other)), None)
+
+    def rename(self, old: str, new: str) -> str:
+        """Give a checkpoint another name, and return it. Raises InputError for one that is taken, or none."""
+        new = new.strip()
+        if new != old and (not new or new == RESULT or new in self.checkpoints):
+            raise InputError(f"{old} cannot be called {new!r}: {'another model is' if new else 'that is no name'}")
+        for name in list(self.checkpoints):
+            self.checkpoints[new if name == old else name] = self.checkpoints.pop(name)
+        return new
 
     def open_again(self) -> list[str]:
         """Open anew every file that changed; returns what to say of those that cannot be opened any more."""
@@ -67,8 +80,12 @@ class Shelf:
 
     def _open_again(self, name: str) -> list[Path]:
         checkpoint = self.checkpoints[name]
-        if checkpoint.path is None or not checkpoint.replaced():
+        if not checkpoint.replaced():
             return []
+        if checkpoint.path is None:  # a result that is used as a model
+            if (made := checkpoint.recipe) is not None and all(path.exists() for path in checkpoint.replaced()):
+                self.checkpoints[name] = made.build()
+            return [path for path in checkpoint.replaced() if not path.exists()]
         if not checkpoint.path.exists():
             return [checkpoint.path]
         fresh = open_checkpoint(checkpoint.path)

@@ -15,6 +15,7 @@ from workbench.analysis.spectrum_result import ALL, OF_PARTS, Spectrum
 from workbench.checkpoint import Checkpoint
 from workbench.errors import OptionError, WorkbenchError
 from workbench.figures import COLOURS
+from workbench.panels.callbacks import on_change
 from workbench.panels.controls import heading
 from workbench.panels.curve_editor import CurveEditor, Point
 from workbench.panels.first_wanted import first_wanted
@@ -25,11 +26,13 @@ from workbench.panels.shelf import Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.studio import content_of
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps.picture_store import GALLERY
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
 
-Given = Checkpoint | str | os.PathLike[str]
+Folder = str | os.PathLike[str]
+Given = Checkpoint | Folder
 
 _OPERATOR, _OPTION = "fft_blend", "coefficients"
 _OPTIONS = ("over", "dim", "mix", "entanglement_strength", "decoherence_factor", "low", "high")  # beside the curve
@@ -45,25 +48,26 @@ class SpectrumPanel(Panel):
 
     `first` and `second` are checkpoints or paths. `renderer` draws; by default that of the models' kind, which all panels of the
     process share (see `Renderer`). A point is (frequency, coefficient), as in `fft_blend`'s `{"curve": ...}`: frequency 1
-    is the highest, and the higher the coefficient, the more there is of the first model.
+    is the highest, and the higher the coefficient, the more there is of the first model. Pictures are kept in the folder `gallery`
+    (see `MergePanel`).
 
     Everything the panel does can be done in Python: `panel.show(panel.state.with_option("coefficients", {"curve": [[0, 1],
     [1, -1]]}))`. Raises CheckpointError and InputError for checkpoints that cannot be opened.
     """
 
-    def __init__(self, first: Given, second: Given, renderer: Renderer | None = None) -> None:
+    def __init__(self, first: Given, second: Given, renderer: Renderer | None = None, *, gallery: Folder | None = GALLERY) -> None:
         shelf = Shelf([first, second])
         names = tuple(shelf.checkpoints)
         inputs = {"first": names[:1], "second": names[-1:]}
         wanted = first_wanted(list(shelf.checkpoints.values()))
         state = PanelState(names, _OPERATOR, inputs, {_OPTION: {"curve": _FLAT}}, wanted=wanted)
-        super().__init__(shelf, renderer, Timeline((Moment(state, "start"),)))
+        super().__init__(shelf, renderer, Timeline((Moment(state, "start"),)), gallery)
         self._spectra: OrderedDict[str, Spectrum] = OrderedDict()
         self._merging = MergeView(self._changed, only=_OPTIONS)
         low, high = _BOUNDS
         self._editor = CurveEditor(self._moved, title=f"coefficient: up is more {names[0]}, down is more {names[-1]}", low=low, high=high)
         self._block = widgets.Dropdown(options=[ALL], layout=widgets.Layout(width="150px"), tooltip="Whose spectrum is shown")
-        self._block.observe(lambda _: self._chart(), "value")
+        on_change(self._block, lambda _: self._chart())
         block = widgets.HBox([heading("spectrum of", "All tensors that are blended, or those of one block"), self._block]).add_class(
             "wb-row"
         )
@@ -90,7 +94,7 @@ class SpectrumPanel(Panel):
 
     def _show(self, state: PanelState) -> None:
         self._editor.show(state.options[_OPTION]["curve"])
-        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._judged.words)
+        self._merging.show(state, depth_of(state, self._shelf.checkpoints), self._words)
         self._chart()
 
     def _chart(self) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, final
 
+from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Option
+from workbench.merge.rules import complaint_of
 from workbench.operators import find
 from workbench.render.request import Request
 
@@ -41,11 +43,21 @@ class Wanted:
 
 @final
 @dataclass(frozen=True)
+class Setup:
+    """What a method was last used with, to be found again when one comes back to it."""
+
+    inputs: Mapping[str, tuple[str, ...]]
+    options: Mapping[str, Any]
+    rules: tuple[Mapping[str, Any], ...] | None = None
+
+
+@final
+@dataclass(frozen=True)
 class PanelState:
     """A panel at one moment: names of models, an operator with its inputs, options and rules, and the pictures wanted.
 
     `inputs` has a tuple of names for each of the operator's inputs, empty where none is chosen; `options` only what is not
-    default; `rules` None for the operator's own.
+    default; `rules` None for the operator's own. `setups` is what other methods were last used with, and makes no state another one.
     """
 
     models: tuple[str, ...]
@@ -57,6 +69,10 @@ class PanelState:
     dtype: str | None = None
     layout: str | None = None  # of the exported file, if not the first model's
     wanted: Wanted = Wanted()
+    setups: Mapping[str, Setup] = field(default_factory=dict, compare=False)
+    loras: tuple[str, ...] = ()  # which are added to the result of the method
+    strengths: Any = 1.0  # of those, as `add_delta` takes them
+    alone: bool = False  # whether each is drawn on the first model, too
 
     @classmethod
     def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None) -> PanelState:
@@ -85,19 +101,24 @@ class PanelState:
         return self.options.get(name, self.declaration.options[name].default)
 
     def with_operator(self, name: str) -> PanelState:
-        """Another operator: models go to its inputs in order, and options that it has as well stay."""
+        """Another operator, as it was used last; at first models go to its inputs in order, and options that it has as well stay."""
+        if name == self.operator and self.inputs:
+            return self
+        setups = {**self.setups, self.operator: Setup(self.inputs, self.options, self.rules)} if self.inputs else self.setups
+        if (known := setups.get(name)) is not None:
+            again = replace(self, operator=name, inputs=known.inputs, options=known.options, rules=known.rules, setups=setups)
+            return again.with_models(self.models)
         old, new = self.declaration, find(name).declaration
         kept = {key: value for key, value in self.options.items() if old.options.get(key) == new.options.get(key)}
         begun = {key: {"constant": 0.0} for key, option in new.options.items() if option.required and key not in kept}
         singles = [slot.name for slot in new.inputs if not slot.many]
-        pool = [*self.used, *(model for model in self.models if model not in self.used)]
+        pool = [*self.used, *(model for model in self.models if model not in (*self.used, *self.loras))]
         inputs = {slot: tuple(pool[i : i + 1]) for i, slot in enumerate(singles)}
         if new.many:
             rest = self.used[len(singles) :] or tuple(pool[len(singles) : max(AT_FIRST, len(singles) + 1)])
             inputs[new.many.name] = rest
         ordered = {slot.name: inputs[slot.name] for slot in new.inputs}
-        rules = self.rules if name == self.operator else None
-        changed = replace(self, operator=name, inputs=ordered, options=kept | begun, rules=rules)
+        changed = replace(self, operator=name, inputs=ordered, options=kept | begun, rules=None, setups=setups)
         return changed._dealt(self.many)
 
     def with_input(self, slot: str, names: Sequence[str]) -> PanelState:
@@ -112,9 +133,24 @@ class PanelState:
         return replace(self, options=others if simple == option.default and not option.required else others | {name: simple})
 
     def with_rules(self, rules: Sequence[Mapping[str, Any]]) -> PanelState:
-        """Other rules; the operator's own are None."""
+        """Other rules; the operator's own are None. Raises InputError for what is no rule."""
+        if complaint := next(filter(None, map(complaint_of, rules)), None):
+            raise InputError(f"rules: {complaint}")
         own = list(rules) == [dict(rule) for rule in self.declaration.rules]
         return replace(self, rules=None if own else tuple(rules))
+
+    def with_loras(self, names: Sequence[str]) -> PanelState:
+        """Other LoRAs on the result; strengths stay with theirs."""
+        dealt = each_value(self.strengths, partial(_deal, option=_strengths(), before=self.loras, now=tuple(names)))
+        return replace(self, loras=tuple(names), strengths=dealt)
+
+    def with_alone(self, alone: bool) -> PanelState:
+        """Whether each LoRA is drawn on the first model, too."""
+        return replace(self, alone=alone)
+
+    def with_strengths(self, strengths: Any) -> PanelState:
+        """Other strengths of the LoRAs: one for all, one for each, or either by block."""
+        return replace(self, strengths=_simplest(strengths))
 
     def with_seed(self, seed: int) -> PanelState:
         """Another seed of the operator's random numbers."""
@@ -137,10 +173,20 @@ class PanelState:
         """One more model to choose from."""
         return self if name in self.models else replace(self, models=(*self.models, name))
 
+    def renamed(self, old: str, new: str) -> PanelState:
+        """The same state after a model was given another name."""
+        setups = {
+            key: replace(one, inputs=_called(one.inputs, old, new), rules=_taking(one.rules, old, new)) for key, one in self.setups.items()
+        }
+        models, loras = _called({"models": self.models, "loras": self.loras}, old, new).values()
+        inputs, rules = _called(self.inputs, old, new), _taking(self.rules, old, new)
+        return replace(self, models=models, inputs=inputs, rules=rules, setups=setups, loras=loras)
+
     def with_models(self, names: Sequence[str]) -> PanelState:
         """The models to choose from in another order, or fewer of them; one that is gone leaves its input empty."""
         inputs = {slot: tuple(name for name in used if name in names) for slot, used in self.inputs.items()}
-        return replace(self, models=tuple(names), inputs=inputs)._dealt(self.many)
+        there = self.with_loras([name for name in self.loras if name in names])
+        return replace(there, models=tuple(names), inputs=inputs)._dealt(self.many)
 
     def _dealt(self, before: Sequence[str]) -> PanelState:
         """Options that go per model, given for the models `before`, for those there are now."""
@@ -150,6 +196,20 @@ class PanelState:
             if option.per_model and before != self.many:
                 options[name] = each_value(options[name], partial(_deal, option=option, before=before, now=self.many))
         return replace(self, options={name: value for name, value in options.items() if value != self.declaration.options[name].default})
+
+
+def _strengths() -> Option:
+    return find("add_delta").declaration.options["strengths"]
+
+
+def _called(inputs: Mapping[str, tuple[str, ...]], old: str, new: str) -> dict[str, tuple[str, ...]]:
+    """Inputs after a model was given another name."""
+    return {slot: tuple(new if name == old else name for name in names) for slot, names in inputs.items()}
+
+
+def _taking(rules: tuple[Mapping[str, Any], ...] | None, old: str, new: str) -> tuple[Mapping[str, Any], ...] | None:
+    """Rules after a model was given another name."""
+    return rules and tuple({**rule, "take": new} if rule.get("take") == old else rule for rule in rules)
 
 
 def each_value(given: Any, change: Callable[[Any], Any]) -> Any:

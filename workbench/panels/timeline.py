@@ -55,6 +55,11 @@ class Timeline:
         """One moment forth, if there is one."""
         return replace(self, position=min(self.position + 1, len(self.moments) - 1))
 
+    def renamed(self, old: str, new: str) -> Timeline:
+        """The same past after a model was given another name."""
+        moments = tuple(replace(one, state=one.state.renamed(old, new)) for one in self.moments)
+        return replace(self, moments=moments, snapshots={name: one.renamed(old, new) for name, one in self.snapshots.items()})
+
     def with_snapshot(self, name: str) -> Timeline:
         """The present state under a name; an older one of that name is replaced."""
         return replace(self, snapshots={**self.snapshots, name: self.now})

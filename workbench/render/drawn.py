@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoint.base import Checkpoint
+from workbench.errors import RecipeError
 from workbench.render.axes import plain, told
 
 if TYPE_CHECKING:
@@ -27,6 +29,15 @@ class Drawn:
     components: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+
+    @classmethod
+    def of(cls, name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> Drawn:
+        """A checkpoint, drawn with these components: a merge by its recipe, all else by its files."""
+        try:
+            recipe = checkpoint.recipe if checkpoint.parents else None  # a file is itself, whatever it carries
+        except RecipeError:  # a merge of what lies in no file
+            recipe = None
+        return cls(name, recipe, checkpoint.sources(), components)
 
     def described(self, folder: Path) -> dict[str, Any]:
         """As plain data; files are named as seen from `folder`, so that the picture can move with them."""

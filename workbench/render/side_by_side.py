@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.errors import RecipeError, RenderError
+from workbench.errors import RenderError
 from workbench.render.drawn import Drawn
 from workbench.render.fitting import check_given
 from workbench.render.grid import Grid
@@ -60,7 +60,7 @@ def ab_grid(
         with renderers[name].lock:
             loaded = renderers[name].load(checkpoint, fallback=lenders[name], progress=progress)
             images[str(name)] = [image for request in asked for image in renderers[name].draw(request, progress=progress)]
-        models.append(_drawn(str(name), checkpoint, loaded.components))
+        models.append(Drawn.of(str(name), checkpoint, loaded.components))
     if scorers is None:
         scorers = default_scorers(*(each.config for each in renderers.values()))
     wanted = [prompt for request in asked for prompt, _ in request.pictures]
@@ -95,11 +95,3 @@ def _settled(asked: Sequence[Request], checkpoints: Mapping[str, Checkpoint], re
             renderers[name].check(checkpoint, request)
     defaults = [renderers[name].defaults(checkpoint) for name, checkpoint in checkpoints.items()]
     return tuple(request.settled(defaults) for request in asked)
-
-
-def _drawn(name: str, checkpoint: Checkpoint, components: Mapping[str, str]) -> Drawn:
-    try:
-        recipe = checkpoint.recipe if checkpoint.parents else None  # a file is itself, whatever it carries
-    except RecipeError:  # a merge of what lies in no file
-        recipe = None
-    return Drawn(name, recipe, checkpoint.sources(), components)

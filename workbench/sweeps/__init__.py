@@ -1,6 +1,8 @@
 """Sweeps: many merges of one kind, drawn and scored, with results that survive a restart."""
 
+from workbench.sweeps.block_map_result import BlockMap
+from workbench.sweeps.block_maps import block_map
 from workbench.sweeps.result import Cell, Sweep
 from workbench.sweeps.running import sweep
 
-__all__ = ["Cell", "Sweep", "sweep"]
+__all__ = ["BlockMap", "Cell", "Sweep", "block_map", "sweep"]

@@ -7,10 +7,13 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
 from workbench.recipe import Recipe
+from workbench.render.drawn import Drawn
+from workbench.sweeps.carrying import carried
 from workbench.sweeps.jobs import Job
 from workbench.sweeps.store import claimed, keep, kept
 
@@ -60,9 +63,12 @@ def draw(renderer: Renderer, job: Job, wait: bool) -> Outcome:
                 images = [image for request in job.requests for image in renderer.draw(request, progress=False)]
         except Exception as error:
             return Outcome(problem=in_words(error))
-        target = job.target.to_yaml() if isinstance(job.target, Recipe) else str(job.target)
+        recipe = job.target if isinstance(job.target, Recipe) else None
+        target = recipe.to_yaml() if recipe else str(job.target)
         told = {"target": target, "asked": [request.settings for request in job.requests], "components": dict(loaded.components)}
-        keep(job.folder, images, told | {"seconds": round(time.monotonic() - began, 3)})
+        model = Drawn("result" if recipe else Path(target).stem, recipe, tuple(job.files), loaded.components)
+        texts = carried(model, job.requests, job.folder)
+        keep(job.folder, images, told | {"seconds": round(time.monotonic() - began, 3)}, texts)
         return Outcome(drawn=True)
 
 

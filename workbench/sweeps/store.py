@@ -16,7 +16,7 @@ from workbench.errors import SweepError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TOLD = "cell.json"
+TOLD = "cell.json"
 
 
 class StoredPictures(Sequence["Image"]):
@@ -39,7 +39,7 @@ class StoredPictures(Sequence["Image"]):
     def _read(self, number: int) -> Image:
         from PIL import Image
 
-        path = _picture(self._folder, number)
+        path = picture_at(self._folder, number)
         try:
             with Image.open(path) as picture:
                 return picture.convert("RGB")
@@ -57,21 +57,30 @@ def open_store(folder: Path) -> Path:
 def kept(folder: Path, count: int) -> dict[str, Any] | None:
     """What is told of a cell whose `count` pictures are all there and whole; None when it must be drawn."""
     try:
-        told = json.loads((folder / _TOLD).read_text(encoding="utf-8"))
+        told = json.loads((folder / TOLD).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(told, dict) or not {"components", "seconds"} <= set(told):
         return None
-    return told if all(_is_whole(_picture(folder, number)) for number in range(count)) else None
+    return told if all(_is_whole(picture_at(folder, number)) for number in range(count)) else None
 
 
-def keep(folder: Path, images: Sequence[Image], told: Mapping[str, Any]) -> None:
-    """Write a cell: its pictures, and last what is told of it. Raises SweepError when the disk is full or forbids it."""
+def keep(folder: Path, images: Sequence[Image], told: Mapping[str, Any], carried: Sequence[str] = ()) -> None:
+    """Write a cell: its pictures, each with the text it carries, and last what is told of it.
+
+    Raises SweepError when the disk is full or forbids it.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
     with _speaking(folder):
-        for number, image in enumerate(images):
-            with replacing(_picture(folder, number)) as temporary:
-                image.save(temporary, "PNG")
-        with replacing(folder / _TOLD) as temporary:
+        folder.mkdir(exist_ok=True)
+        for number, (image, text) in enumerate(zip(images, carried or [""] * len(images), strict=True)):
+            chunks = PngInfo()
+            if text:
+                chunks.add_text("workbench", text)
+            with replacing(picture_at(folder, number)) as temporary:
+                image.save(temporary, "PNG", pnginfo=chunks)
+        with replacing(folder / TOLD) as temporary:
             temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
@@ -101,7 +110,8 @@ def _is_whole(picture: Path) -> bool:
     return True
 
 
-def _picture(folder: Path, number: int) -> Path:
+def picture_at(folder: Path, number: int) -> Path:
+    """Where a picture of a cell lies."""
     return folder / f"{number:04}.png"
 
 

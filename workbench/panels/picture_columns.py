@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 _LARGE = 256  # pixels of an edge beyond which a picture is shown larger
+_MOST = 512  # pixels of an edge that travel to the browser: twice what is shown, for screens of fine pixels
 
 
 @final
-class Gallery:
+class PictureColumns:
     """Columns by name, in order; the last is the result's. Rows are prompts and seeds, as in the request."""
 
     def __init__(self) -> None:
@@ -95,6 +96,12 @@ def _labels(request: Request) -> str:
 
 
 def _data_url(image: Image) -> str:
-    held = io.BytesIO()
-    image.save(held, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+    """A picture as it travels: small ones to the bit, large ones as a thumbnail."""
+    held, kind = io.BytesIO(), "png"
+    if max(image.size) > _MOST:
+        kind, image = "webp", image.copy()
+        image.thumbnail((_MOST, _MOST))
+        image.save(held, "WEBP", quality=90)
+    else:
+        image.save(held, "PNG", compress_level=1)
+    return f"data:image/{kind};base64,{base64.b64encode(held.getvalue()).decode()}"

@@ -1,0 +1,46 @@
+// A line that takes files: chosen, or dropped anywhere on the panel around it. Of a safetensors file only the header travels.
+
+const MOST = 2 ** 26; // bytes of any other file
+
+async function content(file) {
+  if (!/\.(safetensors|sft)$/i.test(file.name)) return file.size <= MOST ? await file.arrayBuffer() : null;
+  const length = new DataView(await file.slice(0, 8).arrayBuffer()).getBigUint64(0, true);
+  return length <= MOST ? await file.slice(0, 8 + Number(length)).arrayBuffer() : null;
+}
+
+function render({ model, el }) {
+  el.classList.add("wb-drop");
+  const label = document.createElement("label");
+  const input = Object.assign(document.createElement("input"), { type: "file", ariaLabel: "reopen a file" });
+  const told = document.createElement("span");
+  told.textContent = "Reopen a grid, picture, recipe or merged file: drop it here, or ";
+  label.append(told, input);
+  el.append(label);
+  const send = async (file) => {
+    const bytes = await content(file).catch(() => null);
+    model.send({ name: file.name, size: file.size }, undefined, bytes ? [bytes] : []);
+  };
+  input.onchange = async () => {
+    for (const file of input.files) await send(file);
+    input.value = "";
+  };
+  const over = (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    el.classList.toggle("wb-over", event.type === "dragover");
+    if (event.type === "drop") [...event.dataTransfer.files].forEach(send);
+  };
+  let panel = null;
+  const kinds = ["dragover", "dragleave", "drop"];
+  const listen = requestAnimationFrame(() => {
+    panel = el.closest(".wb-panel") ?? el;
+    kinds.forEach((kind) => panel.addEventListener(kind, over));
+  });
+  return () => {
+    cancelAnimationFrame(listen);
+    kinds.forEach((kind) => panel?.removeEventListener(kind, over));
+  };
+}
+
+export default { render };
