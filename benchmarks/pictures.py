@@ -62,7 +62,7 @@ def measure(folder: Path, edge: int, rounds: int, steps: int) -> dict[str, objec
         panel.show(state.with_option("weights", [1 - share, share]))
         panel.wait()
         times.append(time.perf_counter() - began)
-    said, sizes = panel._status.value, [image.size for image in panel.images["result"]]
+    said, sizes = panel._pictures.status.value, [image.size for image in panel.images["result"]]
     peak = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
     panel.close()
     return {"first": times[0], "median": statistics.median(times[1:]), "all": times, "peak_gb": peak, "sizes": sizes, "said": said}

@@ -97,7 +97,7 @@ assert panel.merge[{KEY!r}].unique().tolist() == [0.5]
 assert "wb-panel" in str(panel._root.children[0].value)  # its style
 panel.show(panel.state.with_wanted(prompts=("a star",)))
 assert panel.wait(60)
-assert "lacks" in panel._status.value
+assert "lacks" in panel._pictures.status.value
 """,
     )
     assert done.returncode == 0, done.stderr

@@ -31,7 +31,7 @@ def gallery(folder):
 
 def asks(gallery, do, *given):
     """As the browser asks."""
-    gallery._asked(None, {"do": do, "with": list(given)}, [])
+    gallery._asked({"do": do, "with": list(given)}, [])
 
 
 def test_a_page_has_thumbnails_of_the_newest(gallery):

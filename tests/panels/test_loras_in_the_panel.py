@@ -47,7 +47,7 @@ def test_a_lora_has_no_column_and_no_complaint(panel):
     assert panel.wait(60)
     assert list(panel.images) == ["base", "heart", "moon", "result"]
     assert "wb-error" not in panel._merging._words.value
-    assert panel._status.value.startswith("Drawn in")
+    assert panel._pictures.status.value.startswith("Drawn in")
 
 
 def test_strengths_stay_with_their_loras_and_come_back(make, loras):

@@ -109,8 +109,8 @@ def test_a_control_changes_the_merge_and_undo_takes_it_back(make):
 def test_only_what_changed_is_drawn(make, monkeypatch):
     panel = make()
     drawn = []
-    real = panel._studio.draw
-    monkeypatch.setattr(panel._studio, "draw", lambda model, *rest: drawn.append(model.name) or real(model, *rest))
+    real = panel._pictures.studio.draw
+    monkeypatch.setattr(panel._pictures.studio, "draw", lambda model, *rest: drawn.append(model.name) or real(model, *rest))
     panel.show(panel.state.with_operator("ties"))
     assert panel.wait(60)
     assert drawn == ["ties"]
@@ -121,12 +121,12 @@ def test_only_what_changed_is_drawn(make, monkeypatch):
 
 def test_old_pictures_are_dimmed_until_the_new_ones_are_there(make, monkeypatch):
     panel, goes_on = make(), threading.Event()
-    real = panel._studio.draw
-    monkeypatch.setattr(panel._studio, "draw", lambda *given: goes_on.wait(60) and real(*given))
+    real = panel._pictures.studio.draw
+    monkeypatch.setattr(panel._pictures.studio, "draw", lambda *given: goes_on.wait(60) and real(*given))
     panel.show(panel.state.with_operator("ties"))
-    column = panel._gallery._columns["result"]
+    column = panel._pictures.columns._columns["result"]
     assert "wb-stale" in column._dom_classes
-    assert "wb-stale" not in panel._gallery._columns["heart"]._dom_classes
+    assert "wb-stale" not in panel._pictures.columns._columns["heart"]._dom_classes
     goes_on.set()
     assert panel.wait(60)
     assert "wb-stale" not in column._dom_classes
@@ -134,7 +134,7 @@ def test_old_pictures_are_dimmed_until_the_new_ones_are_there(make, monkeypatch)
 
 def test_a_move_during_work_cancels_it(make, monkeypatch):
     panel, begun, seen = make(), threading.Event(), []
-    real = panel._studio.draw
+    real = panel._pictures.studio.draw
 
     def slow(model, request, cancelled, *told):
         if not seen:
@@ -146,13 +146,13 @@ def test_a_move_during_work_cancels_it(make, monkeypatch):
 
     panel.show(panel.state.with_operator("ties"))
     assert panel.wait(60)
-    monkeypatch.setattr(panel._studio, "draw", slow)
+    monkeypatch.setattr(panel._pictures.studio, "draw", slow)
     panel.show(panel.state.with_option("density", 0.1))
     assert begun.wait(60)
     panel.show(panel.state.with_option("density", 0.9))
     assert panel.wait(60)
     assert seen == [0.1]
-    assert panel._studio.known(studio.key_of(panel.merge, panel.state.wanted.request())) == panel.images["result"]
+    assert panel._pictures.studio.known(studio.key_of(panel.merge, panel.state.wanted.request())) == panel.images["result"]
 
 
 def test_two_panels_take_turns_with_one_renderer(make, monkeypatch, renderer):
@@ -278,7 +278,7 @@ def test_empty_prompts_leave_the_rest_as_it_is(make):
     panel = make()
     panel.show(panel.state.with_wanted(prompts=[]))
     assert panel.wait(60)
-    assert panel._status.value == "Write a prompt to see pictures."
+    assert panel._pictures.status.value == "Write a prompt to see pictures."
     assert "MB" in exporting(panel, "merged.safetensors")
 
 
@@ -294,7 +294,7 @@ def test_a_model_that_no_pipeline_holds_is_still_merged(make, models):
     for name in ("one", "two"):
         save_file({"double_blocks.0.img_mod.lin.weight": torch.ones(3, 2)}, models / f"{name}.safetensors")
     panel = make([models / "one.safetensors", models / "two.safetensors"])
-    assert "is Flux; this renderer's pipeline, StableDiffusionPipeline, draws SD 1.x" in html.unescape(panel._status.value)
+    assert "is Flux; this renderer's pipeline, StableDiffusionPipeline, draws SD 1.x" in html.unescape(panel._pictures.status.value)
     assert "MB" in exporting(panel, "merged.safetensors")
 
 

@@ -47,8 +47,8 @@ def test_a_folder_of_sd_15_and_sdxl_files_makes_pictures_after_nothing_but_a_pro
     assert {name: [image.size for image in images] for name, images in panel.images.items()} == {
         name: [(64, 64)] for name in ("dream", "pony", "result")
     }
-    assert "Drawn in" in panel._status.value
-    assert "on cpu" in panel._status.value
+    assert "Drawn in" in panel._pictures.status.value
+    assert "on cpu" in panel._pictures.status.value
     assert np.array_equal(panel.images["dream"][0], panel.images["result"][0])
     panel.show(panel.state.with_input("models", ["dream", "pony"]))
     assert panel.wait(60)
@@ -74,7 +74,7 @@ def test_negative_prompt_size_and_sampler_go_into_the_pictures(make):
     }.items():
         panel.show(panel.state.with_wanted(prompts=["a red heart"], steps=2, **change))
         assert panel.wait(60)
-        assert "wb-stale" not in panel._gallery._columns["result"]._dom_classes, (name, panel._status.value)
+        assert "wb-stale" not in panel._pictures.columns._columns["result"]._dom_classes, (name, panel._pictures.status.value)
         drawn[name] = panel.images["result"][0]
         panel.undo()
     assert drawn["size"].size == (96, 64)
@@ -84,10 +84,10 @@ def test_negative_prompt_size_and_sampler_go_into_the_pictures(make):
 def test_a_size_that_cannot_be_is_said_and_the_panel_goes_on(make):
     panel = make()
     panel._wanted._size.value = "12 by 9"
-    assert "size: '12 by 9' is none" in panel._status.value.replace("&#x27;", "'")
+    assert "size: '12 by 9' is none" in panel._pictures.status.value.replace("&#x27;", "'")
     panel._wanted._size.value = "60"
     assert panel.wait(60)
-    assert "width must be divisible by 8" in panel._status.value
+    assert "width must be divisible by 8" in panel._pictures.status.value
     panel._wanted._size.value = "72"
     assert panel.wait(60)
     assert panel.images["result"][0].size == (72, 72)
@@ -115,7 +115,7 @@ def test_panels_over_the_same_models_share_one_pipeline_and_the_last_that_closes
 def test_what_is_drawn_can_be_stopped_and_drawn_again(make):
     panel = make()
     begun, go_on = threading.Event(), threading.Event()
-    real = panel._studio.draw
+    real = panel._pictures.studio.draw
 
     def slow(model, request, cancelled, *told):
         begun.set()
@@ -123,18 +123,18 @@ def test_what_is_drawn_can_be_stopped_and_drawn_again(make):
             time.sleep(0.01)
         return real(model, request, cancelled, *told)
 
-    panel._studio.draw = slow
+    panel._pictures.studio.draw = slow
     panel.show(panel.state.with_wanted(steps=3))
     assert begun.wait(60)
     panel.stop()
     assert panel.wait(60)
-    assert panel._status._button.description == "Draw"
-    assert "wb-stale" in panel._gallery._columns["result"]._dom_classes
+    assert panel._pictures.status._button.description == "Draw"
+    assert "wb-stale" in panel._pictures.columns._columns["result"]._dom_classes
     go_on.set()
-    panel._status._button.click()
+    panel._pictures.status._button.click()
     assert panel.wait(60)
-    assert "Drawn" in panel._status.value
-    assert "wb-stale" not in panel._gallery._columns["result"]._dom_classes
+    assert "Drawn" in panel._pictures.status.value
+    assert "wb-stale" not in panel._pictures.columns._columns["result"]._dom_classes
 
 
 def test_long_drawing_says_how_far_it_is_and_how_long_it_takes(monkeypatch):
@@ -155,7 +155,7 @@ def test_a_preview_is_shown_while_a_picture_is_drawn(make, monkeypatch):
     monkeypatch.setattr("workbench.panels.drawing_view._QUICK", 0)
     monkeypatch.setattr("workbench.panels.drawing_view._PACE", 0)
     panel, shown = make(), []
-    monkeypatch.setattr(panel._gallery, "preview", lambda name, images: shown.append((name, len(images))))
+    monkeypatch.setattr(panel._pictures.columns, "preview", lambda name, images: shown.append((name, len(images))))
     panel.show(panel.state.with_wanted(seeds=[3], steps=4))
     assert panel.wait(60)
     assert shown.count(("result", 1)) == 4

@@ -15,7 +15,7 @@ def store(tmp_path):
 def test_every_picture_that_is_drawn_is_kept_with_its_recipe(make, store):
     panel = make()
     found = store.find()
-    assert {one.model for one in found} == {*panel.state.used, "result"}, panel._status.value
+    assert {one.model for one in found} == {*panel.state.used, "result"}, panel._pictures.status.value
     (result,) = store.find(method="weighted_average")
     assert (result.prompt, result.seed, result.models) == ("a red heart", 0, panel.state.used)
     pixels = panel.images["result"][0].tobytes()
@@ -40,8 +40,8 @@ def test_a_folder_that_cannot_be_written_is_told_and_the_panel_draws_on(make, tm
     (tmp_path / "file").write_text("")
     panel = make(gallery=tmp_path / "file")
     assert len(panel.images["result"]) == 1
-    assert "shown, but not kept" in panel._status.value
-    assert panel._status.value.count("not kept") == 1
+    assert "shown, but not kept" in panel._pictures.status.value
+    assert panel._pictures.status.value.count("not kept") == 1
 
 
 def test_without_a_gallery_nothing_is_written(make, tmp_path):

@@ -125,7 +125,7 @@ def test_without_prompts_the_spectrum_is_measured_all_the_same(renderer, models)
     panel = SpectrumPanel(models / "heart.safetensors", models / "moon.safetensors", renderer)
     assert panel.wait(60)
     assert panel.spectrum is not None
-    assert "Write a prompt" in panel._status.value
+    assert "Write a prompt" in panel._pictures.status.value
 
 
 def test_it_exports_what_it_shows(panel, tmp_path):
@@ -158,7 +158,7 @@ def test_what_goes_wrong_in_measuring_is_said(panel, monkeypatch):
 
     monkeypatch.setattr(spectrum_panel, "spectrum", fails)
     drag(panel, FALLING)
-    assert "heart.safetensors: is damaged" in panel._status.value
+    assert "heart.safetensors: is damaged" in panel._pictures.status.value
     assert panel._editor.stale
 
 

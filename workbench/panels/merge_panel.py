@@ -67,7 +67,7 @@ class MergePanel(Panel):
         chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
-        pictures = [self._history.widget, self._wanted.widget, self._status.widget, self._gallery.widget]
+        pictures = [self._history.widget, self._wanted.widget, self._pictures.status.widget, self._pictures.columns.widget]
         left = [self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using, DropZone(self.reopen)]
         self._lay_out(left, pictures)
         self._present()

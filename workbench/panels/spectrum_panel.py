@@ -71,7 +71,7 @@ class SpectrumPanel(Panel):
         block = widgets.HBox([heading("spectrum of", "All tensors that are blended, or those of one block"), self._block]).add_class(
             "wb-row"
         )
-        seen = [self._history.widget, self._editor, block, self._status.widget, self._gallery.widget]
+        seen = [self._history.widget, self._editor, block, self._pictures.status.widget, self._pictures.columns.widget]
         self._lay_out([self._wanted.widget, self._merging.widget], seen)
         self._present()
 
@@ -99,7 +99,7 @@ class SpectrumPanel(Panel):
 
     def _chart(self) -> None:
         """Draw the spectrum that is known, or dim the one before."""
-        with self._publishing:
+        with self._pictures.publishing:
             found = self.spectrum
             self._editor.stale = found is None
             if found is None:
