@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from servers import KERNEL, warm_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -66,8 +68,17 @@ def test_a_notebook_stores_no_outputs(path):
             assert cell.execution_count is None
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory) -> Iterator[str]:
+    """What notebooks run in: what they import is there already."""
+    settings = tmp_path_factory.mktemp("kernels")
+    with pytest.MonkeyPatch.context() as environment, warm_kernels(settings):
+        environment.setenv("JUPYTER_DATA_DIR", str(settings / "data"))
+        yield KERNEL
+
+
 @notebooks
-def test_a_notebook_runs(path, tmp_path, monkeypatch):
+def test_a_notebook_runs(path, kernel, tmp_path, monkeypatch):
     from nbclient import NotebookClient
 
     for folder in ("data", "docs", "notebooks"):
@@ -75,7 +86,7 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_QUICK", "1")
     notebook = read(path)
     resources = {"metadata": {"path": str(tmp_path / "notebooks")}}
-    NotebookClient(notebook, kernel_name="python3", store_widget_state=False, timeout=300, resources=resources).execute()
+    NotebookClient(notebook, kernel_name=kernel, store_widget_state=False, timeout=300, resources=resources).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stderr")
     assert "Warning" not in said

@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser: one server and one chromium for all of these tests; for each a browser without a past, and a kernel.
+"""JupyterLab in a real browser, one for all of these tests; each file has a page without a past, and each test a kernel.
 
 A test of a notebook that comes with the project:
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import nbformat
@@ -56,11 +57,35 @@ def served(tmp_path_factory) -> Iterator[Lab]:
 @pytest.fixture
 def watched(chromium) -> Iterator[Watched]:
     """A page with nobody's past; fails the test for console errors and for requests that leave the machine."""
+    with _watched(chromium) as page:
+        yield page
+        assert not page.complaints
+
+
+@pytest.fixture(scope="module")
+def desk(chromium) -> Iterator[Callable[[], AbstractContextManager[Watched]]]:
+    """Lends the page in which the tests of a file open their notebooks; after one that left it in disorder there is another."""
+    with ExitStack() as held:
+        free: list[Watched] = []
+
+        @contextmanager
+        def page() -> Iterator[Watched]:
+            lent = free.pop() if free else held.enter_context(_watched(chromium))
+            yield lent
+            assert not lent.complaints
+            if not lent.page.locator(".jp-Dialog").count():
+                free.append(lent)
+
+        yield page
+
+
+@contextmanager
+def _watched(chromium: Browser) -> Iterator[Watched]:
     context = chromium.new_context()
-    watched = Watched(context)
-    yield watched
-    context.close()
-    assert not watched.complaints
+    try:
+        yield Watched(context)
+    finally:
+        context.close()
 
 
 @pytest.fixture
@@ -72,7 +97,7 @@ def shots() -> Path:
 
 
 @pytest.fixture
-def lab(watched, served, shots) -> Iterator[Callable[[str | list[str]], NotebookPage]]:
+def lab(desk, served, shots) -> Iterator[Callable[[str | list[str]], NotebookPage]]:
     """Opens a notebook by its name in notebooks/, or one made of the cells that are given."""
     opened = []
 
@@ -85,6 +110,7 @@ def lab(watched, served, shots) -> Iterator[Callable[[str | list[str]], Notebook
         opened.append(NotebookPage(watched, served, f"notebooks/{notebook}", shots))
         return opened[-1]
 
-    yield open_notebook
-    for page in opened:
-        page.close()
+    with desk() as watched:
+        yield open_notebook
+        for page in opened:
+            page.close()

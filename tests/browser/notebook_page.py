@@ -21,6 +21,15 @@ from servers import TOKEN, Lab, ask
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 WIDTHS, HEIGHT = (900, 1400), 1000
 _RUN = "() => { window.ran = undefined; window.jupyterapp.commands.execute('notebook:run-all-cells').then((ok) => (window.ran = ok)) }"
+# JupyterLab takes seconds to come up, a notebook in one that is there does not; what was in it is left unsaved
+_LEAVE = """() => {
+  const { shell } = window.jupyterapp;
+  for (const document of [...shell.widgets("main")]) {
+    if (document.context) document.context.model.dirty = false;
+    document.dispose();
+  }
+}"""
+_OPEN = "(path) => window.jupyterapp.commands.execute('docmanager:open', { path, factory: 'Notebook' }).then(() => undefined)"
 _ERRORS = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output[data-mime-type$="stderr"]'
 
 
@@ -49,7 +58,12 @@ class NotebookPage:
     def __init__(self, watched: Watched, lab: Lab, path: str, shots: Path) -> None:
         self.page, self.path, self.shots = watched.page, path, shots
         self._address, self._runtime = lab.address, lab.runtime
-        self.page.goto(f"{lab.address}/doc/tree/{path}?reset&token={TOKEN}")
+        self.page.set_viewport_size({"width": WIDTHS[-1], "height": HEIGHT})
+        if self.page.url.startswith(lab.address):
+            self.page.evaluate(_LEAVE)
+            self.page.evaluate(_OPEN, path)
+        else:
+            self.page.goto(f"{lab.address}/doc/tree/{path}?reset&token={TOKEN}")
         until(lambda: any(self._is_ready(session) for session in self._sessions()), "the kernel is not ready", 90)
         self.page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')")
 
@@ -118,7 +132,8 @@ class NotebookPage:
         return self.shots / file
 
     def close(self) -> None:
-        """End the kernel."""
+        """Leave the notebook, and end its kernel."""
+        self.page.evaluate(_LEAVE)
         if "_kernel" in vars(self):
             self._kernel.stop_channels()
         for session in self._sessions():
