@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 from workbench.errors import Cancelled
@@ -63,3 +65,23 @@ def test_a_job_that_fails_does_not_end_the_worker(monkeypatch):
     worker.submit(lambda cancelled: done.append(1))
     assert worker.wait(SECONDS)
     assert done == [1]
+
+
+_ENDS_EARLY = """
+import time
+from workbench.panels.worker import Worker
+def long(cancelled):
+    print("begun", flush=True)
+    while not cancelled():
+        time.sleep(0.01)
+    print("stopped", flush=True)
+worker = Worker()
+worker.submit(long)
+while not worker._busy or worker._waiting is not None:
+    time.sleep(0.01)
+"""
+
+
+def test_what_is_drawn_when_python_ends_is_stopped_and_not_torn_out():
+    ended = subprocess.run([sys.executable, "-c", _ENDS_EARLY], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout.split(), ended.stderr) == (0, ["begun", "stopped"], "")

@@ -17,8 +17,8 @@ from tiny_pipelines import save
 import workbench as wb
 from workbench.errors import Cancelled, RenderError
 from workbench.render import Renderer
-from workbench.render.assembly import quiet
 from workbench.render.drawing import Drawing
+from workbench.render.silence import quiet
 
 SMALL = {"steps": 1, "width": 64, "height": 32}
 

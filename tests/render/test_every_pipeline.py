@@ -16,7 +16,7 @@ from tiny_pipelines import BUILDERS, save
 
 import workbench as wb
 from workbench.render import Renderer
-from workbench.render.assembly import quiet
+from workbench.render.silence import quiet
 
 SIZE = {"width": 64, "height": 32}
 PROMPTS = ["a dog", "a red heart on a blue plate"]

@@ -16,7 +16,7 @@ from tiny_pipelines import save
 import workbench as wb
 from workbench.errors import RenderError
 from workbench.render import Renderer
-from workbench.render.assembly import quiet
+from workbench.render.silence import quiet
 
 ASKED = {"width": 64, "height": 32}
 V = {"prediction_type": "v_prediction"}

@@ -33,7 +33,7 @@ from tiny_parts import (
     vae,
 )
 
-from workbench.render.assembly import quiet
+from workbench.render.silence import quiet
 
 LOOKS = ("q_proj", "k_proj", "add_q", "add_k", "add_v", "txt_in", "context_embedder", ".q.", ".k.")
 HEADS = {"attention_head_dim": 8, "num_attention_heads": 2}

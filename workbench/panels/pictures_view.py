@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, final
@@ -21,6 +20,7 @@ from workbench.panels.state import Wanted
 from workbench.panels.studio import Studio, key_of
 from workbench.panels.worker import Worker
 from workbench.render.request import Request
+from workbench.render.silence import heard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,8 +98,7 @@ class PicturesView:
     def _work(self, models: dict[str, Checkpoint], request: Request | None, cancelled: Callable[[], bool]) -> None:
         """On the worker's thread: draw, measure, and say how it went."""
         began = time.monotonic()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
+        with heard() as warned:
             try:
                 failed = self._draw(models, request, cancelled) if request else []
                 told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
@@ -108,7 +107,7 @@ class PicturesView:
                 raise
             except Exception as error:  # on a thread of its own nobody else would hear of it
                 said = [in_words(error)]
-        said += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+        said += warned
         with self.publishing:
             if said and not cancelled():
                 self.status.say(said)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import final
+from weakref import WeakSet
 
 from workbench.errors import Cancelled
 
 Job = Callable[[Callable[[], bool]], None]  # is given a function that says whether the job is not wanted any more
+
+_PATIENCE = 10.0  # seconds in which a job has to stop when Python ends
+_workers: WeakSet[Worker] = WeakSet()  # those that there are
 
 
 @final
@@ -24,6 +29,7 @@ class Worker:
         self._waiting: Job | None = None
         self._latest = 0  # counts what was submitted
         self._busy = False
+        _workers.add(self)
 
     def submit(self, job: Job) -> None:
         """Do this now, and nothing that was asked before."""
@@ -72,3 +78,12 @@ class Worker:
                 self._changed.notify_all()
                 return None
             return job, self._latest
+
+
+@atexit.register
+def _end() -> None:
+    """Have all jobs stopped while Python is whole: a thread that is torn out of a calculation takes the process down with it."""
+    for worker in [*_workers]:
+        worker.cancel()
+    for worker in [*_workers]:
+        worker.wait(_PATIENCE)

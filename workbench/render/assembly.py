@@ -7,9 +7,7 @@ import inspect
 import json
 import os
 import threading
-import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.files.json_object import read_object
 from workbench.errors import CheckpointError, RenderError
+from workbench.render.silence import quiet
 from workbench.render.vocabulary import SHIPPED, clip_tokenizer
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 # Held while modules are built or filled: what builds them without weights does so to those of every thread.
 BUILDING = threading.RLock()
-_COUNTING, _SILENCE, _quiet_ones = threading.Lock(), ExitStack(), 0  # who is in `quiet` now
 
 INDEX = "model_index.json"
 
@@ -259,44 +257,3 @@ def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences diffusers' and transformers' bars, deprecations, and what they log below an error; other warnings pass.
-
-    All of that is the process's, and not a thread's: the first of several threads silences, and the last to leave ends it.
-    """
-    global _quiet_ones
-    with _COUNTING:
-        _quiet_ones += 1
-        if _quiet_ones == 1:
-            _SILENCE.enter_context(_silenced())
-    try:
-        yield
-    finally:
-        with _COUNTING:
-            _quiet_ones -= 1
-            if not _quiet_ones:
-                _SILENCE.close()
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    import diffusers.utils.logging as diffusers_log
-    import transformers.utils.logging as transformers_log
-
-    levels = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (diffusers_log, transformers_log)]
-    try:
-        for log, *_ in levels:
-            log.set_verbosity_error()
-            log.disable_progress_bar()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
-    finally:
-        for log, level, bars in levels:
-            log.set_verbosity(level)
-            if bars:
-                log.enable_progress_bar()

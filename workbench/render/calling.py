@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RenderError, warn
 from workbench.families import Pictures
-from workbench.render.assembly import quiet
 from workbench.render.request import Defaults, Request
+from workbench.render.silence import quiet
 
 if TYPE_CHECKING:
     import torch

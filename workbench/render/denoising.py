@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.render.assembly import quiet
 from workbench.render.keymap import as_in_module
+from workbench.render.silence import quiet
 
 if TYPE_CHECKING:
     from workbench.render.stage import Stage

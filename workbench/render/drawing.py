@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from workbench.errors import NonFiniteWarning, warn
-from workbench.render.assembly import quiet
 from workbench.render.parts import Cancel, bar_of, go_on
 from workbench.render.request import Request
 from workbench.render.samplers import make_sampler
 from workbench.render.schedule import Changes
+from workbench.render.silence import quiet
 from workbench.render.stage import Stage
 
 if TYPE_CHECKING:

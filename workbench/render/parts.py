@@ -11,10 +11,11 @@ from tqdm.auto import tqdm
 
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.errors import Cancelled, RenderError
-from workbench.render.assembly import BUILDING, embed_guidance, quiet
+from workbench.render.assembly import BUILDING, embed_guidance
 from workbench.render.fitting import PartPlan, embeds_guidance, has_guidance
 from workbench.render.keymap import as_in_module
 from workbench.render.residents import Residents
+from workbench.render.silence import quiet
 from workbench.tensors import Calculation, rounded
 from workbench.wording import printable
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from workbench.errors import RenderError
 from workbench.places import DATA
-from workbench.render.assembly import BUILDING, quiet
+from workbench.render.assembly import BUILDING
+from workbench.render.silence import quiet
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.render.assembly import Blueprint, build_pipeline, quiet
+from workbench.render.assembly import Blueprint, build_pipeline
 from workbench.render.calling import Manner
 from workbench.render.devices import Offload
 from workbench.render.fitting import Fitting
 from workbench.render.parts import Parts
 from workbench.render.previews import LatentColours
 from workbench.render.residents import Residents
+from workbench.render.silence import quiet
 from workbench.render.texts import KnownTexts
 
 if TYPE_CHECKING:
