@@ -48,13 +48,14 @@ lab: $(STAMP)
 app: $(STAMP)
 	cd notebooks/app && JUPYTER_PATH=. $(CURDIR)/$(BIN)/voila merge.ipynb
 
-# The models in the tests are small: more threads than one mostly wait for each other, and processes do not.
+# The models in the tests are small: more threads than one mostly wait for each other, and processes do not. Files begin in the
+# order in which tests/conftest.py has them: the longest first.
 test: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 docs: $(STAMP)
 	$(BIN)/python docs/api.py out/docs

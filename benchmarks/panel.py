@@ -9,9 +9,15 @@ import argparse
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
+
+if TYPE_CHECKING:
+    from notebook_page import NotebookPage
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
@@ -38,22 +44,28 @@ _MEASURE = """() => { window.measured = new Promise((resolve) => {
 }); }"""
 
 
-def seconds(operator: str, rounds: int) -> list[float]:
-    """Seconds from slider to picture, once for each of so many moves of an operator's first slider."""
+@contextmanager
+def opened(cell: str) -> Iterator[NotebookPage]:
+    """A notebook of one cell in JupyterLab, in a browser, after it ran."""
     from conftest import ARGUMENTS, NAMES
     from notebook_page import NotebookPage, Watched
     from playwright.sync_api import sync_playwright
     from servers import jupyterlab
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as settings, sync_playwright() as playwright:
-        nbformat.write(_notebook(operator), Path(folder) / "panel.ipynb")
+        nbformat.write(_notebook(cell), Path(folder) / "panel.ipynb")
         with jupyterlab(Path(folder), Path(settings) / "settings") as lab:
             browser = playwright.chromium.launch(executable_path=_chromium(NAMES), args=ARGUMENTS)
             notebook = NotebookPage(Watched(browser.new_context()), lab, "panel.ipynb", Path(folder)).run_all()
-            found = [_move(notebook.page) for _ in range(rounds)]
+            yield notebook
             notebook.close()
             browser.close()
-    return found
+
+
+def seconds(operator: str, rounds: int) -> list[float]:
+    """Seconds from slider to picture, once for each of so many moves of an operator's first slider."""
+    with opened(_CELL.format(operator=operator)) as notebook:
+        return [_move(notebook.page) for _ in range(rounds)]
 
 
 def _move(page) -> float:
@@ -64,9 +76,9 @@ def _move(page) -> float:
     return page.evaluate("() => window.measured")
 
 
-def _notebook(operator: str) -> nbformat.NotebookNode:
+def _notebook(cell: str) -> nbformat.NotebookNode:
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(_CELL.format(operator=operator))], metadata=metadata)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)], metadata=metadata)
 
 
 def _chromium(names: tuple[str, ...]) -> str:

@@ -1,10 +1,23 @@
 """Settings of all tests: hypothesis does not time its examples, since machines are noisy. And what several tests share."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
+# Files that take longest, first: one that began last would run alone while the other processes have nothing left to do.
+LONG = ("test_notebooks.py", "browser", "conditioning/test_fitting.py", "faults", "panels/test_merge_panel.py", "sweeps/test_store.py")
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((i for i, long in enumerate(LONG) if name.startswith(long)), len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture

@@ -48,9 +48,14 @@ def option_control(option: Option, value: Any, models: Sequence[str], depth: Dep
     return field
 
 
+def is_random(declaration: Declaration) -> bool:
+    """Whether an operator draws random numbers."""
+    return Random in declaration.asks.values()
+
+
 def seed_control(declaration: Declaration, value: int) -> widgets.Widget | None:
     """The control of the seed, for operators that draw random numbers."""
-    if Random not in declaration.asks.values():
+    if not is_random(declaration):
         return None
     return widgets.BoundedIntText(value=value, min=0, max=2**53, layout=widgets.Layout(width="130px"))
 

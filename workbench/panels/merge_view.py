@@ -16,7 +16,7 @@ from workbench.errors import InputError
 from workbench.merge.schedules import Depth
 from workbench.operators import registry
 from workbench.panels.callbacks import on_change
-from workbench.panels.controls import heading, option_control, option_heading, seed_control, slot_control
+from workbench.panels.controls import heading, is_random, option_control, option_heading, seed_control, slot_control
 from workbench.panels.fields import close_all, full
 from workbench.panels.parts_kept import PARTS, kept_from, with_kept
 from workbench.panels.state import PanelState
@@ -162,7 +162,7 @@ def _values(state: PanelState) -> dict[str, Any]:
         names = state.inputs[slot.name]
         slots[f"input {slot.name}"] = names if slot.many else next(iter(names), "")
     options = {name: state.value(name) for name in state.declaration.options}
-    return slots | options | ({"seed": state.seed} if seed_control(state.declaration, state.seed) else {})
+    return slots | options | ({"seed": state.seed} if is_random(state.declaration) else {})
 
 
 def tidied(value: Any) -> Any:

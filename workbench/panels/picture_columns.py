@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 
 import ipywidgets as widgets
 
+from workbench.panels.fields import close_all
 from workbench.panels.shelf import RESULT
 from workbench.render.request import Request
 
@@ -51,7 +52,7 @@ class PictureColumns:
         if self.widget.children != children:
             self.widget.children = children
         for column in gone:
-            column.close()
+            close_all(column)
 
     def show(self, name: str, images: Sequence[Image]) -> None:
         """Put fresh pictures into a column, if it is still there."""
