@@ -36,6 +36,9 @@ def close_all(widget: widgets.Widget) -> None:
     """Take a widget down, and all that are in it."""
     for child in getattr(widget, "children", ()):
         close_all(child)
+    for own in (getattr(widget, "layout", None), getattr(widget, "style", None)):
+        if isinstance(own, widgets.Widget):
+            own.close()
     widget.close()
 
 
