@@ -33,8 +33,8 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 def close_all(widget: widgets.Widget) -> None:
-    """Take a widget down, and all that are in it."""
-    for child in getattr(widget, "children", ()):
+    """Take a widget down, and all that are in it, shown or not."""
+    for child in (*getattr(widget, "children", ()), *(widget._parts if isinstance(widget, CompositeField) else ())):
         close_all(child)
     for own in (getattr(widget, "layout", None), getattr(widget, "style", None)):
         if isinstance(own, widgets.Widget):

@@ -215,5 +215,5 @@ class Panel(ABC):
         self._show(state)
         models: dict[str, Checkpoint] = {name: self._model(name) for name in self._beside(state)}
         moment = self._timeline.moments[self._timeline.position]
-        change = f"{state.operator}, {moment.change} {moment.when:%H:%M:%S}"
+        change = f"{moment.change} {moment.when:%H:%M:%S}"
         self._pictures.show(models, self._judged.merge if self._judged.ok else None, state.wanted, change)

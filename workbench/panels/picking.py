@@ -79,8 +79,7 @@ class Picking:
 
     def refresh(self) -> None:
         """Show what is ticked and starred, after a change of either or of the pictures."""
-        held = [{"id": number, "label": one.label, "title": one.title} for number, one in self._ticks.held.items()]
-        self.actions.list_held(held, [one.image for one in self._ticks.held.values()])
+        self.actions.list_held(self._ticks.held)
         shown = list(self._shown())
         stars = {one.name: self._stars(one) for one in {one.name: one for one in shown}.values()}
         ticked = [(one.name, one.number) for one in shown if self._ticks.number_of(one) is not None]
@@ -90,7 +89,7 @@ class Picking:
         """Let go of all pictures."""
         self._ticks.held.clear()
         self._put(None)
-        self.actions.list_held([], [])
+        self.actions.list_held({})
 
     def _toggle(self, model: str, number: int) -> None:
         self._ticks.toggle(self._find(model, number))

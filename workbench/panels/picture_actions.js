@@ -1,13 +1,13 @@
 // What mouse and keyboard do with the pictures of the panel around: ticks, stars, the way from one to the next, shortcuts. Python does the rest.
 
 const KEYS = {
-  z: ["undo", "undo"], "shift+z": ["redo", "redo"], y: ["redo", "redo"],
+  z: ["undo", "undo, as Ctrl+Z"], "shift+z": ["redo", "redo, as Ctrl+Shift+Z and Ctrl+Y"],
   s: ["star", "star, or take it away: the picture with the focus, or else the newest result"],
   t: ["tick", "tick that picture, to compare it"], c: ["compare", "compare two ticked pictures"],
   x: ["stop", "stop what is drawn"],
   n: ["next", "next picture"], p: ["previous", "the one before"],
 };
-const SHOWN = [["arrows", "from picture to picture"], ["Enter", "full size"], ["Space", "tick"], ["Ctrl+Z", "undo, and Ctrl+Shift+Z or Ctrl+Y: redo"]];
+const SHOWN = [["arrows", "from picture to picture"], ["Enter", "full size"], ["Space", "tick"]];
 const TYPED = "input:not([type=checkbox], [type=radio], [type=range], [type=button]), textarea, select, [contenteditable=true]";
 
 function make(tag, parent, properties = {}, text = "") {
@@ -21,11 +21,12 @@ function make(tag, parent, properties = {}, text = "") {
 function hint(parent) {
   const details = make("details", parent, { className: "wb-keys" });
   make("summary", details, { title: "keyboard" }, "keys ?");
-  const list = make("dl", details);
+  const box = make("div", details);
+  const list = make("dl", box);
   const say = (key, words) => (make("dt", list, {}, key), make("dd", list, {}, words));
   Object.entries(KEYS).forEach(([key, [, words]]) => say(key.replace("shift+z", "Z"), words));
   SHOWN.forEach(([key, words]) => say(key, words));
-  make("p", details, {}, "They count while the focus is in the panel, and nothing is typed.");
+  make("p", box, {}, "They count while the focus is in the panel, and nothing is typed.");
   return details;
 }
 
@@ -122,7 +123,7 @@ function listen(panel, model, wall, keys) {
     const key = event.key.toLowerCase();
     const held = event.ctrlKey || event.metaKey;
     if (event.altKey || (held && !"zy".includes(key)) || event.target.matches(TYPED)) return null;
-    return (event.shiftKey && KEYS[`shift+${key}`]) || (event.shiftKey && key !== "z" ? null : KEYS[key]);
+    return held && key === "y" ? KEYS["shift+z"] : KEYS[event.shiftKey ? `shift+${key}` : key];
   };
   const pressed = (event) => {
     if (event.defaultPrevented) return;
@@ -176,15 +177,12 @@ function tray(row, model, ask) {
   const beside = button("Side by side", "side_by_side", "all ticked pictures, large, in one row");
   const clear = button("Clear", "clear", "untick all");
   const none = make("span", row, { className: "wb-none" }, "Tick pictures, before and after a change, to compare them.");
-  let addresses = [];
   return () => {
     const held = model.get("held");
-    addresses.forEach((address) => URL.revokeObjectURL(address));
-    addresses = model.get("thumbnails").map((bytes) => URL.createObjectURL(new Blob([bytes], { type: "image/webp" })));
     list.replaceChildren();
-    held.forEach(({ id, label, title }, number) => {
+    held.forEach(({ id, label, title, picture }) => {
       const chip = make("span", list, { role: "listitem", title });
-      if (addresses[number]) make("img", chip, { src: addresses[number], alt: "" });
+      make("img", chip, { src: picture, alt: "" });
       make("span", chip, {}, label);
       make("button", chip, { type: "button", title: "untick", ariaLabel: `untick ${label}`, onclick: () => ask("untick", id) }, "✕");
     });
@@ -207,7 +205,7 @@ function render({ model, el }) {
     wall = new Wall(panel, model);
     silence = listen(panel, model, wall, keys);
   });
-  model.on("change:held change:thumbnails", fill);
+  model.on("change:held", fill);
   model.on("change:ticked change:starred", () => wall?.decorate());
   fill();
   return () => {

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import anywidget
 import traitlets
 
 from workbench.panels.callbacks import on_message
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from workbench.panels.ticks import Shown
 
 _HERE = Path(__file__).parent
 _EDGE = 96  # pixels of a ticked picture beside its label
@@ -28,8 +27,7 @@ class PictureActions(anywidget.AnyWidget):
 
     _esm = _HERE / "picture_actions.js"
 
-    held: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)  # the ticked pictures' numbers, labels and titles
-    thumbnails = traitlets.List(traitlets.Bytes(), read_only=True).tag(sync=True)  # of those, as WebP
+    held: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)  # the ticked pictures: id, label, title, and a small one
     ticked: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
     starred: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
 
@@ -38,12 +36,10 @@ class PictureActions(anywidget.AnyWidget):
         super().__init__()
         on_message(self, self._asked)
 
-    def list_held(self, held: Sequence[dict[str, Any]], images: Sequence[Image]) -> None:
-        """List ticked pictures."""
-        if held != self.held:
-            with self.hold_sync():
-                self.set_trait("held", list(held))
-                self.set_trait("thumbnails", [_small(image) for image in images])
+    def list_held(self, held: Mapping[int, Shown]) -> None:
+        """List ticked pictures, each under its number."""
+        known = {one["id"]: one for one in self.held}
+        self.set_trait("held", [known.get(number) or _told(number, one) for number, one in held.items()])
 
     def mark(self, ticked: Sequence[tuple[str, int]], starred: Sequence[tuple[str, int]]) -> None:
         """Say which pictures that are shown have a tick, and which a star."""
@@ -54,8 +50,9 @@ class PictureActions(anywidget.AnyWidget):
         self._does[content["do"]](*content.get("with", []))
 
 
-def _small(image: Image) -> bytes:
-    small, held = image.convert("RGB"), io.BytesIO()
+def _told(number: int, shown: Shown) -> dict[str, Any]:
+    small, held = shown.image.convert("RGB"), io.BytesIO()
     small.thumbnail((_EDGE, _EDGE))
     small.save(held, "WEBP", quality=80)
-    return held.getvalue()
+    picture = f"data:image/webp;base64,{base64.b64encode(held.getvalue()).decode()}"
+    return {"id": number, "label": shown.label, "title": shown.title, "picture": picture}

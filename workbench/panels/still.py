@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _QUIET = 1.5  # seconds without a change after which the sheet is made anew
 _PIXELS = 2_000_000  # of all pictures on a sheet, about
 _EDGES = (32, 256)  # pixels of a picture's edge there
-_MARK = {"image/png": {"needs_background": "light"}}  # by which the panel's style knows it, and hides it while there is a panel
+_MARK = {"needs_background": "light"}  # by which the panel's style knows it, and hides it while there is a panel
 _NOTHING = {"text/html": '<i class="wb-still"></i>', "text/plain": ""}
 
 Drawing = tuple[Request, Mapping[str, Sequence["Image"]]]

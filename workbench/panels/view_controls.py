@@ -18,7 +18,7 @@ class ViewControls:
     """Tells `changed(view)` what a person chose; `show` sets the controls and tells nothing."""
 
     def __init__(self, changed: Callable[[View], None]) -> None:
-        self._changed, self._shown = changed, View()
+        self._changed, self._shown, self._showing = changed, View(), False
         self._size = widgets.SelectionSlider(options=_sizes(AUTOMATIC), continuous_update=False, layout=widgets.Layout(width="210px"))
         options = [(words, across) for across, words in ACROSS.items()]
         self._across = widgets.Dropdown(options=options, layout=widgets.Layout(width="210px"), tooltip="What lies side by side")
@@ -30,14 +30,17 @@ class ViewControls:
 
     def show(self, view: View) -> None:
         """Set the controls."""
-        self._shown = view
-        if self._size.options != (options := _sizes(view.size)):
-            self._size.options = options
-        self._size.value, self._across.value = view.size, view.across
+        self._shown, self._showing = view, True
+        try:
+            if self._size.options != (options := _sizes(view.size)):
+                self._size.options = options
+            self._size.value, self._across.value = view.size, view.across
+        finally:
+            self._showing = False
 
     def _chosen(self, **change: Any) -> None:
         view = replace(self._shown, **change)
-        if view != self._shown:
+        if not self._showing and view != self._shown:
             self._changed(view)
 
 

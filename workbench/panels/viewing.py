@@ -15,8 +15,8 @@ AUTOMATIC, WHOLE = "automatic", "full size"
 SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)  # that are offered; any other from 32 to 4096 may be given
 ACROSS = {
     "models": "models across",
-    "seeds": "seeds across, model by model",
-    "prompts": "prompts across, model by model",
+    "seeds": "seeds across, by model",
+    "prompts": "prompts across, by model",
 }
 _LEAST, _MOST = 32, 4096
 _LARGE = 256  # pixels of an edge beyond which a picture is shown larger
