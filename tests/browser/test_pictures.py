@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from notebook_page import HEIGHT, NotebookPage, until
-from panel_page import drawn, redrawn, result
+from panel_page import SECONDS, drawn, redrawn, result
 from playwright.sync_api import Locator, expect
 
 SMALL = """from pathlib import Path
@@ -56,7 +56,7 @@ def test_two_results_before_and_after_a_change_are_ticked_and_compared(notebook)
     cell(notebook, "result", 0).hover()
     cell(notebook, "result", 0).locator(".wb-tick").click()
     tray.get_by_role("button", name="Compare").click()
-    expect(notebook.page.locator(".wb-comparing canvas")).to_be_visible()
+    expect(notebook.page.locator(".wb-comparing canvas")).to_be_visible(timeout=SECONDS)
     notebook.screenshots("pictures-compared", notebook.page.locator(".wb-panel"))
     tray.get_by_role("button", name="Side by side").click()
     expect(notebook.page.locator(".wb-abreast img")).to_have_count(2)
@@ -74,7 +74,7 @@ def test_everything_can_be_done_by_keyboard_and_no_key_reaches_the_notebook(note
     press(notebook, "ArrowDown", "ArrowLeft", "n")
     expect(cell(notebook, "result", 1).locator("img")).to_be_focused()
     press(notebook, " ", "p", "t", "c")
-    expect(page.locator(".wb-comparing canvas")).to_be_visible()
+    expect(page.locator(".wb-comparing canvas")).to_be_visible(timeout=SECONDS)
     assert [label.split(" ")[0] for label in notebook.python("list(panel.pictures.ticked.values())")] == ["result", "moon"]
     press(notebook, "s")
     expect(cell(notebook, "moon", 1).locator(".wb-star")).to_have_attribute("aria-pressed", "true")
@@ -115,7 +115,8 @@ def test_the_focus_stays_on_a_picture_that_is_drawn_anew(notebook):
 
 def test_pictures_are_seen_in_any_size_and_order_and_the_result_beside_its_controls(notebook):
     page, panel = notebook.page, notebook.page.locator(".wb-panel")
-    for width, size, across in ((1600, 256, "models"), (900, 128, "models"), (1600, 384, "seeds"), (900, 192, "prompts"), (1600, 1024, "models")):
+    views = ((1600, 256, "models"), (900, 128, "models"), (1600, 384, "seeds"), (900, 192, "prompts"), (1600, 512, "models"))
+    for width, size, across in views:
         page.set_viewport_size({"width": width, "height": HEIGHT})
         notebook.python(f"panel.show(panel.state.with_view(size={size}, across={across!r}))")
         until(lambda size=size: result(notebook).evaluate("image => image.getBoundingClientRect().width") == size, "another size is shown")

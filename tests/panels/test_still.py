@@ -14,7 +14,11 @@ from workbench.panels.still import sheet
 from workbench.render.request import Request
 
 RED = Image.new("RGB", (64, 64), (200, 0, 0))
-CELLS = ["import workbench as wb\npanel = wb.MergePanel(gallery=None)\npanel", "panel.show(panel.state.with_wanted(steps=2))", "panel.wait()"]
+CELLS = [
+    "import workbench as wb\npanel = wb.MergePanel(gallery=None)\npanel",
+    "panel.show(panel.state.with_wanted(steps=2))",
+    "panel.wait()",
+]
 
 
 def test_a_sheet_has_all_pictures_with_their_names_and_stays_small():

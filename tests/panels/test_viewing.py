@@ -33,7 +33,9 @@ def test_a_size_is_of_the_longer_edge_and_twice_as_many_pixels_travel(view, imag
     assert (view.edge(images), view.travelling(images)) == (edge, travelling)
 
 
-@pytest.mark.parametrize("given", [{"size": 31}, {"size": 4097}, {"size": "huge"}, {"size": True}, {"size": 99.5}, {"across": "models down"}])
+@pytest.mark.parametrize(
+    "given", [{"size": 31}, {"size": 4097}, {"size": "huge"}, {"size": True}, {"size": 99.5}, {"across": "models down"}]
+)
 def test_a_view_that_there_is_not_is_told(given):
     with pytest.raises(OptionError, match=f"view: {next(iter(given))} must be"):
         PanelState(()).with_view(**given)

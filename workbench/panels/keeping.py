@@ -107,7 +107,8 @@ def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str
     }
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
     stack = {"loras": list(state.loras), "strengths": state.strengths, "alone": state.alone} if state.loras else {}
-    return {"recipe": recipe, **stack, "pictures": wanted, "view": asdict(state.view), "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
+    setups = [_merge(operator, used) for operator, used in state.setups.items()]
+    return {"recipe": recipe, **stack, "pictures": wanted, "view": asdict(state.view), "setups": setups}
 
 
 def understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:

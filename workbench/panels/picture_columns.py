@@ -168,7 +168,8 @@ def _block(request: Request, across: str, cells: Sequence[str]) -> str:
         for row, words in enumerate(rows):
             yield words + "".join(cells[row * leap + column * step] for column in range(len(columns)))
 
-    return f'<div class="wb-table" style="grid-template-columns: minmax(auto, 112px) repeat({len(columns)}, var(--wb-wide))">{"".join(lines())}</div>'
+    widths = f"minmax(auto, 112px) repeat({len(columns)}, var(--wb-wide))"
+    return f'<div class="wb-table" style="grid-template-columns: {widths}">{"".join(lines())}</div>'
 
 
 def _labels(request: Request) -> str:

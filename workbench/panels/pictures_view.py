@@ -100,16 +100,16 @@ class PicturesView:
         with self.publishing:
             self._worker.cancel()
             self.columns.arrange(list(beside), request)
-            missing = {name: model for name, model in models.items() if request is None or not self._show_known(name, Origin(model, request, change))}
-            for name in {*beside, RESULT} - {*models} | {*missing}:
+            origins = {} if request is None else {name: Origin(model, request, change) for name, model in models.items()}
+            missing = {name: origin for name, origin in origins.items() if not self._show_known(name, origin)}
+            for name in {*beside, RESULT} - {*origins} | {*missing}:
                 self.columns.dim(name)
-            if request is not None and missing:
+            if missing:
                 self.status.waits("Drawing …")
             else:
                 self.status.say([problem] if problem else [])
             self.picking.refresh()
-            origins = {name: Origin(model, request, change) for name, model in missing.items()} if request else {}
-            self._worker.submit(lambda cancelled: self._work(origins, cancelled))
+            self._worker.submit(lambda cancelled: self._work(missing, cancelled))
 
     def stop(self) -> None:
         """Stop what is drawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import threading
 import uuid
@@ -54,7 +55,7 @@ class Still:
         """Put the output where the cell's others are; it is empty until there are pictures."""
         from IPython.display import display
 
-        display(_NOTHING, raw=True, display_id=self._name)
+        display(_NOTHING, raw=True, display_id=self._name)  # type: ignore[no-untyped-call]
         self._displayed = self._late = True
         self.catch_up()
 
@@ -88,9 +89,7 @@ class Still:
 
 
 def _update(content: bytes, name: str) -> None:
-    import base64
-
     from IPython.display import update_display
 
     data: dict[str, Any] = {"image/png": base64.b64encode(content).decode(), "text/plain": "the pictures of a panel"}
-    update_display(data, raw=True, metadata=_MARK, display_id=name)
+    update_display(data, raw=True, metadata=_MARK, display_id=name)  # type: ignore[no-untyped-call]

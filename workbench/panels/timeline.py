@@ -43,7 +43,7 @@ class Timeline:
         return self.position < len(self.moments) - 1
 
     def went_on(self, state: PanelState, change: str) -> Timeline:
-        """One moment more; those that were undone are dropped. The same state again is no moment; its view is that of all others as well."""
+        """One moment more; those that were undone are dropped. The same state again is none; its view is that of all."""
         if state.view != self.now.view:
             return self._looked_at(state.view).went_on(state, change)
         if state == self.now:
