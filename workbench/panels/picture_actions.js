@@ -158,7 +158,9 @@ function listen(panel, model, wall, keys) {
     if (!panel.contains(event.target)) return;
     const undoes = (event.ctrlKey || event.metaKey) && "zy".includes(event.key.toLowerCase());
     const others = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
-    panel.toggleAttribute("data-lm-suppress-shortcuts", undoes || !others);
+    const { dataset } = event.target; // the element itself: a shortcut is looked for from there upwards
+    if (undoes || !others) dataset.lmSuppressShortcuts ??= "here";
+    else if (dataset.lmSuppressShortcuts === "here") delete dataset.lmSuppressShortcuts;
   };
   const all = [[panel, "keydown", pressed], [panel, "click", clicked], [document, "focusin", focused], [document, "pointerdown", left]];
   all.forEach(([where, what, react]) => where.addEventListener(what, react));
