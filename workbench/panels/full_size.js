@@ -1,4 +1,4 @@
-// A picture of the panel that is clicked, in full size; the arrows go to the pictures beside it. Its pixels come when it is looked at.
+// A picture of the panel that is clicked, in full size. Its pixels come when it is looked at; which is next to it, picture_actions.js knows.
 
 function render({ model, el }) {
   el.classList.add("wb-full-size");
@@ -7,28 +7,15 @@ function render({ model, el }) {
   box.dataset.lmSuppressShortcuts = "true";
   const image = Object.assign(document.createElement("img"), { title: "click: one pixel is one pixel, or all of it" });
   const told = document.createElement("p");
+  const hint = Object.assign(document.createElement("small"), { textContent: "arrows: the pictures beside it · s: star · t: tick · Esc: close" });
   const close = Object.assign(document.createElement("button"), { textContent: "Close", onclick: () => box.close() });
-  box.append(image, told, close);
+  box.append(image, told, close, hint);
   el.append(box);
   let panel = null;
   let address = "";
-  const columns = () => [...panel.querySelectorAll(".wb-pictures")].map((column) => [...column.querySelectorAll("img")]);
   const clicked = (event) => {
-    const column = columns().find((pictures) => pictures.includes(event.target));
-    if (column) look([event.target.alt, column.indexOf(event.target)]);
-  };
-  const go = (across, down) => {
-    const all = columns();
-    const [name, number] = model.get("looked_at");
-    const at = all.findIndex((pictures) => pictures[0]?.alt === name);
-    const next = all[at + across]?.[number + down];
-    if (next) look([next.alt, number + down]);
-  };
-  box.onkeydown = (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!way) return;
-    event.preventDefault();
-    go(...way);
+    const cell = event.target.matches(".wb-cell img") && event.target.closest(".wb-cell");
+    if (cell) look([cell.dataset.model, Number(cell.dataset.number)]);
   };
   box.onclose = () => look([]);
   image.onclick = () => {

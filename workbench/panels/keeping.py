@@ -20,6 +20,7 @@ from workbench.checkpoint.names.naming import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
 from workbench.panels.state import PanelState, Setup, Wanted
+from workbench.panels.viewing import View
 from workbench.recipe import Recipe
 from workbench.recipe.schema import Node, RecipeData
 from workbench.untrusted import parse_yaml, read_bounded
@@ -106,7 +107,8 @@ def _told(state: PanelState, files: Mapping[str, Mapping[str, str]]) -> dict[str
     }
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(state.wanted).items()}
     stack = {"loras": list(state.loras), "strengths": state.strengths, "alone": state.alone} if state.loras else {}
-    return {"recipe": recipe, **stack, "pictures": wanted, "setups": [_merge(operator, used) for operator, used in state.setups.items()]}
+    setups = [_merge(operator, used) for operator, used in state.setups.items()]
+    return {"recipe": recipe, **stack, "pictures": wanted, "view": asdict(state.view), "setups": setups}
 
 
 def understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
@@ -131,6 +133,7 @@ def understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
         tuple(found.get("loras", ())),
         found.get("strengths", 1.0),
         bool(found.get("alone")),
+        View.understood(found.get("view", {})),
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)

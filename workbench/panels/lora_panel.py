@@ -70,7 +70,7 @@ class LoraPanel(Panel):
         curve = widgets.VBox([heading("relative error", "What is missed of the change, over the change"), self._chart])
         self._lay_out(
             [self._wanted.widget, rank, self._merging.widget],
-            [self._history.widget, curve, self._pictures.status.widget, self._pictures.columns.widget],
+            [self._history.widget, curve, self._pictures.status.widget, self._pictures.widget],
         )
         self._present()
 

@@ -45,12 +45,15 @@ class LorasView:
     def _make(self, state: PanelState, loras: Sequence[str], depth: Depth) -> None:
         old = self.widget.children
         chosen = Several(loras, state.loras)
-        self._strengths = option_control(find("add_delta").declaration.options["strengths"], state.strengths, state.loras, depth)
         on_change(chosen, lambda change: self._tell(lambda state: state.with_loras(change["new"]), "LoRAs"))
-        on_change(self._strengths, lambda change: self._tell(lambda state: state.with_strengths(tidied(change["new"])), "strengths"))
-        switch = [self._strengths.switch] if state.loras and hasattr(self._strengths, "switch") else []
+        strong, switch = [], []
+        if state.loras:
+            self._strengths = option_control(find("add_delta").declaration.options["strengths"], state.strengths, state.loras, depth)
+            on_change(self._strengths, lambda change: self._tell(lambda state: state.with_strengths(tidied(change["new"])), "strengths"))
+            strong, switch = [self._strengths], [self._strengths.switch] if hasattr(self._strengths, "switch") else []
+        self._alone.layout.display = "" if state.loras else "none"
         title = widgets.HBox([heading("LoRAs", "What is added to the result of the method, each with its strength"), *switch])
-        self.widget.children = (title.add_class("wb-heading"), chosen, *([self._strengths, self._alone] if state.loras else []))
+        self.widget.children = (title.add_class("wb-heading"), chosen, *strong, self._alone)
         for widget in old:
             if widget is not self._alone:
                 close_all(widget)

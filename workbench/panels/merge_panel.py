@@ -67,7 +67,7 @@ class MergePanel(Panel):
         chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
-        pictures = [self._history.widget, self._wanted.widget, self._pictures.status.widget, self._pictures.columns.widget]
+        pictures = [self._history.widget, self._wanted.widget.add_class("wb-wanted"), self._pictures.status.widget, self._pictures.widget]
         left = [self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using, DropZone(self.reopen)]
         self._lay_out(left, pictures)
         self._present()
@@ -173,6 +173,10 @@ class MergePanel(Panel):
         found = self._shelf.checkpoints
         self._loras.show(state, self._changes, depth_of(state, found))
         self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
+        self._save()
+
+    def _look(self) -> None:
+        super()._look()
         self._save()
 
     @property

@@ -21,6 +21,7 @@ from workbench.panels.history_view import HistoryView
 from workbench.panels.judging import Judged, judge
 from workbench.panels.merge_view import MergeView
 from workbench.panels.outcome_view import OutcomeView
+from workbench.panels.picking import Picking
 from workbench.panels.pictures_view import PicturesView
 from workbench.panels.remembering import Remembering
 from workbench.panels.shelf import Shelf
@@ -44,7 +45,9 @@ class Panel(ABC):
 
     def __init__(self, shelf: Shelf, renderer: Renderer | None, timeline: Timeline, gallery: str | os.PathLike[str] | None) -> None:
         self._shelf, self._timeline = shelf, timeline
-        self._pictures = PicturesView(Studio(renderer, shelf.checkpoints), Remembering(gallery), self._present, self._measure)
+        does = {"undo": self.undo, "redo": self.redo, "stop": self.stop, "again": self._present}
+        looks = lambda view: self._changed(lambda state: state.with_view(**vars(view)), "view")  # noqa: E731
+        self._pictures = PicturesView(Studio(renderer, shelf.checkpoints), Remembering(gallery), self._measure, looks, does)
         self._changing = threading.RLock()  # between threads of the kernel: JupyterLab has what widgets say handled beside the cells
         self._judged = Judged(None, ())
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
@@ -139,6 +142,11 @@ class Panel(ABC):
         self._pictures.close()
         close_all(self._root)
 
+    @property
+    def pictures(self) -> Picking:
+        """What can be done with the pictures that are shown: tick, compare, star them."""
+        return self._pictures.picking
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all pictures are drawn; returns whether they were within so many seconds."""
         return self._pictures.wait(timeout)
@@ -156,6 +164,13 @@ class Panel(ABC):
             rows.append((moment.when, moment.change, state.operator, inputs, dict(state.options), ", ".join(names), now))
         return pd.DataFrame(rows, columns=["when", "change", "operator", "inputs", "options", "snapshot", "now"])
 
+    def _ipython_display_(self) -> None:
+        """The panel, and beneath it its last pictures as a PNG, which a notebook shows that is opened without its kernel."""
+        from IPython.display import display
+
+        display(self._root)
+        self._pictures.still.display()
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         return self._root._repr_mimebundle_(include=include, exclude=exclude)
 
@@ -170,27 +185,35 @@ class Panel(ABC):
     def _changed(self, change: Callable[[PanelState], PanelState], what: str) -> None:
         with self._changing:
             state = change(self.state)
-            if state != self.state:
+            if (state, state.view) != (self.state, self.state.view):
                 self.show(state, what)
 
     def _go(self, change: Callable[[Timeline], Timeline]) -> None:
         with self._changing:
             before = self._timeline
             self._timeline = change(before)
+            looks = self.state == before.now and self.state.view != before.now.view
             try:
-                self._present()
+                self._look() if looks else self._present()
             except Exception:
                 self._timeline = before
                 self._present()
                 raise
 
+    def _look(self) -> None:
+        """Show the same pictures in the present view."""
+        self._pictures.look(self.state.view)
+
     def _present(self) -> None:
         """Show the present state in every part, and have the pictures drawn that it wants."""
         state = self.state
+        self._look()
         self._judged = judge(state, self._shelf.checkpoints)
         self._wanted.show(state.wanted)
         self._history.show(self._timeline)
         self._outcome.show(self._judged.merge, state, self._judged.ok)
         self._show(state)
         models: dict[str, Checkpoint] = {name: self._model(name) for name in self._beside(state)}
-        self._pictures.show(models, self._judged.merge if self._judged.ok else None, state.wanted)
+        moment = self._timeline.moments[self._timeline.position]
+        change = f"{moment.change} {moment.when:%H:%M:%S}"
+        self._pictures.show(models, self._judged.merge if self._judged.ok else None, state.wanted, change)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, final
+
+import ipywidgets as widgets
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import Cancelled, RenderError, WorkbenchError
 from workbench.panels.callbacks import in_words
 from workbench.panels.drawing_view import DrawingView
 from workbench.panels.full_size import FullSize
+from workbench.panels.picking import Picking
 from workbench.panels.picture_columns import PictureColumns
 from workbench.panels.remembering import Remembering
 from workbench.panels.shelf import RESULT
 from workbench.panels.state import Wanted
+from workbench.panels.still import Drawing, Still
 from workbench.panels.studio import Studio, key_of
+from workbench.panels.ticks import Shown
+from workbench.panels.view_controls import ViewControls
+from workbench.panels.viewing import View
 from workbench.panels.worker import Worker
 from workbench.render.request import Request
 from workbench.render.silence import heard
@@ -29,21 +37,42 @@ if TYPE_CHECKING:
 
 
 @final
-class PicturesView:
-    """Shows what models draw, in `columns`, and how that goes, in `status`; `show` takes other models and pictures at any time.
+@dataclass(frozen=True)
+class Origin:
+    """Where pictures come from: what drew them, what was asked, and what led to it."""
 
-    `again()` is called when a person wants what was stopped; `measure(cancelled)` on the drawing thread once the pictures are there: it
-    returns what to say of it.
+    model: Checkpoint
+    request: Request
+    change: str
+
+
+@final
+class PicturesView:
+    """Shows what models draw, in `widget`, and how that goes, in `status`; `show` takes other models and pictures at any time.
+
+    `measure(cancelled)` is called on the drawing thread once the pictures are there: it returns what to say of it. `looks(view)` is told
+    how a person wants to look; `does` has what the keyboard does: undo, redo, stop, and `again`, for what was stopped.
     """
 
     def __init__(
-        self, studio: Studio, remembering: Remembering, again: Callable[[], None], measure: Callable[[Callable[[], bool]], list[str]]
+        self,
+        studio: Studio,
+        remembering: Remembering,
+        measure: Callable[[Callable[[], bool]], list[str]],
+        looks: Callable[[View], None],
+        does: Mapping[str, Callable[[], None]],
     ) -> None:
         self.studio, self._remembering, self._measure = studio, remembering, measure
-        self.columns = PictureColumns()
-        self.status = DrawingView(self.stop, again)
-        self.enlarged = FullSize(lambda name: self.images.get(name, []))
         self.publishing = threading.RLock()  # between the threads of the kernel and the one that draws
+        self.columns = PictureColumns()
+        self.status = DrawingView(self.stop, does["again"])
+        self.enlarged = FullSize(lambda name: self.images.get(name, []))
+        self._controls = ViewControls(looks)
+        self._origins: dict[str, Origin] = {}
+        self.picking = Picking(self._shown, remembering, does)
+        self.still = Still(self._drawing)
+        parts = [self._controls.widget, self.picking.actions, self.picking.comparing, self.columns.widget]
+        self.widget = widgets.VBox(parts).add_class("wb-looking")
         self._worker = Worker()
 
     @property
@@ -52,8 +81,17 @@ class PicturesView:
         with self.publishing:
             return dict(self.columns.images)
 
-    def show(self, beside: Mapping[str, Checkpoint], result: Checkpoint | None, wanted: Wanted) -> None:
-        """Show the pictures that are known, dim the others, and have them drawn: the result's first; None where there is none."""
+    def look(self, view: View) -> None:
+        """Show the same pictures otherwise; nothing is drawn for that."""
+        with self.publishing:
+            self._controls.show(view)
+            self.columns.look(view)
+
+    def show(self, beside: Mapping[str, Checkpoint], result: Checkpoint | None, wanted: Wanted, change: str) -> None:
+        """Show the pictures that are known, dim the others, and have them drawn: the result's first; None where there is none.
+
+        `change` is what led to them, as a ticked one is to say.
+        """
         models = ({} if result is None else {RESULT: result}) | dict(beside)
         try:
             request, problem = wanted.request(), ""
@@ -62,14 +100,16 @@ class PicturesView:
         with self.publishing:
             self._worker.cancel()
             self.columns.arrange(list(beside), request)
-            missing = {name: model for name, model in models.items() if request is None or not self._show_known(name, model, request)}
-            for name in {*beside, RESULT} - {*models} | {*missing}:
+            origins = {} if request is None else {name: Origin(model, request, change) for name, model in models.items()}
+            missing = {name: origin for name, origin in origins.items() if not self._show_known(name, origin)}
+            for name in {*beside, RESULT} - {*origins} | {*missing}:
                 self.columns.dim(name)
-            if request is not None and missing:
+            if missing:
                 self.status.waits("Drawing …")
             else:
                 self.status.say([problem] if problem else [])
-            self._worker.submit(lambda cancelled: self._work(missing if request else {}, request, cancelled))
+            self.picking.refresh()
+            self._worker.submit(lambda cancelled: self._work(missing, cancelled))
 
     def stop(self) -> None:
         """Stop what is drawn."""
@@ -79,28 +119,55 @@ class PicturesView:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all pictures are drawn; returns whether they were within so many seconds."""
-        return self._worker.wait(timeout)
+        there = self._worker.wait(timeout)
+        self.still.catch_up()  # here, as whoever runs a notebook reads what the running cell puts out
+        return there
 
     def close(self) -> None:
         """Draw nothing any more, and let go of all pictures, and of the pipeline, unless another panel has it too."""
         self._worker.cancel()
         self._worker.wait()
+        self.still.close()
         with self.publishing:
             self.studio.close()
-            self.columns.images.clear()
+            self.picking.close()
+            self.enlarged.looked_at = []
+            self.columns.clear()
+            self._origins.clear()
 
-    def _show_known(self, name: str, model: Checkpoint, request: Request) -> bool:
-        known = self.studio.known(key_of(model, request))
+    def _shown(self) -> list[Shown]:
+        """The pictures that are shown, each with where it comes from."""
+        return [
+            Shown(name, number, image, origin.model, origin.request, origin.change)
+            for name, images in self.images.items()
+            if (origin := self._origins.get(name)) is not None
+            for number, image in enumerate(images)
+        ]
+
+    def _drawing(self) -> Drawing | None:
+        """The pictures that are shown, with what was asked of them."""
+        with self.publishing:
+            origin = self._origins.get(RESULT) or next(iter(self._origins.values()), None)
+            return (origin.request, self.images) if origin else None
+
+    def _show_known(self, name: str, origin: Origin) -> bool:
+        known = self.studio.known(key_of(origin.model, origin.request))
         if known is not None:
-            self.columns.show(name, known)
+            self._put(name, origin, known)
         return known is not None
 
-    def _work(self, models: dict[str, Checkpoint], request: Request | None, cancelled: Callable[[], bool]) -> None:
+    def _put(self, name: str, origin: Origin, images: Sequence[Image]) -> None:
+        """Show fresh pictures."""
+        self._origins[name] = origin
+        self.columns.show(name, images)
+        self.still.changed()
+
+    def _work(self, models: Mapping[str, Origin], cancelled: Callable[[], bool]) -> None:
         """On the worker's thread: draw, measure, and say how it went."""
         began = time.monotonic()
         with heard() as warned:
             try:
-                failed = self._draw(models, request, cancelled) if request else []
+                failed = self._draw(models, cancelled)
                 told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
                 said = [*told, *failed, *self._measure(cancelled)]
             except Cancelled:
@@ -117,14 +184,15 @@ class PicturesView:
         told = [renderer.where for renderer in self.studio.renderers if hasattr(renderer, "where")]
         return f" on {' and '.join(dict.fromkeys(told))}" if told else ""
 
-    def _draw(self, models: dict[str, Checkpoint], request: Request, cancelled: Callable[[], bool]) -> list[str]:
+    def _draw(self, models: Mapping[str, Origin], cancelled: Callable[[], bool]) -> list[str]:
         """Draw models, and show what is still wanted; returns what went wrong, model by model."""
-        failed = []
-        self.status.begin(len(models))
-        for name, model in models.items():
+        failed: list[str] = []
+        if models:
+            self.status.begin(len(models))
+        for name, origin in models.items():
             on_tensor, on_step = partial(self._reading, cancelled, name), partial(self._stepped, cancelled, name)
             try:
-                images = self.studio.draw(model, request, cancelled, on_tensor, on_step)
+                images = self.studio.draw(origin.model, origin.request, cancelled, on_tensor, on_step)
             except Cancelled:
                 raise
             except Exception as error:  # the others are drawn all the same
@@ -133,9 +201,11 @@ class PicturesView:
             with self.publishing:
                 if cancelled():
                     raise Cancelled("another picture is wanted by now")
-                self.columns.show(name, images)
+                self._put(name, origin, images)
                 self.status.drawn()
-            self._remembering.keep(name, model, request, images)
+            self._remembering.keep(name, origin.model, origin.request, images)
+            with self.publishing:
+                self.picking.refresh()
         return failed
 
     def _reading(self, cancelled: Callable[[], bool], name: str, part: str, done: int, tensors: int) -> None:

@@ -30,7 +30,34 @@ class Remembering:
         if self._folder is None:
             return
         try:
-            self._store = self._store or PictureStore(self._folder)
-            self._store.keep(images, Drawn.of(name, model, {}), request)
+            self._opened().keep(images, Drawn.of(name, model, {}), request)
         except SweepError as error:
             warn(f"The pictures are shown, but not kept: {error}", MergeWarning)
+
+    def stars(self, name: str, model: Checkpoint, request: Request) -> set[int]:
+        """The numbers, from 0, of the pictures among those that a model drew that have a star; none where that cannot be found out."""
+        if self._folder is None or not self._folder.is_dir():
+            return set()
+        try:
+            store = self._opened()
+            if not store.count(starred=True):  # which is quick: that of most folders, most of the time
+                return set()
+            return {int(one.path.stem) for one in store.kept(Drawn.of(name, model, {}), request) if one.star}
+        except SweepError:  # whoever keeps or stars a picture is told
+            return set()
+
+    def star(self, name: str, model: Checkpoint, request: Request, images: Sequence[Image], number: int, star: bool) -> None:
+        """Give one of the pictures that a model drew a star, or take it away; what is not there any more is kept again.
+
+        Raises SweepError where pictures are not kept, or that is not possible.
+        """
+        if self._folder is None:
+            raise SweepError("this panel keeps no pictures, so that none can have a star: make it with gallery=a folder")
+        store, drawn = self._opened(), Drawn.of(name, model, {})
+        if star and all(int(one.path.stem) != number for one in store.kept(drawn, request)):
+            store.keep(images, drawn, request)
+        store.star([one for one in store.kept(drawn, request) if int(one.path.stem) == number], star)
+
+    def _opened(self) -> PictureStore:
+        self._store = self._store or PictureStore(self._folder or Path())
+        return self._store

@@ -54,7 +54,7 @@ class Reopened:
         rules = self.state.rules and tuple(
             {**rule, "take": called.get(rule["take"], rule["take"])} if "take" in rule else rule for rule in self.state.rules
         )
-        moved = replace(self.state, models=(*called.values(),), inputs=inputs, rules=rules, wanted=now.wanted)
+        moved = replace(self.state, models=(*called.values(),), inputs=inputs, rules=rules, wanted=now.wanted, view=now.view)
         return moved.with_models(shown).with_wanted(**self.wanted)
 
 

@@ -71,7 +71,7 @@ class SpectrumPanel(Panel):
         block = widgets.HBox([heading("spectrum of", "All tensors that are blended, or those of one block"), self._block]).add_class(
             "wb-row"
         )
-        seen = [self._history.widget, self._editor, block, self._pictures.status.widget, self._pictures.columns.widget]
+        seen = [self._history.widget, self._editor, block, self._pictures.status.widget, self._pictures.widget]
         self._lay_out([self._wanted.widget, self._merging.widget], seen)
         self._present()
 

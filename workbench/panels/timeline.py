@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import final
 
 from workbench.panels.state import PanelState
+from workbench.panels.viewing import View
 
 
 @final
@@ -42,7 +43,9 @@ class Timeline:
         return self.position < len(self.moments) - 1
 
     def went_on(self, state: PanelState, change: str) -> Timeline:
-        """One moment more; those that were undone are dropped. The same state again is no moment."""
+        """One moment more; those that were undone are dropped. The same state again is none; its view is that of all."""
+        if state.view != self.now.view:
+            return self._looked_at(state.view).went_on(state, change)
         if state == self.now:
             return self
         return replace(self, moments=(*self.moments[: self.position + 1], Moment(state, change)), position=self.position + 1)
@@ -59,6 +62,11 @@ class Timeline:
         """The same past after a model was given another name."""
         moments = tuple(replace(one, state=one.state.renamed(old, new)) for one in self.moments)
         return replace(self, moments=moments, snapshots={name: one.renamed(old, new) for name, one in self.snapshots.items()})
+
+    def _looked_at(self, view: View) -> Timeline:
+        """The same past in another view: going back changes what was done, not how one looks."""
+        moments = tuple(replace(one, state=replace(one.state, view=view)) for one in self.moments)
+        return replace(self, moments=moments, snapshots={name: replace(one, view=view) for name, one in self.snapshots.items()})
 
     def with_snapshot(self, name: str) -> Timeline:
         """The present state under a name; an older one of that name is replaced."""

@@ -138,6 +138,13 @@ class PictureStore:
         with self._index() as index:
             return int(index.execute(f"SELECT count(*) FROM pictures WHERE {where}", values).fetchone()[0])
 
+    def kept(self, model: Drawn, request: Request) -> list[KeptPicture]:
+        """The pictures that are here of what a model drew, in the order of the request."""
+        with self._index() as index:
+            where = "cell = ? AND deleted IS NULL ORDER BY number"
+            rows = index.execute(f"SELECT {_COLUMNS} FROM pictures WHERE {where}", [_key(model, request, self.folder)]).fetchall()
+        return [self._picture(*row) for row in rows]
+
     def picture(self, number: int) -> KeptPicture:
         """A picture by its number. Raises SweepError where there is none."""
         with self._index() as index:
