@@ -52,6 +52,7 @@ class Panel(ABC):
             lambda wanted: self._changed(lambda state: state.with_wanted(**vars(wanted)), "pictures"),
             lambda text: self._pictures.status.say([text]),
             samplers_of(list(shelf.checkpoints.values())),
+            renderer,
         )
         self._outcome = OutcomeView(
             lambda dtype: self._changed(lambda state: state.with_dtype(dtype), "dtype"),

@@ -57,6 +57,7 @@ class PicturesView:
         models = ({} if result is None else {RESULT: result}) | dict(beside)
         try:
             request, problem = wanted.request(), ""
+            self.studio.place(wanted)
         except RenderError as error:
             request, problem = None, "Write a prompt to see pictures." if not wanted.prompts else str(error)
         with self.publishing:
@@ -90,7 +91,7 @@ class PicturesView:
             self.columns.images.clear()
 
     def _show_known(self, name: str, model: Checkpoint, request: Request) -> bool:
-        known = self.studio.known(key_of(model, request))
+        known = self.studio.known(key_of(model, request, self.studio.placement))
         if known is not None:
             self.columns.show(name, known)
         return known is not None
