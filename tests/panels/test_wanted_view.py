@@ -69,7 +69,7 @@ def test_prompts_come_from_a_file_by_its_path_or_chosen(view, told, tmp_path):
     view._settings._path.value = str(file)
     assert told[-1].prompts == ("a cat", "a dog")
     assert view._prompts.value == "a cat\na dog"
-    chosen = view._settings.widget.children[-1]
+    chosen = view._settings.widget.children[-1].children[-1]
     chosen._received({"name": "more.txt"}, [memoryview(b"a fox")])
     assert told[-1].prompts == ("a fox",)
     chosen._received({"name": "cat.png"}, [b"\x89PNG\r\n\x1a\n\0"])

@@ -48,9 +48,9 @@ class SettingsView:
         self._guidance = widgets.BoundedFloatText(min=0, max=30, step=0.5, layout=narrow("72px"))
         self._sampler = widgets.Dropdown(options=[(_OWN, ""), *((name, name) for name in samplers)], layout=narrow("180px"))
         self._clip_skip = widgets.BoundedIntText(min=0, max=12, layout=narrow("56px"))
-        self._device = widgets.Dropdown(layout=narrow("130px"))
-        self._dtype = widgets.Dropdown(layout=narrow("110px"))
-        self._offload = widgets.Dropdown(options=_OFFLOADS, layout=narrow("180px"))
+        self._device = widgets.Dropdown(layout=narrow("160px"))
+        self._dtype = widgets.Dropdown(layout=narrow("120px"))
+        self._offload = widgets.Dropdown(options=_OFFLOADS, layout=narrow("190px"))
         self._path = widgets.Text(continuous_update=False, placeholder="prompts.txt", layout=full())
         self._placing = (self._device, self._dtype, self._offload)
         for menu in self._placing if renderer is not None else ():
@@ -69,15 +69,19 @@ class SettingsView:
             named("guidance", "How closely the prompt is followed; 1 is not at all", self._guidance),
             named("sampler", "The scheduler that takes the steps", self._sampler),
             named("clip skip", "How many of CLIP's last layers are left out; 1 here is what A1111 calls 2", self._clip_skip),
+        ]
+        placing = [
             named("device", where or "What the pictures are calculated on", self._device),
             named("dtype", where or "The numbers that they are calculated in; not the dtype of the result's file", self._dtype),
             named("offload", where or "For a device that is too small: what is not needed right now waits in memory", self._offload),
         ]
+        told = "A text file, one prompt on each line, # before comments: its path, or choose it"
+        chosen = PromptFile(lambda content, name: self._take(lambda: prompts_of(content, name)))
         return [
             named("negative prompt", "What should not be there; for all prompts", self._negative),
             widgets.HBox(drawing).add_class("wb-numbers"),
-            named("prompts from", "A text file, one prompt on each line, # before comments: its path, or choose it", self._path),
-            PromptFile(lambda content, name: self._take(lambda: prompts_of(content, name))),
+            widgets.HBox(placing).add_class("wb-numbers"),
+            widgets.HBox([heading("prompts from", told), self._path, chosen]).add_class("wb-row"),
         ]
 
     def show(self, wanted: Wanted) -> None:

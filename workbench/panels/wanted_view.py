@@ -43,7 +43,7 @@ class WantedView:
         self._prompts = widgets.Textarea(continuous_update=False, rows=2, placeholder="one prompt per line", layout=full())
         self._seeds = widgets.Text(continuous_update=False, placeholder="0, 1", layout=narrow("150px"))
         self._random = widgets.Button(description="random seed", tooltip="One fresh seed in place of these", layout=narrow("110px"))
-        self._again = widgets.Button(description="same seed again", tooltip="The seeds before these", layout=narrow("130px"))
+        self._again = widgets.Button(description="same seed again", tooltip="The seeds before these", layout=narrow("140px"))
         listed = lambda prompts: self._go_on(replace(self._shown, prompts=prompts))  # noqa: E731
         self._settings = SettingsView(self._typed, listed, said, samplers, renderer)
         for field in (self._prompts, self._seeds):
