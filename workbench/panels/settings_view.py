@@ -123,7 +123,7 @@ class SettingsView:
         absent = [(device if given is not None else f"{device} (not here)", device)] if device and device not in here else []
         _offer(self._device, [(f"best here: {here[0]}", ""), *((name, name) for name in here), *absent], device)
         others = [dtype] if dtype and dtype not in DTYPES else []
-        _offer(self._dtype, [("the model's", ""), *((name, name) for name in (*DTYPES, *others))], dtype)
+        _offer(self._dtype, [("usual", ""), *((name, name) for name in (*DTYPES, *others))], dtype)
         self._offload.value = offload or ""
 
     def _path_typed(self, change: dict[str, Any]) -> None:
