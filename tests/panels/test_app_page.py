@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import anywidget
-import ipywidgets as widgets
+import re
+from pathlib import Path
+
 import pytest
-import traitlets
 
 from workbench.errors import InputError
 from workbench.panels.app import App
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "panel.md"
 
 
 @pytest.fixture
@@ -81,27 +83,20 @@ def test_a_folder_that_cannot_be_made_is_told(models):
         App(models, folder=models.parent / "out" / "deeper")
 
 
-class Listener(anywidget.AnyWidget):
-    """A widget of somebody else."""
-
-    _esm = "export default { render({ model, el }) { el.textContent = model.get('method'); } };"
-    method = traitlets.Unicode().tag(sync=True)
-
-
 def test_a_widget_of_somebody_else_stands_beside_the_panel_and_follows_its_state(make):
-    panel, other = make(), Listener()
-    heard = []
+    panel, heard = make(), []
     panel.on_change(lambda state: 1 / 0)
     panel.on_change(heard.append)
-    panel.on_change(lambda state: setattr(other, "method", state.operator))
-    box = widgets.HBox([panel.widget, other])
-    assert panel.widget in box.children
+    documented = re.findall(r"```python\n(import anywidget.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    names = {"panel": panel}
+    exec(documented[0], names)
+    other = names["method"]
     panel.show(panel.state.with_operator("ties"))
-    assert other.method == "ties"
+    assert other.name == "ties"
     assert heard == [panel.state]
     assert "ZeroDivisionError" in panel._merging._words.value, "what goes wrong in one is said, and hinders no other"
     panel.show(panel.state)
     panel.keep_as("good")
     assert len(heard) == 1, "the same state again is no change"
     panel.undo()
-    assert other.method == "weighted_average"
+    assert other.name == "weighted_average"

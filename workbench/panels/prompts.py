@@ -10,10 +10,10 @@ from math import prod
 from pathlib import Path
 
 from workbench.errors import InputError, RenderError
+from workbench.wording import shortened
 
 MOST_BYTES = 1 << 20  # of a file of prompts
 _MOST = 10_000  # prompts, with all alternatives
-_SHOWN = 60  # letters of a prompt in a message
 _TOKEN = re.compile(r"\\[{}|]|[{}|]|[^\\{}|]+|\\")
 
 
@@ -91,5 +91,4 @@ def _combinations(parts: Sequence[Sequence[str]]) -> int:
 
 
 def _fault(prompt: str, told: str) -> str:
-    shown = prompt if len(prompt) <= _SHOWN else f"{prompt[: _SHOWN - 1]}…"
-    return rf"prompt {shown!r}: {told}; write {{red|blue}} for either, and \{{ or \}} for a brace itself"
+    return rf"prompt {shortened(prompt)!r}: {told}; write {{red|blue}} for either, and \{{ or \}} for a brace itself"

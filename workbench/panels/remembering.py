@@ -30,7 +30,8 @@ class Remembering:
         if self._folder is None:
             return
         try:
-            self._store = self._store or PictureStore(self._folder)
+            if self._store is None or not self._folder.is_dir():  # somebody may have deleted it
+                self._store = PictureStore(self._folder)
             self._store.keep(images, Drawn.of(name, model, {}), request)
         except SweepError as error:
             warn(f"The pictures are shown, but not kept: {error}", MergeWarning)

@@ -88,7 +88,8 @@ class WantedView:
         prompts, seeds = count(wanted.prompts), len(wanted.seeds)
         if prompts * seeds > max(_MANY, self._many):
             self._asked = wanted
-            self._question.value = f"{prompts * seeds:,} pictures of each model: {prompts:,} prompts x {seeds:,} seeds. Draw them?"
+            each = " x ".join(f"{n:,} {name}{'s' if n != 1 else ''}" for n, name in ((prompts, "prompt"), (seeds, "seed")))
+            self._question.value = f"{prompts * seeds:,} pictures of each model: {each}. Draw them?"
             self._asking.layout.display = ""
         else:
             self._changed(wanted)
