@@ -51,7 +51,9 @@ class SettingsView:
         self._device = widgets.Dropdown(layout=narrow("160px"))
         self._dtype = widgets.Dropdown(layout=narrow("120px"))
         self._offload = widgets.Dropdown(options=_OFFLOADS, layout=narrow("190px"))
-        self._path = widgets.Text(continuous_update=False, placeholder="prompts.txt", layout=full())
+        self._path = widgets.Text(
+            continuous_update=False, placeholder="prompts.txt", layout=widgets.Layout(flex="1 1 140px", min_width="140px")
+        )
         self._placing = (self._device, self._dtype, self._offload)
         for menu in self._placing if renderer is not None else ():
             menu.disabled, menu.tooltip = True, _FIXED
@@ -81,7 +83,7 @@ class SettingsView:
             named("negative prompt", "What should not be there; for all prompts", self._negative),
             widgets.HBox(drawing).add_class("wb-numbers"),
             widgets.HBox(placing).add_class("wb-numbers"),
-            widgets.HBox([heading("prompts from", told), self._path, chosen]).add_class("wb-row"),
+            widgets.HBox([heading("prompts from", told), self._path, chosen]).add_class("wb-row").add_class("wb-list"),
         ]
 
     def show(self, wanted: Wanted) -> None:
