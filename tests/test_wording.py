@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.wording import enumerated, few, listed
+from workbench.wording import enumerated, few, listed, shortened
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ def test_a_message_names_the_first_few_and_counts_the_others(count, plain, quote
     names = list("abcde")[:count]
     assert (few(names), listed(names), enumerated(names)) == (plain, quoted, sentence)
     assert listed(dict.fromkeys(names), 1) == ("'a'" if count == 1 else f"'a' and {count - 1} more")
+
+
+def test_a_long_text_is_quoted_by_its_beginning():
+    assert shortened("a" * 60) == "a" * 60
+    assert shortened("a" * 61) == "a" * 59 + "…"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workbench.engine import export as export
     from workbench.engine import verify as verify
     from workbench.merge import Merge as Merge
+    from workbench.panels.app import App as App
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
     from workbench.panels.gallery_panel import Gallery as Gallery
     from workbench.panels.lora_panel import LoraPanel as LoraPanel
@@ -64,6 +65,7 @@ _HOMES = {
     "open_grid": "workbench.render",
     "block_map": "workbench.sweeps",
     "sweep": "workbench.sweeps",
+    "App": "workbench.panels.app",
     "ComparePanel": "workbench.panels.compare_panel",
     "Gallery": "workbench.panels.gallery_panel",
     "LoraPanel": "workbench.panels.lora_panel",

@@ -45,6 +45,11 @@ def enumerated(words: Sequence[str], shown: int = _SHOWN) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """A text as a message quotes it: its beginning, where it is long."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def printable(text: object, keep: str = "") -> str:
     """What others wrote, as it may stand in a terminal: what does not show is escaped, as in `\\x1b`, but for characters to `keep`."""
     told = str(text)

@@ -26,6 +26,7 @@ def test_sdxl_is_drawn_after_a_prompt_and_follows_prompts_sliders_and_sizes(note
     prompt.blur()
     expect(result(notebook)).to_be_visible(timeout=SECONDS)
     drawn(notebook)
+    notebook.page.locator(".wb-more .jupyter-widget-Collapse-header").click()
     for change in ("weights", "prompt", "negative", "size"):
         with redrawn(notebook):
             if change == "weights":
@@ -34,7 +35,7 @@ def test_sdxl_is_drawn_after_a_prompt_and_follows_prompts_sliders_and_sizes(note
                 prompt.fill("a blue star on a gray background")
                 prompt.blur()
             elif change == "negative":
-                field = notebook.page.locator("input[placeholder^='negative prompt']")
+                field = notebook.page.locator("input[placeholder='what should not be there']")
                 field.fill("a red star")
                 field.press("Enter")
             else:

@@ -12,7 +12,7 @@ from thin_models import write_thin
 
 import workbench as wb
 from workbench.panels.drawing_view import DrawingView
-from workbench.panels.wanted_view import pixels, size_in_words
+from workbench.panels.settings_view import pixels, size_in_words
 from workbench.places import DATA
 from workbench.render.drawing import Step
 from workbench.render.shared import renderer_for
@@ -83,12 +83,12 @@ def test_negative_prompt_size_and_sampler_go_into_the_pictures(make):
 
 def test_a_size_that_cannot_be_is_said_and_the_panel_goes_on(make):
     panel = make()
-    panel._wanted._size.value = "12 by 9"
+    panel._wanted._settings._size.value = "12 by 9"
     assert "size: '12 by 9' is none" in panel._pictures.status.value.replace("&#x27;", "'")
-    panel._wanted._size.value = "60"
+    panel._wanted._settings._size.value = "60"
     assert panel.wait(60)
     assert "width must be divisible by 8" in panel._pictures.status.value
-    panel._wanted._size.value = "72"
+    panel._wanted._settings._size.value = "72"
     assert panel.wait(60)
     assert panel.images["result"][0].size == (72, 72)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Protocol, final
 
 import anywidget
 import traitlets
@@ -15,12 +15,16 @@ from workbench.errors import SweepError, WorkbenchError
 from workbench.panels.callbacks import on_change, on_message, tells
 from workbench.sweeps.picture_store import GALLERY, KeptPicture, PictureStore
 
-if TYPE_CHECKING:
-    from workbench.panels.merge_panel import MergePanel
-
 _HERE = Path(__file__).parent
 _FILTERS = ("prompt", "model", "method", "starred")
 PAGE = 60  # pictures of a page
+
+
+class Reopens(Protocol):
+    """What a gallery gives a picture's state to: a merge panel, or what shows one."""
+
+    def reopen(self, source: str | os.PathLike[str]) -> None:
+        """Take the state that a file tells of."""
 
 
 @final
@@ -52,7 +56,7 @@ class Gallery(anywidget.AnyWidget):
     said = traitlets.Unicode(read_only=True).tag(sync=True)
     takes = traitlets.Bool(read_only=True).tag(sync=True)  # whether there is a panel that takes states
 
-    def __init__(self, folder: str | os.PathLike[str] = GALLERY, panel: MergePanel | None = None, *, limit: int | None = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str] = GALLERY, panel: Reopens | None = None, *, limit: int | None = None) -> None:
         self._store = PictureStore(Path(folder), limit)
         self._panel = panel
         super().__init__()

@@ -65,7 +65,8 @@ def load(path: Path) -> Kept:
     try:
         found = parse_yaml(read_bounded(path))
         if not isinstance(found, dict) or found.get("panel") != _VERSION:
-            raise RecipeError(f"it does not say 'panel: {_VERSION}'")
+            newer = isinstance(found, dict) and isinstance(found.get("panel"), int) and found["panel"] > _VERSION
+            raise RecipeError("a newer Workbench wrote it" if newer else f"it does not say 'panel: {_VERSION}'")
         names = tuple(model["name"] for model in found["models"])
         paths = {model["name"]: located(model["path"], path.parent) for model in found["models"] if "path" in model}
         layouts = {model["name"]: model["layout"] for model in found["models"] if "layout" in model}
@@ -76,7 +77,7 @@ def load(path: Path) -> Kept:
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RecipeError(f"{path}: holds no panel's state: {error}; delete it, or give another name") from error
+        raise RecipeError(f"{path}: holds no panel's state: {error}") from error
 
 
 def _made(model: Checkpoint, folder: Path) -> dict[str, Any]:

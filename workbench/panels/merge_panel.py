@@ -11,11 +11,11 @@ import ipywidgets as widgets
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, RecipeError, WorkbenchError
-from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
 from workbench.panels.drop_zone import DropZone
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import alone, components_of, depth_of
+from workbench.panels.keep_file import KeepFile
 from workbench.panels.loras_view import LorasView
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
@@ -55,7 +55,7 @@ class MergePanel(Panel):
         gallery: str | os.PathLike[str] | None = GALLERY,
     ) -> None:
         self._shelf = Shelf(checkpoints)
-        self._keep = Path(keep) if keep is not None else None
+        self._keep = None if keep is None else KeepFile(keep)
         timeline, self._said = self._begin()
         super().__init__(self._shelf, renderer, timeline, gallery)
         self._merging = MergeView(self._changed)
@@ -75,10 +75,11 @@ class MergePanel(Panel):
     def _begin(self) -> tuple[Timeline, list[str]]:
         """The state that was kept, or a first one; and what to say of models that are not there any more."""
         found = self._shelf.checkpoints
-        if self._keep is None or not self._keep.exists():
+        kept = self._keep.load() if self._keep is not None else None
+        if kept is None:
             state = PanelState.start(list(found), first_wanted(list(found.values())), merged=_alike(found))
             return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
-        kept, said = keeping.load(self._keep), list(self._shelf.problems)
+        said = list(self._shelf.problems)
         for name in (*kept.paths, *kept.recipes):
             try:
                 if name not in found:
@@ -187,9 +188,12 @@ class MergePanel(Panel):
         if self._keep is None:
             return
         try:
-            keeping.save(self._keep, self.state, self._timeline.snapshots, self._shelf.checkpoints)
+            said = self._keep.save(self.state, self._timeline.snapshots, self._shelf.checkpoints)
         except OSError as error:
-            self.tell(f"{self._keep}: the panel's state could not be kept: {error.strerror}")
+            self.tell(f"{self._keep.path}: the panel's state could not be kept: {error.strerror}")
+            return
+        if said:
+            self._merging.say([("warning", said), *self._words])
 
 
 def _with_lora(state: PanelState, name: str) -> PanelState:

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.errors import RecipeError
 from workbench.merge import Merge
-from workbench.panels.callbacks import tells
+from workbench.panels.callbacks import in_words, tells
 from workbench.panels.fields import close_all
 from workbench.panels.first_wanted import samplers_of
 from workbench.panels.history_view import HistoryView
@@ -50,11 +50,13 @@ class Panel(ABC):
         self._pictures = PicturesView(Studio(renderer, shelf.checkpoints), Remembering(gallery), self._measure, looks, does)
         self._changing = threading.RLock()  # between threads of the kernel: JupyterLab has what widgets say handled beside the cells
         self._judged = Judged(None, ())
+        self._reacting: list[Callable[[PanelState], None]] = []
         self._history = HistoryView(self.undo, self.redo, self.keep_as, self.back_to)
         self._wanted = WantedView(
             lambda wanted: self._changed(lambda state: state.with_wanted(**vars(wanted)), "pictures"),
             lambda text: self._pictures.status.say([text]),
             samplers_of(list(shelf.checkpoints.values())),
+            renderer,
         )
         self._outcome = OutcomeView(
             lambda dtype: self._changed(lambda state: state.with_dtype(dtype), "dtype"),
@@ -105,6 +107,15 @@ class Panel(ABC):
     def images(self) -> dict[str, list[Image]]:
         """The pictures that are shown, by model, `"result"` last; `wait()` first for those that are being drawn."""
         return self._pictures.images
+
+    @property
+    def widget(self) -> widgets.Widget:
+        """The panel as a widget, to be put beside others."""
+        return self._root
+
+    def on_change(self, react: Callable[[PanelState], None]) -> None:
+        """Have `react(state)` called with every other state from now on; what goes wrong in it is said under the controls."""
+        self._reacting.append(react)
 
     def show(self, state: PanelState, change: str = "by Python") -> None:
         """Go on to another state; it can be undone."""
@@ -199,6 +210,16 @@ class Panel(ABC):
                 self._timeline = before
                 self._present()
                 raise
+            if self.state != before.now:
+                self._react()
+
+    def _react(self) -> None:
+        """Call those who want to know; none of them can hinder another, or the panel."""
+        for react in self._reacting:
+            try:
+                react(self.state)
+            except Exception as error:
+                self.tell(in_words(error))
 
     def _look(self) -> None:
         """Show the same pictures in the present view."""

@@ -95,6 +95,7 @@ class PicturesView:
         models = ({} if result is None else {RESULT: result}) | dict(beside)
         try:
             request, problem = wanted.request(), ""
+            self.studio.place(wanted)
         except RenderError as error:
             request, problem = None, "Write a prompt to see pictures." if not wanted.prompts else str(error)
         with self.publishing:
@@ -151,7 +152,7 @@ class PicturesView:
             return (origin.request, self.images) if origin else None
 
     def _show_known(self, name: str, origin: Origin) -> bool:
-        known = self.studio.known(key_of(origin.model, origin.request))
+        known = self.studio.known(key_of(origin.model, origin.request, self.studio.placement))
         if known is not None:
             self._put(name, origin, known)
         return known is not None

@@ -59,5 +59,7 @@ class Remembering:
         store.star([one for one in store.kept(drawn, request) if int(one.path.stem) == number], star)
 
     def _opened(self) -> PictureStore:
-        self._store = self._store or PictureStore(self._folder or Path())
+        folder = self._folder or Path()
+        if self._store is None or not folder.is_dir():  # somebody may have deleted it
+            self._store = PictureStore(folder)
         return self._store

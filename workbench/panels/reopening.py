@@ -18,6 +18,7 @@ from workbench.checkpoint.files.catalogue import SAFETENSORS, SUFFIXES, Catalogu
 from workbench.checkpoint.files.hub import is_address
 from workbench.errors import CheckpointError, InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
+from workbench.panels.prompts import literal
 from workbench.panels.state import PanelState, Wanted
 from workbench.recipe import Recipe
 from workbench.recipe.schema import ModelFile
@@ -166,7 +167,7 @@ def _wanted(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in first.items() if value is not None or key in ("width", "height", "sampler", "clip_skip")}
     try:
         wanted = {
-            "prompts": tuple(settings["prompts"]),
+            "prompts": tuple(map(literal, settings["prompts"])),
             "seeds": tuple(settings["seeds"]),
             **given,
             "negative": first.get("negative") or "",

@@ -11,7 +11,9 @@ from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Option
 from workbench.merge.rules import complaint_of
 from workbench.operators import find
+from workbench.panels.prompts import expanded
 from workbench.panels.viewing import View
+from workbench.render.devices import Offload, Placement
 from workbench.render.request import Request
 
 FIRST_OPERATOR = "weighted_average"
@@ -21,9 +23,10 @@ AT_FIRST = 3  # models that a new panel merges
 @final
 @dataclass(frozen=True)
 class Wanted:
-    """The pictures that are asked for, as a person typed them; `request()` says whether they can be drawn.
+    """The pictures that are asked for, as a person typed them; `request()` and `placement` say whether they can be drawn.
 
-    `width`, `height` and `sampler` are each model's own where they are None; without `negative` there is no negative prompt.
+    Prompts may have alternatives, `a {red|blue} star`. `width`, `height` and `sampler` are each model's own where they are None; without
+    `negative` there is no negative prompt. `device`, `dtype` and `offload` are the renderer's (see `Renderer`), None what is best here.
     """
 
     prompts: tuple[str, ...] = ()
@@ -35,11 +38,19 @@ class Wanted:
     height: int | None = None
     sampler: str | None = None
     clip_skip: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    offload: Offload | None = None
+
+    @property
+    def placement(self) -> Placement:
+        """Where they are calculated. Raises RenderError, which says what is wrong."""
+        return Placement(self.device, self.dtype, self.offload)
 
     def request(self) -> Request:
-        """The same for a renderer. Raises RenderError, which says what is wrong."""
+        """The same for a renderer, with a prompt for every combination of alternatives. Raises RenderError, which says what is wrong."""
         settings = {name: getattr(self, name) for name in ("steps", "guidance", "width", "height", "sampler", "clip_skip")}
-        return Request.of(self.prompts, self.seeds, negative=self.negative or None, **settings)
+        return Request.of(expanded(self.prompts), self.seeds, negative=self.negative or None, **settings)
 
 
 @final

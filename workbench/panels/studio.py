@@ -11,24 +11,27 @@ from typing import TYPE_CHECKING, Any, final
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.base import hashed
 from workbench.errors import Cancelled
+from workbench.render.devices import Placement, release
 from workbench.render.request import Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from workbench.panels.state import Wanted
     from workbench.render import Renderer
     from workbench.render.drawing import OnStep
     from workbench.render.parts import OnTensor
     from workbench.render.shared import Renderers
 
-Key = tuple[str, Request]
+Key = tuple[str, Request, Placement]
 
 _KEPT = 256  # pictures that are remembered
+_BEST = Placement()
 
 
-def key_of(checkpoint: Checkpoint, request: Request) -> Key:
+def key_of(checkpoint: Checkpoint, request: Request, placement: Placement = _BEST) -> Key:
     """What tells pictures apart: equal keys mean equal pictures. Nothing is read."""
-    return content_of(checkpoint), request
+    return content_of(checkpoint), request, placement
 
 
 def content_of(checkpoint: Checkpoint) -> str:
@@ -38,10 +41,13 @@ def content_of(checkpoint: Checkpoint) -> str:
 
 @final
 class Studio:
-    """Pictures of checkpoints: by one renderer that is given, or by those that this process shares, made when first used."""
+    """Pictures of checkpoints: by one renderer that is given, or by those that this process shares, made when first used.
+
+    `placement` is where those that are shared draw; a renderer that is given stays where it is.
+    """
 
     def __init__(self, renderer: Renderer | None, checkpoints: Mapping[str, Checkpoint]) -> None:
-        self._given = renderer
+        self._given, self.placement = renderer, _BEST
         self._checkpoints = checkpoints  # those on the shelf, whichever they are by then
         self._alone = threading.RLock()
         self._shared: Renderers | None = None
@@ -52,6 +58,11 @@ class Studio:
         """The renderers that have drawn, or will."""
         shared = self._shared
         return (self._given,) if self._given is not None else shared.held if shared is not None else ()
+
+    def place(self, wanted: Wanted) -> None:
+        """Draw where these pictures are wanted, unless a renderer was given. Raises RenderError for a device that is not here."""
+        if self._given is None:
+            self.placement = wanted.placement
 
     def known(self, key: Key) -> list[Image] | None:
         """Pictures that were drawn already."""
@@ -68,10 +79,11 @@ class Studio:
         on_step: OnStep | None = None,
     ) -> list[Image]:
         """One picture per prompt and seed. Raises Cancelled, and RenderError for a checkpoint that cannot be drawn."""
-        key = key_of(checkpoint, request)
+        placement = self.placement  # there may be another one by the time this is drawn
+        key = key_of(checkpoint, request, placement)
         if (known := self.known(key)) is not None:
             return known
-        renderer, lender = self._renderer_of(checkpoint)
+        renderer, lender = self._renderer_of(checkpoint, placement)
         with self._lock_of(renderer):
             if cancelled():
                 raise Cancelled("another picture is wanted by now")
@@ -84,23 +96,26 @@ class Studio:
 
     def close(self) -> None:
         """Forget all pictures, and let go of the renderers: their pipelines go with the last panel that has them."""
-        held = self._shared.held if self._shared else ()
-        self._given, self._shared = None, None
+        self._given = None
         self._drawn.clear()
-        if devices := {one.device for one in held}:
-            from workbench.render.devices import release
+        self._let_go()
 
-            del held
-            for device in devices:
-                release(device)
+    def _let_go(self) -> None:
+        """Let go of the shared renderers, and of the memory that they took where nobody else has them."""
+        devices = {one.device for one in self._shared.held} if self._shared else set()
+        self._shared = None
+        for device in devices:
+            release(device)
 
-    def _renderer_of(self, checkpoint: Checkpoint) -> tuple[Any, Checkpoint | None]:
+    def _renderer_of(self, checkpoint: Checkpoint, placement: Placement) -> tuple[Any, Checkpoint | None]:
         """The renderer that draws a checkpoint, and the one on the shelf that lends it what it lacks."""
         if self._given is not None:
             return self._given, None
         from workbench.render.shared import Renderers
 
-        group = Renderers(self._checkpoints.values(), self._shared)
+        if self._shared is not None and self._shared.placement != placement:
+            self._let_go()  # a device need not hold a pipeline twice
+        group = Renderers(self._checkpoints.values(), self._shared, placement)
         renderer = group.of(checkpoint, progress=False)
         self._shared = group
         return renderer, group.lender(checkpoint, renderer)

@@ -1,115 +1,121 @@
-"""The part of a panel that says which pictures are wanted: prompts, negative prompt, seeds, size, steps, guidance, sampler."""
+"""The part of a panel that says which pictures are wanted: prompts and seeds; how they are drawn is in `settings_view`."""
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from dataclasses import replace
+from typing import TYPE_CHECKING, final
 
 import ipywidgets as widgets
 
-from workbench.errors import InputError
+from workbench.errors import InputError, RenderError, WorkbenchError
 from workbench.panels.callbacks import on_change, on_click
-from workbench.panels.controls import heading
 from workbench.panels.fields import full
+from workbench.panels.prompts import count
+from workbench.panels.settings_view import SettingsView, in_a_line, named, narrow
 from workbench.panels.state import Wanted
 
-_OWN = "each model's own"
+if TYPE_CHECKING:
+    from workbench.render import Renderer
+
 _MANY = 64  # pictures of a model; more are asked about first
 _MOST_SEEDS = 1_000_000
 _LAST_SEED = (1 << 63) - 1
+_FRESH = 1 << 32  # random seeds are below that: other programs take them, too
 
 
 @final
 class WantedView:
     """Tells `changed(wanted)` whenever a field was changed, and `said(text)` what cannot be read; `show` sets them and tells nothing.
 
-    Many pictures are asked about first.
+    Many pictures are asked about first. `renderer` is the one that the panel was given, if any.
     """
 
-    def __init__(self, changed: Callable[[Wanted], None], said: Callable[[str], None], samplers: Sequence[str]) -> None:
+    def __init__(
+        self, changed: Callable[[Wanted], None], said: Callable[[str], None], samplers: Sequence[str], renderer: Renderer | None = None
+    ) -> None:
         self._changed, self._said, self._showing = changed, said, False
-        self._shown = Wanted()
+        self._shown = self._asked = Wanted()
+        self._before: tuple[int, ...] = ()  # the seeds before these
+        self._begun = False
         self._prompts = widgets.Textarea(continuous_update=False, rows=2, placeholder="one prompt per line", layout=full())
-        self._negative = widgets.Text(continuous_update=False, placeholder="negative prompt: what should not be there", layout=full())
-        self._seeds = widgets.Text(continuous_update=False, placeholder="0, 1", layout=_narrow("110px"))
-        self._size = widgets.Text(continuous_update=False, placeholder="own", layout=_narrow("96px"))
-        self._steps = widgets.BoundedIntText(min=1, max=150, layout=_narrow("72px"))
-        self._guidance = widgets.BoundedFloatText(min=0, max=30, step=0.5, layout=_narrow("72px"))
-        self._sampler = widgets.Dropdown(options=[(_OWN, ""), *((name, name) for name in samplers)], layout=_narrow("180px"))
-        self._clip_skip = widgets.BoundedIntText(min=0, max=12, layout=_narrow("56px"))
-        self._fields = (self._prompts, self._negative, self._seeds, self._size, self._steps, self._guidance, self._sampler, self._clip_skip)
-        for field in self._fields:
-            on_change(field, self._typed)
-        numbers = [
-            _named("seeds", "Whole numbers; a-b for all from a to b", self._seeds),
-            _named("size", "Width x height in pixels; empty is each model's own", self._size),
-            _named("steps", "Steps of the sampler", self._steps),
-            _named("guidance", "How closely the prompt is followed; 1 is not at all", self._guidance),
-            _named("sampler", "The scheduler that takes the steps", self._sampler),
-            _named("clip skip", "How many of CLIP's last layers are left out; 1 here is what A1111 calls 2", self._clip_skip),
-        ]
+        self._seeds = widgets.Text(continuous_update=False, placeholder="0, 1", layout=narrow("150px"))
+        self._random = widgets.Button(description="random seed", tooltip="One fresh seed in place of these", layout=narrow("110px"))
+        self._again = widgets.Button(description="same seed again", tooltip="The seeds before these", layout=narrow("140px"))
+        listed = lambda prompts: self._go_on(replace(self._shown, prompts=prompts))  # noqa: E731
+        self._settings = SettingsView(self._typed, listed, said, samplers, renderer)
+        for field in (self._prompts, self._seeds):
+            on_change(field, lambda _: None if self._showing else self._typed())
+        on_click(self._random, lambda: self._go_on(replace(self._shown, seeds=(secrets.randbelow(_FRESH),))))
+        on_click(self._again, lambda: self._go_on(replace(self._shown, seeds=self._before)))
+        seeds = named("seeds", "Whole numbers; a-b for all from a to b", self._seeds)
+        row = widgets.HBox([seeds, self._random, self._again]).add_class("wb-numbers")
         self._question = widgets.HTML().add_class("wb-hint")
-        yes = widgets.Button(description="Draw", layout=_narrow("80px"))
-        no = widgets.Button(description="Go back", layout=_narrow("80px"))
-        on_click(yes, lambda: self._changed(self._read()))
+        yes, no = (widgets.Button(description=name, layout=narrow("80px")) for name in ("Draw", "Go back"))
+        on_click(yes, lambda: self._changed(self._asked))
         on_click(no, lambda: self.show(self._shown))
         self._asking = widgets.HBox([self._question, yes, no]).add_class("wb-row")
-        fields = [self._prompts, self._negative, widgets.HBox(numbers).add_class("wb-numbers"), self._asking]
-        self.widget = widgets.VBox(fields).add_class("wb-column")
+        self._more = widgets.Accordion([self._settings.widget], titles=["more"], selected_index=None).add_class("wb-shelf")
+        self.widget = widgets.VBox([self._prompts, row, self._asking, self._more.add_class("wb-more")]).add_class("wb-column")
 
     def show(self, wanted: Wanted) -> None:
         """Set the fields."""
+        if self._begun and wanted.seeds != self._shown.seeds:
+            self._before = self._shown.seeds
+        self._begun = True
+        self._again.disabled = not self._before
         self._showing, self._shown = True, wanted
         self._asking.layout.display = "none"
         try:
             if not self._says(wanted):
                 self._prompts.value = "\n".join(wanted.prompts)
                 self._seeds.value = ", ".join(map(str, wanted.seeds))
-                self._size.value = size_in_words(wanted.width, wanted.height)
-            self._negative.value, self._sampler.value = wanted.negative, wanted.sampler or ""
-            self._steps.value, self._guidance.value, self._clip_skip.value = wanted.steps, wanted.guidance, wanted.clip_skip or 0
+            self._settings.show(wanted)
+            self._more.set_title(0, f"more: {in_a_line(wanted)}")
         finally:
             self._showing = False
 
-    def _typed(self, _: Any) -> None:
-        if self._showing:
-            return
+    def _typed(self) -> None:
         try:
-            wanted = self._read()
-        except InputError as error:
+            self._go_on(self._read())
+        except WorkbenchError as error:
             self._said(str(error))
-            return
-        pictures = len(wanted.prompts) * len(wanted.seeds)
-        if pictures > max(_MANY, len(self._shown.prompts) * len(self._shown.seeds)):
-            self._question.value = (
-                f"{pictures:,} pictures of each model: {len(wanted.prompts):,} prompts x {len(wanted.seeds):,} seeds. Draw them?"
-            )
+
+    def _go_on(self, wanted: Wanted) -> None:
+        """Tell of other pictures; of many only once a person has said yes. Raises RenderError for prompts that cannot be read."""
+        prompts, seeds = count(wanted.prompts), len(wanted.seeds)
+        if prompts * seeds > max(_MANY, self._many):
+            self._asked = wanted
+            each = " x ".join(f"{n:,} {name}{'s' if n != 1 else ''}" for n, name in ((prompts, "prompt"), (seeds, "seed")))
+            self._question.value = f"{prompts * seeds:,} pictures of each model: {each}. Draw them?"
             self._asking.layout.display = ""
         else:
             self._changed(wanted)
 
-    def _says(self, wanted: Wanted) -> bool:
-        """Whether the fields say this already, in whatever words."""
+    @property
+    def _many(self) -> int:
+        """The pictures of each model that are wanted already."""
         try:
-            return wanted == self._read()
+            return count(self._shown.prompts) * len(self._shown.seeds)
+        except RenderError:  # of a state by Python
+            return 0
+
+    def _says(self, wanted: Wanted) -> bool:
+        """Whether the fields say these prompts and seeds already, in whatever words."""
+        try:
+            return (wanted.prompts, wanted.seeds) == (self._typed_prompts, whole_numbers(self._seeds.value))
         except InputError:
             return False
 
+    @property
+    def _typed_prompts(self) -> tuple[str, ...]:
+        return tuple(line.strip() for line in self._prompts.value.splitlines() if line.strip())
+
     def _read(self) -> Wanted:
         """What the fields say. Raises InputError for seeds and a size that are none."""
-        size = pixels(self._size.value)
-        prompts = tuple(line.strip() for line in self._prompts.value.splitlines() if line.strip())
-        return Wanted(
-            prompts,
-            whole_numbers(self._seeds.value),
-            self._steps.value,
-            self._guidance.value,
-            self._negative.value,
-            *size,
-            self._sampler.value or None,
-            self._clip_skip.value or None,
-        )
+        return self._settings.read(replace(self._shown, prompts=self._typed_prompts, seeds=whole_numbers(self._seeds.value)))
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
@@ -124,26 +130,3 @@ def whole_numbers(text: str) -> tuple[int, ...]:
             raise InputError(f"seeds: {word!r} is too many; at most {_MOST_SEEDS:,} are drawn")
         found |= dict.fromkeys(range(first, last + 1))
     return tuple(found)
-
-
-def pixels(text: str) -> tuple[int | None, int | None]:
-    """`"1024 x 768"` as width and height, `"768"` as a square, nothing as two times None. Raises InputError for what is no size."""
-    if not text.strip():
-        return None, None
-    found = re.fullmatch(r"([0-9]{1,6})(?:\s*[x×*,]\s*([0-9]{1,6}))?", text.strip().lower())
-    if not found:
-        raise InputError(f"size: {text!r} is none; write 768, or 1024 x 768, or nothing for {_OWN}")
-    return int(found[1]), int(found[2] or found[1])
-
-
-def size_in_words(width: int | None, height: int | None) -> str:
-    """Width and height as they are typed."""
-    return "" if width is None and height is None else f"{width or height} x {height or width}"
-
-
-def _narrow(width: str) -> widgets.Layout:
-    return widgets.Layout(width=width, flex="0 0 auto")
-
-
-def _named(name: str, told: str, field: widgets.Widget) -> widgets.HBox:
-    return widgets.HBox([heading(name, told), field]).add_class("wb-row")

@@ -10,6 +10,7 @@ from workbench.errors import RenderError, warn
 from workbench.families import Pictures
 from workbench.render.request import Defaults, Request
 from workbench.render.silence import quiet
+from workbench.wording import shortened
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,7 @@ class Manner:
         with quiet():
             long = [prompt for prompt in (*request.prompts, request.negative or "") if len(tokenizer(prompt).input_ids) > limit]
         if long:
-            warn(f"{long[0]!r} has more than the {limit} tokens a model reads: its end is ignored", UserWarning)
+            warn(f"{shortened(long[0])!r} has more than the {limit} tokens a model reads: its end is ignored", UserWarning)
 
     def arguments(self, request: Request, pictures: int, on_step: OnStep) -> dict[str, Any]:
         """What the pipeline is told beside prompts and generators, for a batch of so many pictures."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 
@@ -13,6 +14,35 @@ from workbench.errors import RenderError
 
 Offload = Literal["model", "sequential"]
 OFFLOADS: tuple[Offload, ...] = ("model", "sequential")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@final
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which dtype pictures are calculated, as `Renderer` takes it; None is what is best here.
+
+    Raises RenderError for a device that is not here, and for what is no dtype or offload.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    offload: Offload | None = None
+
+    def __post_init__(self) -> None:
+        here = devices_here()
+        if self.device is not None and not {str(chosen_device(self.device)), f"{self.device}:0"} & {*here}:
+            raise RenderError(f"device {self.device!r} is not here; there are: {', '.join(here)}")
+        if self.dtype is not None:
+            dtype_named(self.dtype)
+        if self.offload not in (None, *OFFLOADS):
+            raise RenderError(f"offload must be one of {', '.join(map(repr, OFFLOADS))}, or None, got {self.offload!r}")
+
+
+def devices_here() -> tuple[str, ...]:
+    """The devices of this machine, the best first."""
+    cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return (*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
 
 
 def chosen_device(given: str | torch.device | None) -> torch.device:
