@@ -1,4 +1,5 @@
 // A line that takes files: chosen, or dropped anywhere on the panel around it. Of a safetensors file only the header travels.
+// What is dropped where models are chosen is meant as a model.
 
 const MOST = 2 ** 26; // bytes of any other file
 
@@ -13,12 +14,12 @@ function render({ model, el }) {
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), { type: "file", ariaLabel: "reopen a file" });
   const told = document.createElement("span");
-  told.textContent = "Reopen a grid, picture, recipe or merged file: drop it here, or ";
+  told.textContent = "Reopen a grid, picture, recipe or merged file, or add a model: drop it here, or ";
   label.append(told, input);
   el.append(label);
-  const send = async (file) => {
+  const send = async (file, onto = "panel") => {
     const bytes = await content(file).catch(() => null);
-    model.send({ name: file.name, size: file.size }, undefined, bytes ? [bytes] : []);
+    model.send({ name: file.name, size: file.size, onto }, undefined, bytes ? [bytes] : []);
   };
   input.onchange = async () => {
     for (const file of input.files) await send(file);
@@ -28,8 +29,9 @@ function render({ model, el }) {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     event.stopPropagation();
-    el.classList.toggle("wb-over", event.type === "dragover");
-    if (event.type === "drop") [...event.dataTransfer.files].forEach(send);
+    const shelf = event.target.closest(".wb-shelf");
+    [el, panel.querySelector(".wb-shelf")].forEach((one) => one?.classList.toggle("wb-over", event.type === "dragover" && one === (shelf ?? el)));
+    if (event.type === "drop") [...event.dataTransfer.files].forEach((file) => send(file, shelf ? "models" : "panel"));
   };
   let panel = null;
   const kinds = ["dragover", "dragleave", "drop"];

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -14,6 +15,7 @@ from workbench.errors import InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
 from workbench.panels.drop_zone import DropZone
+from workbench.panels.dropped_model import find_dropped
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import alone, components_of, depth_of
 from workbench.panels.loras_view import LorasView
@@ -21,12 +23,14 @@ from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
 from workbench.panels.naming_view import NamingView
 from workbench.panels.panel import Panel
+from workbench.panels.recent_folders import recent_folders
 from workbench.panels.reopening import reopen
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
 from workbench.sweeps.picture_store import GALLERY
 from workbench.tensors import Space
+from workbench.wording import few
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
@@ -62,13 +66,19 @@ class MergePanel(Panel):
         self._loras = LorasView(self._changed)
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
-        self._models = ModelsView(folder, self.add, arrange, self.read_again)
+        self._models = ModelsView(folder, lambda paths, merge: self.add(*paths, merge=merge), arrange, self.read_again)
         self._naming = NamingView(self.rename, self.use_result)
         chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
         pictures = [self._history.widget, self._wanted.widget, self._pictures.status.widget, self._pictures.columns.widget]
-        left = [self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using, DropZone(self.reopen)]
+        left = [
+            self._chooser.add_class("wb-shelf"),
+            self._loras.widget,
+            self._merging.widget,
+            self._naming.using,
+            DropZone(self.reopen, self._dropped),
+        ]
         self._lay_out(left, pictures)
         self._present()
 
@@ -76,7 +86,8 @@ class MergePanel(Panel):
         """The state that was kept, or a first one; and what to say of models that are not there any more."""
         found = self._shelf.checkpoints
         if self._keep is None or not self._keep.exists():
-            state = PanelState.start(list(found), first_wanted(list(found.values())), merged=_alike(found))
+            wanted, changes = first_wanted(list(found.values())), self._changes_among(found)
+            state = PanelState.start(list(found), wanted, merged=_alike(found), changes=changes)
             return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
         kept, said = keeping.load(self._keep), list(self._shelf.problems)
         for name in (*kept.paths, *kept.recipes):
@@ -88,7 +99,8 @@ class MergePanel(Panel):
         names = [name for name in kept.state.models if name in found]
         names += [name for name in found if name not in names]
         snapshots = {name: state.with_models(names) for name, state in kept.snapshots.items()}
-        return Timeline((Moment(kept.state.with_models(names), "start"),), snapshots=snapshots), said
+        state = replace(kept.state.with_models(names), changes=self._changes_among(names))
+        return Timeline((Moment(state, "start"),), snapshots=snapshots), said
 
     def _put_back(self, model: Checkpoint, name: str, names: Collection[str]) -> None:
         """Put a model on the shelf that was there; one that is there under a name that is none of the `names` was renamed."""
@@ -98,23 +110,49 @@ class MergePanel(Panel):
         else:
             self._shelf.rename(known, name)
 
-    def add(self, path: str | os.PathLike[str]) -> None:
-        """Open one more checkpoint to choose from; what is wrong with it is said at the chooser."""
-        try:
-            name = self._shelf.add(path)
-        except Exception as error:  # whatever is wrong with the file
-            self._models.say(in_words(error))
+    def show(self, state: PanelState, change: str = "by Python") -> None:
+        """Go on to another state; it can be undone."""
+        super().show(replace(state, changes=self._changes_among(state.models)), change)
+
+    def add(self, *paths: str | os.PathLike[str], merge: bool | None = None) -> None:
+        """Open more checkpoints to choose from; what is wrong with one is said at the chooser, and the others are opened.
+
+        `merge` says whether they are put into the merge at once: into inputs that are empty, or beside others, LoRAs on the result.
+        By default only LoRAs are.
+        """
+        names, said = [], []
+        for path in paths:
+            try:
+                names.append(self._shelf.add(path))
+            except Exception as error:  # whatever is wrong with the file
+                said.append(in_words(error))
+        told: list[str] = []
+        if names:
+            self._changed(lambda state: self._taken(state, names, merge, told), f"added {few(names)}")
+        if said := [*said, *told]:
+            self._models.say("\n".join(said))
             self._chooser.selected_index = 0
-            return
-        lora = self._shelf.checkpoints[name].space is Space.DELTA
-        self._changed(lambda state: _with_lora(state.with_model(name), name) if lora else state.with_model(name), f"added {name}")
+
+    def _taken(self, state: PanelState, names: Sequence[str], merge: bool | None, told: list[str]) -> PanelState:
+        """The state with these models among the others, or in the merge; what there is no room for is told."""
+        changes = self._changes_among([*state.models, *names])
+        for name in names:
+            if merge and name in (*state.used, *state.loras):
+                told.append(f"{name} is in the merge already")
+            state = replace(state.with_model(name), changes=changes)
+            if merge or (merge is None and name in changes):
+                try:
+                    state = state.with_merged(name)
+                except InputError as error:
+                    told.append(str(error))
+        return state
 
     def rename(self, old: str, new: str) -> None:
-        """Call a model otherwise, in everything that was done, too. Raises InputError for a name that is taken."""
+        """Call a model otherwise, in everything that was done, too; it can be undone. Raises InputError for a name that is taken."""
         if old not in self._shelf.checkpoints:
             raise InputError(f"there is no model {old!r}; there are: {', '.join(self._shelf.checkpoints)}")
-        new = self._shelf.rename(old, new)
-        self._go(lambda timeline: timeline.renamed(old, new))
+        if (new := self._shelf.free_name(old, new)) != old:
+            self._go(lambda timeline: timeline.with_renaming(old, new), (old, new))
 
     def use_result(self, name: str) -> str:
         """Put the merge as it is now among the models, to be merged again; no file is written. Returns its name there.
@@ -131,18 +169,45 @@ class MergePanel(Panel):
         """Take the state that a file tells of: a grid's or kept picture's PNG, a recipe, a panel's state, a merged file, a model.
 
         `source` is its path, or its bytes and its `name`; of a safetensors file of `size` bytes the header will do. Models are looked for
-        where it says, and in the folders of those on the shelf, by hash or else by name. What is missing, or is no such file, is said.
+        where it says, and in the folders of those on the shelf, by hash or else by name. A model goes into the merge. What is missing, or
+        is no such file, is said.
         """
-        folders = dict.fromkeys(one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None)
         try:
-            found = reopen(source, [*folders], name, size)
+            found = reopen(source, self._folders, name, size, self._wider)
         except (WorkbenchError, OSError) as error:
             self.tell(in_words(error))
             return
         names = {told: self._shelf.add(one) for told, one in found.models.items()}
-        self._changed(lambda state: found.state_after(state, names), f"reopened {found.name}")
-        if found.said:
-            self._merging.say([*(("warning", text) for text in found.said), *self._words])
+        said = [*found.said]
+
+        def after(state: PanelState) -> PanelState:
+            then = found.state_after(state, names)
+            return then if found.state or found.wanted else self._taken(then, list(names.values()), True, said)
+
+        self._changed(after, f"reopened {found.name}")
+        if said:
+            self._merging.say([*(("warning", text) for text in said), *self._words])
+
+    def _dropped(self, header: bytes, name: str, size: int) -> None:
+        """Put a file that was dropped onto the chooser into the merge; where it was found, or that it was not, is said there."""
+        try:
+            path = find_dropped(name, size, header, [*self._folders, *self._wider])
+        except InputError as error:
+            self._models.say(str(error))
+            return
+        self._models.say(f"{name} was found at {path}")
+        self.add(path, merge=True)
+
+    @property
+    def _folders(self) -> list[Path]:
+        """The folders of the models on the shelf."""
+        return list(dict.fromkeys(one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None))
+
+    @property
+    def _wider(self) -> list[Path]:
+        """Where else models may lie: the chooser's folder, and those that were lately taken from."""
+        known = [self._models.files.here.absolute(), *map(Path, recent_folders())]
+        return [folder for folder in dict.fromkeys(known) if folder not in self._folders]
 
     def read_again(self) -> None:
         """Open files anew that have changed since."""
@@ -165,7 +230,11 @@ class MergePanel(Panel):
     @property
     def _changes(self) -> list[str]:
         """The LoRAs, and other changes of models, which nobody can draw alone."""
-        return [name for name in self.state.models if self._shelf.checkpoints[name].space is Space.DELTA]
+        return list(self._changes_among(self.state.models))
+
+    def _changes_among(self, names: Iterable[str]) -> tuple[str, ...]:
+        found = self._shelf.checkpoints
+        return tuple(name for name in names if name in found and found[name].space is Space.DELTA)
 
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
@@ -186,10 +255,6 @@ class MergePanel(Panel):
             keeping.save(self._keep, self.state, self._timeline.snapshots, self._shelf.checkpoints)
         except OSError as error:
             self.tell(f"{self._keep}: the panel's state could not be kept: {error.strerror}")
-
-
-def _with_lora(state: PanelState, name: str) -> PanelState:
-    return state if name in (*state.loras, *state.used) else state.with_loras([*state.loras, name])
 
 
 def _alike(found: Mapping[str, Checkpoint]) -> tuple[str, ...]:

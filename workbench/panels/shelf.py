@@ -65,14 +65,17 @@ class Shelf:
         """What a checkpoint, or another of the same file, is called here."""
         return next((key for key, other in self.checkpoints.items() if _same(checkpoint, other)), None)
 
-    def rename(self, old: str, new: str) -> str:
-        """Give a checkpoint another name, and return it. Raises InputError for one that is taken, or none."""
+    def free_name(self, old: str, new: str) -> str:
+        """The name that a checkpoint may be given. Raises InputError for one that is taken, or none."""
         new = new.strip()
         if new != old and (not new or new == RESULT or new in self.checkpoints):
             raise InputError(f"{old} cannot be called {new!r}: {'another model is' if new else 'that is no name'}")
+        return new
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a checkpoint another name, at its place."""
         for name in list(self.checkpoints):
             self.checkpoints[new if name == old else name] = self.checkpoints.pop(name)
-        return new
 
     def open_again(self) -> list[str]:
         """Open anew every file that changed; returns what to say of those that cannot be opened any more."""
