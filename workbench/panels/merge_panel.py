@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -13,6 +13,8 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
+from workbench.panels.added_models import with_added
+from workbench.panels.block_effects import check_blocks, mapped, shown_effects
 from workbench.panels.callbacks import in_words
 from workbench.panels.drop_zone import DropZone
 from workbench.panels.dropped_model import find_dropped
@@ -23,11 +25,11 @@ from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
 from workbench.panels.naming_view import NamingView
 from workbench.panels.panel import Panel
-from workbench.panels.recent_folders import recent_folders
 from workbench.panels.reopening import reopen
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps.block_map_result import BlockMap
 from workbench.sweeps.picture_store import GALLERY
 from workbench.tensors import Space
 from workbench.wording import few
@@ -59,6 +61,7 @@ class MergePanel(Panel):
         gallery: str | os.PathLike[str] | None = GALLERY,
     ) -> None:
         self._shelf = Shelf(checkpoints)
+        self._block_map: BlockMap | None = None
         self._keep = Path(keep) if keep is not None else None
         timeline, self._said = self._begin()
         super().__init__(self._shelf, renderer, timeline, gallery)
@@ -86,7 +89,7 @@ class MergePanel(Panel):
         """The state that was kept, or a first one; and what to say of models that are not there any more."""
         found = self._shelf.checkpoints
         if self._keep is None or not self._keep.exists():
-            wanted, changes = first_wanted(list(found.values())), self._changes_among(found)
+            wanted, changes = first_wanted(list(found.values())), self._shelf.changes_among(found)
             state = PanelState.start(list(found), wanted, merged=_alike(found), changes=changes)
             return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
         kept, said = keeping.load(self._keep), list(self._shelf.problems)
@@ -99,7 +102,7 @@ class MergePanel(Panel):
         names = [name for name in kept.state.models if name in found]
         names += [name for name in found if name not in names]
         snapshots = {name: state.with_models(names) for name, state in kept.snapshots.items()}
-        state = replace(kept.state.with_models(names), changes=self._changes_among(names))
+        state = replace(kept.state.with_models(names), changes=self._shelf.changes_among(names))
         return Timeline((Moment(state, "start"),), snapshots=snapshots), said
 
     def _put_back(self, model: Checkpoint, name: str, names: Collection[str]) -> None:
@@ -112,7 +115,7 @@ class MergePanel(Panel):
 
     def show(self, state: PanelState, change: str = "by Python") -> None:
         """Go on to another state; it can be undone."""
-        super().show(replace(state, changes=self._changes_among(state.models)), change)
+        super().show(replace(state, changes=self._shelf.changes_among(state.models)), change)
 
     def add(self, *paths: str | os.PathLike[str], merge: bool | None = None) -> None:
         """Open more checkpoints to choose from; what is wrong with one is said at the chooser, and the others are opened.
@@ -128,24 +131,11 @@ class MergePanel(Panel):
                 said.append(in_words(error))
         told: list[str] = []
         if names:
-            self._changed(lambda state: self._taken(state, names, merge, told), f"added {few(names)}")
+            changes = self._shelf.changes_among([*self.state.models, *names])
+            self._changed(lambda state: with_added(state, names, changes, merge, told), f"added {few(names)}")
         if said := [*said, *told]:
             self._models.say("\n".join(said))
             self._chooser.selected_index = 0
-
-    def _taken(self, state: PanelState, names: Sequence[str], merge: bool | None, told: list[str]) -> PanelState:
-        """The state with these models among the others, or in the merge; what there is no room for is told."""
-        changes = self._changes_among([*state.models, *names])
-        for name in names:
-            if merge and name in (*state.used, *state.loras):
-                told.append(f"{name} is in the merge already")
-            state = replace(state.with_model(name), changes=changes)
-            if merge or (merge is None and name in changes):
-                try:
-                    state = state.with_merged(name)
-                except InputError as error:
-                    told.append(str(error))
-        return state
 
     def rename(self, old: str, new: str) -> None:
         """Call a model otherwise, in everything that was done, too; it can be undone. Raises InputError for a name that is taken."""
@@ -153,6 +143,20 @@ class MergePanel(Panel):
             raise InputError(f"there is no model {old!r}; there are: {', '.join(self._shelf.checkpoints)}")
         if (new := self._shelf.free_name(old, new)) != old:
             self._go(lambda timeline: timeline.with_renaming(old, new), (old, new))
+
+    def use_block_map(self, block_map: BlockMap | None) -> None:
+        """Give the bars of the block editors the colours of what each block does (see `wb.block_map`); None takes them away.
+
+        Colours are on the bars of the model that the map is of. Raises InputError for the map of a model that is not here, or whose blocks
+        are not those of the models that are merged.
+        """
+        if block_map is not None:
+            found = self._shelf.checkpoints
+            mapped(block_map, found)
+            check_blocks(block_map, depth_of(self.state, found), components_of(self.state, found))
+        with self._changing:
+            self._block_map = block_map
+            self._present()
 
     def use_result(self, name: str) -> str:
         """Put the merge as it is now among the models, to be merged again; no file is written. Returns its name there.
@@ -165,15 +169,17 @@ class MergePanel(Panel):
         self._changed(lambda state: state.with_model(name), f"{name} from the result")
         return name
 
-    def reopen(self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped", size: int | None = None) -> None:
+    def reopen(
+        self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped", size: int | None = None, samples: bytes = b""
+    ) -> None:
         """Take the state that a file tells of: a grid's or kept picture's PNG, a recipe, a panel's state, a merged file, a model.
 
         `source` is its path, or its bytes and its `name`; of a safetensors file of `size` bytes the header will do. Models are looked for
-        where it says, and in the folders of those on the shelf, by hash or else by name. A model goes into the merge. What is missing, or
-        is no such file, is said.
+        where it says, and in the folders of those on the shelf, by hash or else by name. A model goes into the merge; of one that was
+        dropped `samples` tell which it is (see `dropped_model`). What is missing, or is no such file, is said.
         """
         try:
-            found = reopen(source, self._folders, name, size, self._wider)
+            found = reopen(source, self._shelf.folders, name, size, self._models.folders, samples)
         except (WorkbenchError, OSError) as error:
             self.tell(in_words(error))
             return
@@ -182,32 +188,22 @@ class MergePanel(Panel):
 
         def after(state: PanelState) -> PanelState:
             then = found.state_after(state, names)
-            return then if found.state or found.wanted else self._taken(then, list(names.values()), True, said)
+            changes = self._shelf.changes_among(then.models)
+            return then if found.state or found.wanted else with_added(then, list(names.values()), changes, True, said)
 
         self._changed(after, f"reopened {found.name}")
         if said:
             self._merging.say([*(("warning", text) for text in said), *self._words])
 
-    def _dropped(self, header: bytes, name: str, size: int) -> None:
+    def _dropped(self, header: bytes, name: str, size: int, samples: bytes) -> None:
         """Put a file that was dropped onto the chooser into the merge; where it was found, or that it was not, is said there."""
         try:
-            path = find_dropped(name, size, header, [*self._folders, *self._wider])
+            path = find_dropped(name, size, header, [*self._shelf.folders, *self._models.folders], samples)
         except InputError as error:
             self._models.say(str(error))
             return
         self._models.say(f"{name} was found at {path}")
         self.add(path, merge=True)
-
-    @property
-    def _folders(self) -> list[Path]:
-        """The folders of the models on the shelf."""
-        return list(dict.fromkeys(one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None))
-
-    @property
-    def _wider(self) -> list[Path]:
-        """Where else models may lie: the chooser's folder, and those that were lately taken from."""
-        known = [self._models.files.here.absolute(), *map(Path, recent_folders())]
-        return [folder for folder in dict.fromkeys(known) if folder not in self._folders]
 
     def read_again(self) -> None:
         """Open files anew that have changed since."""
@@ -230,18 +226,16 @@ class MergePanel(Panel):
     @property
     def _changes(self) -> list[str]:
         """The LoRAs, and other changes of models, which nobody can draw alone."""
-        return list(self._changes_among(self.state.models))
-
-    def _changes_among(self, names: Iterable[str]) -> tuple[str, ...]:
-        found = self._shelf.checkpoints
-        return tuple(name for name in names if name in found and found[name].space is Space.DELTA)
+        return list(self._shelf.changes_among(self.state.models))
 
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
         self._naming.show(state.models)
         found = self._shelf.checkpoints
-        self._loras.show(state, self._changes, depth_of(state, found))
-        self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
+        depth = depth_of(state, found)
+        self._loras.show(state, self._changes, depth)
+        self._merging.show(state, depth, self._words, components_of(state, found))
+        self._merging.colour(*shown_effects(self._block_map, state, found, depth))
         self._save()
 
     @property

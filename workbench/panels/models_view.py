@@ -10,6 +10,7 @@ import ipywidgets as widgets
 
 from workbench.panels.callbacks import on_change
 from workbench.panels.file_chooser import FileChooser
+from workbench.panels.recent_folders import recent_folders
 
 _DRAWN = "Drawn is what diffusers draws from a prompt: SD, SDXL, SD 3, Flux, Z-Image, Qwen-Image, ..."
 _HINT = f"Drag to reorder; × takes a model off. {_DRAWN}"
@@ -39,6 +40,11 @@ class ModelsView:
         self._shelf.allowed_tags = []  # checked against what is there, while both change
         self._shelf.value = list(models)
         self._shelf.allowed_tags = list(models)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where models may lie: the folder that is shown, and those that were lately taken from."""
+        return list(dict.fromkeys([self.files.here.absolute(), *map(Path, recent_folders())]))
 
     def say(self, text: str) -> None:
         """What is wrong with what was chosen."""

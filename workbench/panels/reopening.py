@@ -77,12 +77,13 @@ def reopen(
     name: str = "what was dropped",
     size: int | None = None,
     wider: Sequence[Path] = (),
+    samples: bytes = b"",
 ) -> Reopened:
     """What a file, or its bytes (which then have a `name`), tells a panel; of a safetensors file of `size` bytes its header is enough.
 
     Models are looked for where the file says, then in `folders` and the folders in them: by sha256 where it is told, renamed or not,
-    and else by name, which is said; a dropped model without a recipe in `wider` folders, too, by its header. Of a grid's merges the first
-    counts.
+    and else by name, which is said; a dropped model without a recipe in `wider` folders, too, by its `samples`, or its name and header.
+    Of a grid's merges the first counts.
 
     Raises InputError for what is nothing of the kind, and RenderError, RecipeError and CheckpointError for what is damaged.
     """
@@ -96,7 +97,7 @@ def reopen(
                 os.truncate(place, size)  # the tensors, which nobody reads
             told = None if place.suffix.lower() in _PICKLES else _told(place)  # of a large pickle nothing was sent, and none has a recipe
             if told is None or place.name in (file.path for file in told.files.values()):
-                found = find_dropped(place.name, size or len(source), source, [*folders, *wider])
+                found = find_dropped(place.name, size or len(source), source, [*folders, *wider], samples)
                 told = _Told(found.parent, {found.stem: ModelFile(path=found.name)}, said=(f"{place.name} was found at {found}",))
             return _reopened(place, told, folders)
     path = Path(source).expanduser()
