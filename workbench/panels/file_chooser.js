@@ -84,7 +84,7 @@ function pages(el, model, set) {
 function row(body, one, act) {
   const line = make("tr", body, { tabIndex: -1 });
   const icon = { folder: "📁 ", model: "📦 ", file: "" }[one.kind];
-  cut(make("td", line, { className: "wb-filename" }), icon, one.kind === "folder" ? `${one.name}/` : one.name);
+  cut(make("td", line, { className: "wb-filename" }), icon, one.kind === "folder" ? `${one.name}/` : one.name.replace(/\.safetensors$/i, ""));
   make("td", line, { className: "wb-size" }, one.size);
   make("td", line, { className: "wb-date" }, one.date);
   const family = make("td", line, { className: "wb-family" });

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import ipywidgets as widgets
 
 from workbench.panels.callbacks import on_change
+from workbench.panels.fields import ModelTags
 from workbench.panels.file_chooser import FileChooser
+from workbench.panels.labels import labels
 from workbench.panels.recent_folders import recent_folders
 
 _DRAWN = "Drawn is what diffusers draws from a prompt: SD, SDXL, SD 3, Flux, Z-Image, Qwen-Image, ..."
@@ -28,7 +30,7 @@ class ModelsView:
         again: Callable[[], None],
     ) -> None:
         self._arrange, self._showing = arrange, False
-        self._shelf = widgets.TagsInput(allow_duplicates=False, placeholder="").add_class("wb-tags")
+        self._shelf = ModelTags()
         self.files = FileChooser(folder, add, again)
         on_change(self._shelf, self._arranged)
         hint = widgets.HTML(_HINT).add_class("wb-hint")
@@ -37,9 +39,9 @@ class ModelsView:
 
     def show(self, models: Sequence[str]) -> None:
         """Put these names on the shelf."""
-        self._shelf.allowed_tags = []  # checked against what is there, while both change
-        self._shelf.value = list(models)
-        self._shelf.allowed_tags = list(models)
+        self._showing = True
+        self._shelf.show(models, labels(models))
+        self._showing = False
 
     @property
     def folders(self) -> list[Path]:
@@ -50,5 +52,6 @@ class ModelsView:
         """What is wrong with what was chosen."""
         self.files.say(text)
 
-    def _arranged(self, change: dict[str, Any]) -> None:
-        self._arrange(change["new"])
+    def _arranged(self, _: object) -> None:
+        if not self._showing:
+            self._arrange(list(self._shelf.names))
