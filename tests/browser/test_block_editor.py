@@ -15,8 +15,8 @@ models = {f"{long}v1": wb.open("../data/shapes-sd/heart.safetensors"), f"{long}v
 models["base"] = wb.open("../data/shapes-sd/base.safetensors")
 panel = wb.MergePanel(models)
 panel.show(panel.state.with_wanted(prompts=[]))
-effects = [Effect("every block", "alone", 0.5, 0, math.nan), Effect("IN00", "alone", 0.05, 0.01, math.nan), Effect("IN01", "alone", 0.3, 0.02, math.nan),
-           Effect("MID", "alone", -0.1, 0.02, math.nan), Effect("OUT00", "alone", math.nan, math.nan, math.nan, "out of memory")]
+measured = {"every block": (0.5, 0), "IN00": (0.05, 0.01), "IN01": (0.3, 0.02), "MID": (-0.1, 0.02), "OUT00": (math.nan, math.nan)}
+effects = [Effect(block, "alone", *numbers, math.nan, "" if numbers[0] == numbers[0] else "memory") for block, numbers in measured.items()]
 found = BlockMap(("base", f"{long}v2"), tuple(effects), ("OUT01",), SimpleNamespace(scores={}))
 panel"""
 
