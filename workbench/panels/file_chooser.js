@@ -27,6 +27,7 @@ function head(el, model, set, ask) {
   make("button", place, { title: "the folder above", ariaLabel: "the folder above", onclick: () => ask("up") }, "↑");
   const folder = make("input", place, { type: "text", ariaLabel: "folder", title: "A folder on the machine that runs this" });
   folder.onchange = () => set({ folder: folder.value });
+  folder.onkeydown = (event) => event.key === "Enter" && folder.blur(); // tells of the change
   const recent = make("select", place, { ariaLabel: "recent folders", title: "Folders that models were lately taken from" });
   recent.onchange = () => recent.value && set({ folder: recent.value });
   const looking = make("div", el);
