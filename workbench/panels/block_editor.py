@@ -17,6 +17,7 @@ from workbench.panels.callbacks import on_message
 from workbench.panels.labels import labels
 
 _HERE = Path(__file__).parent
+_TAB = 16  # letters of a name in a tab
 
 
 @final
@@ -43,7 +44,7 @@ class BlockEditor(anywidget.AnyWidget):
 
     def __init__(self, option: Option, depth: Depth, series: Sequence[str]) -> None:
         self._option, self._depth = option, depth
-        bounds, short = bounds_of(option), labels(series)
+        bounds, short = bounds_of(option), labels(series, _TAB)
         super().__init__(
             blocks=[block.name for block in depth.blocks],
             series=list(series),

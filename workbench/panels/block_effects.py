@@ -11,6 +11,7 @@ from workbench.errors import InputError
 from workbench.figures.look import COLOURS
 from workbench.merge.schedules import Depth
 from workbench.panels.judging import components_of
+from workbench.panels.labels import MENU, labels
 from workbench.panels.state import PanelState
 from workbench.sweeps.block_map_result import ALONE, LEFT_OUT, TUNED, BlockMap, Effect
 from workbench.wording import few, listed
@@ -53,6 +54,7 @@ def shown_effects(
 
 def effects_by_block(block_map: BlockMap, depth: Depth) -> dict[str, Any]:
     """What the editor draws for each of its places, the last of which is for all that is in no block."""
+    tuned = block_map.names[1]
     alone = {one.block: one for one in block_map.effects if one.way == ALONE}
     out = {one.block: one for one in block_map.effects if one.way == LEFT_OUT}
     known = [abs(one.effect) for name, one in alone.items() if name in depth.names and math.isfinite(one.effect)]
@@ -62,7 +64,7 @@ def effects_by_block(block_map: BlockMap, depth: Depth) -> dict[str, Any]:
     beside = [name for name in (*alone, *block_map.same) if name not in {*depth.names, TUNED}]
     told = "; ".join(_told(name, alone.get(name), out.get(name), name in block_map.same) for name in beside) or "Not measured"
     return {
-        "title": f"What each block of {block_map.names[1]} does alone: {block_map.measure}",
+        "title": f"What each block of {labels([tuned], MENU)[tuned]} does alone: {block_map.measure}",
         "places": [*places, {"known": False, "effect": "", "told": told, "colour": ""}],
         "scale": [_colour(share) for share in ((-1, 0, 1) if both else (0, 1))],
         "least": f"{-most:.2g}" if both else "0",

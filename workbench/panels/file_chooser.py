@@ -50,7 +50,7 @@ class FileChooser(anywidget.AnyWidget):
         self._showing = threading.RLock()  # between what a person does and the thread that reads headers
         self._listing = FolderListing(folder)
         self._families = FileFamilies(self._told)
-        super().__init__(folder=str(folder))
+        super().__init__(folder=str(folder.absolute()))
         on_change(self, lambda _: self.list_again(), ["folder", "below"])
         on_change(self, self._filtered, ["words", "by", "descending"])
         on_change(self, lambda _: self._show(), "start")

@@ -40,8 +40,10 @@ class ModelsView:
     def show(self, models: Sequence[str]) -> None:
         """Put these names on the shelf."""
         self._showing = True
-        self._shelf.show(models, labels(models))
-        self._showing = False
+        try:
+            self._shelf.show(models, labels(models))
+        finally:
+            self._showing = False
 
     @property
     def folders(self) -> list[Path]:
