@@ -74,7 +74,12 @@ def process(command: list[str], settings: Path, log: Path) -> Iterator[subproces
     """A process with nobody's settings but those in `settings`, from its start to its end."""
     folders = {"CONFIG": settings, "DATA": settings / "data", "RUNTIME": settings / "runtime"}
     jupyter = {f"JUPYTER_{name}_DIR": str(path) for name, path in folders.items()}
-    rest = {"IPYTHONDIR": str(settings / "ipython"), "WORKBENCH_QUICK": "1", "OMP_NUM_THREADS": "1"}
+    rest = {
+        "IPYTHONDIR": str(settings / "ipython"),
+        "WORKBENCH_QUICK": "1",
+        "OMP_NUM_THREADS": "1",
+        "XDG_CONFIG_HOME": str(settings / "config"),
+    }
     with log.open("w") as output:
         started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | jupyter | rest)
         try:

@@ -15,6 +15,13 @@ from workbench.places import DATA
 FAMILY = DATA / "shapes-sd"
 
 
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path_factory, monkeypatch) -> None:
+    """Nobody's recent folders."""
+    folder = tmp_path_factory.mktemp("settings")
+    monkeypatch.setattr("platformdirs.user_config_path", lambda name: folder / name)
+
+
 @pytest.fixture(scope="session")
 def renderer() -> wb.Renderer:
     return wb.Renderer(FAMILY / "config")

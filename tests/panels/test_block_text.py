@@ -101,6 +101,21 @@ def test_presets_go_by_name():
     assert (smooth["IN00"], smooth["MID"], smooth["OUT11"]) == (1, 0.5, 0)
 
 
+def test_presets_have_the_values_of_the_published_list():
+    for name, told in {
+        "MID12_50": "0,0,0,0,0,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0,0,0,0,0,0",
+        "OUT12_5": "0,0,0,0,0,0,0,0,0,0,0,0,0.5,1,1,1,1,1,1,1,1,1,1,1,1",
+        "RING08_SOFT": "0,0,0,0,0,0.5,1,1,1,0.5,0,0,0,0,0,0.5,1,1,1,0.5,0,0,0,0,0",
+        "RING08_5": "0,0,0,0,0,0,1,1,1,1,0,0,0,0,0,1,1,1,1,0,0,0,0,0,0",
+        "RING10_5": "0,0,0,0,0,1,1,1,1,1,0,0,0,0,0,1,1,1,1,1,0,0,0,0,0",
+        "RING10_3": "0,0,0,0,0,0,1,1,1,1,1,0,0,0,1,1,1,1,1,0,0,0,0,0,0",
+    }.items():
+        assert read_weights(name, SD1) == read_weights(told, SD1), name
+    cosine = read_weights("COSINE", SD1)
+    assert [round(cosine[name], 6) for name in ("IN00", "IN06", "MID", "OUT11")] == [1, 0.853553, 0.5, 0]
+    assert read_weights("REVERSE_COSINE", SD1)["IN00"] == 0
+
+
 def test_a_curve_goes_from_the_first_block_to_the_last():
     found = read_weights("0..1..0", SD1)
     assert (found["IN00"], found["IN06"], found["MID"], found["OUT11"]) == (0, 0.5, 1, 0)

@@ -50,6 +50,26 @@ def test_a_lora_has_no_column_and_no_complaint(panel):
     assert panel._pictures.status.value.startswith("Drawn in")
 
 
+def test_a_lora_among_the_models_is_in_no_models_input(make, models, loras):
+    panel = make([loras[0], models / "base.safetensors", models / "heart.safetensors", models / "moon.safetensors"])
+    for operator in ("ties", "add_difference", "weighted_average"):
+        panel.show(panel.state.with_operator(operator))
+        assert "stripes" not in panel.state.used
+        assert panel._judged.ok, operator
+    assert panel.wait(60)
+    assert "stripes" not in panel.images
+    panel.show(panel.state.with_operator("add_delta").with_input("deltas", ["stripes"]))
+    panel.show(panel.state.with_operator("task_arithmetic"))
+    assert "stripes" not in panel.state.used
+    panel.rename("stripes", "lines on it")
+    assert panel.state.changes == ("lines on it",)
+    panel.add(loras[1], merge=False)
+    assert panel.state.loras == ()
+    assert panel.state.changes == ("lines on it", "lines")
+    panel.add(loras[1], merge=True)
+    assert panel.state.loras == ("lines",)
+
+
 def test_strengths_stay_with_their_loras_and_come_back(make, loras):
     panel = make(keep="panel.yaml")
     for path in loras:

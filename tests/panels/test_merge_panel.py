@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import threading
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 import workbench as wb
 from workbench.errors import CheckpointError, InputError, RecipeError
 from workbench.panels import studio
+from workbench.panels.dropped_model import sampled
 from workbench.panels.merge_panel import MergePanel
 from workbench.places import FLUX_PAIR
 
@@ -229,7 +231,7 @@ def test_a_model_is_added_while_the_panel_is_open(make, models):
     assert panel.wait(60)
     assert list(panel.images) == ["heart", "result"]
     panel.add(models / "nothing.safetensors")
-    assert "there is no such file" in panel._models._said.value
+    assert "there is no such file" in panel._models.files.said
     assert panel._chooser.selected_index == 0
 
 
@@ -329,7 +331,6 @@ def test_a_model_that_is_renamed_is_so_in_everything_that_was_done_and_when_the_
     panel.rename("moon", "night sky")
     assert panel.state.models == ("base", "heart", "night sky")
     assert panel.recipe.data.merge == merge
-    panel.undo()
     panel.back_to("first")
     assert panel.state.inputs == {"models": ("base", "heart", "night sky")}
     again = make(keep="panel.yaml")
@@ -339,6 +340,85 @@ def test_a_model_that_is_renamed_is_so_in_everything_that_was_done_and_when_the_
         panel.rename("base", "heart")
     with pytest.raises(InputError, match="that is no name"):
         panel.rename("base", " ")
+
+
+def test_undo_brings_the_old_name_back_and_redo_the_new_one(make, models):
+    panel = make()
+    panel.keep_as("first")
+    panel.rename("moon", "night sky")
+    panel.show(panel.state.with_option("weights", [1.0, 1.0, 0.5]))
+    panel.undo()
+    panel.undo()
+    assert panel.state.models == ("base", "heart", "moon")
+    assert list(panel._shelf.checkpoints) == ["base", "heart", "moon"]
+    assert panel._timeline.snapshots["first"].models == ("base", "heart", "moon")
+    assert panel._judged.ok
+    panel.redo()
+    assert panel.state.models == ("base", "heart", "night sky")
+    panel.redo()
+    assert panel.state.many == ("base", "heart", "night sky")
+    assert panel.merge.options == {"weights": [1.0, 1.0, 0.5]}
+    assert list(panel.history()["change"])[-2] == "moon is called night sky"
+
+
+def test_a_model_that_took_a_name_meanwhile_gives_it_back(make, models):
+    panel = make()
+    panel.rename("moon", "night sky")
+    (models / "more").mkdir()
+    panel.add(shutil.copy(models / "heart.safetensors", models / "more" / "moon.safetensors"))
+    assert panel.state.models == ("base", "heart", "night sky", "moon")
+    panel.undo()
+    panel.undo()
+    assert panel.state.models == ("base", "heart", "moon")
+    assert panel._shelf.checkpoints["moon"].path == models / "moon.safetensors"
+    panel.redo()
+    panel.redo()
+    assert [panel._shelf.checkpoints[name].path.parent.name for name in panel.state.models] == ["models", "models", "models", "more"]
+
+
+def test_files_are_put_into_the_merge_at_once(make, models):
+    panel = make([models / "base.safetensors"])
+    (models / "torn.safetensors").write_bytes(b"x")
+    panel.add(models / "heart.safetensors", models / "torn.safetensors", models / "moon.safetensors", merge=True)
+    assert panel.state.inputs == {"models": ("base", "heart", "moon")}
+    assert "torn.safetensors" in panel._models.files.said
+    panel.undo()
+    assert panel.state.inputs == {"models": ("base",)}, "one step back takes all of one action"
+    panel.show(panel.state.with_operator("add_difference"))
+    assert panel.state.inputs == {"base": ("base",), "tuned": (), "original": ()}
+    panel.add(models / "heart.safetensors", models / "moon.safetensors", models / "base.safetensors", merge=True)
+    assert panel.state.used == ("base", "heart", "moon")
+    assert "base is in the merge already" in panel._models.files.said
+    (models / "more").mkdir()
+    panel.add(shutil.copy(models / "heart.safetensors", models / "more" / "sun.safetensors"), merge=True)
+    assert "sun is among the models, and not in the merge" in panel._models.files.said
+    assert "sun" in panel.state.models
+
+
+def test_a_plain_model_that_is_dropped_is_found_and_merged(make, models):
+    panel = make([models / "base.safetensors"])
+    content, samples = as_dropped(models / "heart.safetensors")
+    panel.reopen(content, "heart.safetensors", (models / "heart.safetensors").stat().st_size, samples)
+    assert panel.state.inputs == {"models": ("base", "heart")}
+    assert f"heart.safetensors was found at {models / 'heart.safetensors'}" in html.unescape(panel._merging._words.value)
+    (models / "below").mkdir()
+    moon = (models / "moon.safetensors").rename(models / "below" / "night.safetensors")
+    content, samples = as_dropped(moon)
+    panel._dropped(content, "moon.safetensors", moon.stat().st_size, samples)
+    assert panel.state.inputs == {"models": ("base", "heart", "night")}, "heart and base have its size and header as well"
+    assert "moon.safetensors was found at" in panel._models.files.said
+    panel._dropped(content, "moon.safetensors", moon.stat().st_size, samples[::-1])
+    assert "was not found in" in panel._models.files.said
+    panel._dropped(b"", "cat.png", 3, b"")
+    assert "cat.png: is no model" in panel._models.files.said
+
+
+def as_dropped(path):
+    """What a browser sends of a file."""
+    with path.open("rb") as file:
+        samples = sampled(file, path.stat().st_size)
+    content = path.read_bytes()
+    return content[: 8 + int.from_bytes(content[:8], "little")], samples
 
 
 def test_a_name_that_is_taken_is_said(make):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 
 import workbench as wb
@@ -167,6 +168,19 @@ def test_of_a_merged_file_its_header_is_enough(merge, models, tmp_path):
     check(shown(reopen(header, [models], "merged.safetensors", len(whole))))
 
 
-def test_a_dropped_model_without_a_recipe_is_to_be_added_by_its_path(models):
-    with pytest.raises(InputError, match=r"moon\.safetensors: a model without a recipe; add it to the models by its path"):
-        reopen((models / "moon.safetensors").read_bytes(), [models], "moon.safetensors")
+def test_a_dropped_model_without_a_recipe_is_found_by_its_header(models, tmp_path):
+    whole = (models / "moon.safetensors").read_bytes()
+    header = whole[: 8 + int.from_bytes(whole[:8], "little")]
+    found = reopen(header, [], "moon.safetensors", len(whole), wider=[models.parent])
+    assert found.models["moon"].path == models / "moon.safetensors"
+    assert found.said == (f"moon.safetensors was found at {models / 'moon.safetensors'}",)
+    with pytest.raises(InputError, match=r"moon\.safetensors \(.+ MB\) was not found in no folder, or below"):
+        reopen(header, [], "moon.safetensors", len(whole))
+
+
+def test_a_dropped_pickle_too_large_to_be_sent_is_found_by_name_and_size(models):
+    torch.save({"a": torch.ones(2)}, models / "old.ckpt")
+    found = reopen(b"", [models], "old.ckpt", (models / "old.ckpt").stat().st_size)
+    assert found.models["old"].path == models / "old.ckpt"
+    with pytest.raises(InputError, match=r"old\.ckpt .* was not found"):
+        reopen(b"", [models], "old.ckpt", 3)

@@ -15,6 +15,7 @@ from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import Bars, bounds_of
 from workbench.panels.fields import CompositeField, full
+from workbench.panels.labels import labels
 from workbench.panels.state import each_value, per_model
 
 _DIGITS = 10
@@ -58,8 +59,8 @@ class Between(CompositeField):
 
     def __init__(self, option: Option, models: Sequence[str], depth: Depth, field: widgets.Widget, value: Any) -> None:
         self._share_of, self._field = partial(as_share, option=option, depth=depth), field
-        self.switch = getattr(field, "switch", None)
-        names = "".join(f'<span title="{html.escape(name)}">{html.escape(name)}</span>' for name in models)
+        self.switch, self.editor = getattr(field, "switch", None), getattr(field, "editor", None)
+        names = "".join(f'<span title="{html.escape(name)}">{html.escape(short)}</span>' for name, short in labels(models).items())
         ends = widgets.HTML(f'<div class="wb-ends">{names}</div>')
         super().__init__([field], value, children=[ends, field], layout=full())
         self.add_class("wb-column")

@@ -18,6 +18,7 @@ function render({ model, el }) {
   let shown = 0; // the series that is edited
   let tool = "paint";
   let stroke = null; // while the mouse is down: where it began, where it was last, and the values drawn so far
+  let field = null; // while a number is typed: its input, and the bar it is for
 
   const held = () => [...model.get("rows")[shown], model.get("elsewhere")[shown]];
 
@@ -26,9 +27,17 @@ function render({ model, el }) {
   const tools = node("div", "wb-blocks-tabs");
   const presets = node("select", "wb-blocks-presets");
   presets.title = "Give all blocks a shape";
+  presets.setAttribute("aria-label", "shapes and presets");
   presets.append(new Option("preset …", ""), ...model.get("presets").map((name) => new Option(name, name)));
+  if (model.get("named").length) {
+    const group = document.createElement("optgroup");
+    group.label = "Merge Block Weighted";
+    group.append(...model.get("named").map((name) => new Option(name, `text ${name}`)));
+    presets.append(group);
+  }
   const column = node("div", "wb-blocks-column");
   const hint = node("div", "wb-blocks-hint");
+  const legend = node("div", "wb-blocks-legend");
   const typing = node("div", "wb-blocks-bar");
   const text = node("input", "wb-blocks-text");
   const copy = node("button", "wb-blocks-tab", "copy");
@@ -40,50 +49,73 @@ function render({ model, el }) {
   el.classList.add("wb-blocks");
   el.style.setProperty("--wb-name", `${Math.max(...places.map((name) => name.length))}ch`);
   if (model.get("series").length > 1) el.append(tabs);
-  el.append(bar, column, hint, typing);
+  el.append(bar, column, legend, hint, typing);
 
   const rows = places.map((name, i) => {
     const row = node("div", i === blocks.length ? "wb-block wb-block-other" : "wb-block");
     const track = node("div", "wb-block-track");
     const line = node("div", "wb-block-zero");
     const fill = node("div", "wb-block-fill");
+    const swatch = node("span", "wb-block-swatch");
     const readout = node("span", "wb-block-value");
+    const effect = node("span", "wb-block-effect");
     line.style.left = `${100 * zero}%`;
     track.append(fill, line);
-    row.append(node("span", "wb-block-name", name), track, readout);
-    row.tabIndex = i ? -1 : 0;
-    row.setAttribute("role", "slider");
-    row.setAttribute("aria-label", name);
-    row.title = i === blocks.length ? "Tensors in no block: text encoder, VAE, time embedding" : "";
-    row.addEventListener("keydown", (event) => typed(event, i));
+    row.append(node("span", "wb-block-name", name), swatch, track, readout, effect);
+    row.tabIndex = 0;
+    for (const [key, value] of Object.entries({ role: "slider", "aria-label": name, "aria-valuemin": low, "aria-valuemax": high })) row.setAttribute(key, value);
+    row.addEventListener("keydown", (event) => keyed(event, i));
+    row.addEventListener("dblclick", () => open(i, null));
     column.append(row);
-    return { row, track, fill, readout };
+    return { row, track, fill, readout, swatch, effect };
   });
 
   function show() {
     const values = stroke?.values ?? held();
-    rows.forEach(({ row, fill, readout }, i) => {
+    const effects = model.get("effects_of") === shown ? model.get("effects") : {};
+    el.classList.toggle("wb-mapped", "places" in effects);
+    rows.forEach(({ row, fill, readout, swatch, effect }, i) => {
       const [from, to] = [zero, share(values[i])].sort((a, b) => a - b);
+      const found = effects.places?.[i];
       fill.style.left = `${100 * from}%`;
       fill.style.width = `${100 * (to - from)}%`;
       readout.textContent = values[i].toFixed(decimals);
       row.setAttribute("aria-valuenow", values[i]);
+      row.setAttribute("aria-valuetext", `${+values[i].toFixed(6)}${found ? `; ${found.told}` : ""}`);
+      const what = i === blocks.length ? "Tensors in no block: text encoder, VAE, time embedding" : places[i];
+      row.title = `${what}\n${found ? `${found.told}\n` : ""}Drag, or type a number`;
+      effect.textContent = found?.effect ?? "";
+      swatch.classList.toggle("wb-unknown", Boolean(found) && !found.known);
+      row.style.setProperty("--wb-effect", found?.known ? found.colour : "");
     });
-    [...tabs.children].forEach((tab, i) => tab.classList.toggle("wb-chosen", i === shown));
-    [...tools.children].forEach((one) => one.classList.toggle("wb-chosen", one.textContent === tool));
+    [...tabs.children].forEach((tab, i) => (tab.classList.toggle("wb-chosen", i === shown), tab.setAttribute("aria-pressed", i === shown)));
+    [...tools.children].forEach((one) => (one.classList.toggle("wb-chosen", one.textContent === tool), one.setAttribute("aria-pressed", one.textContent === tool)));
     if (document.activeElement !== text) text.value = model.get("texts")[shown];
-    hint.textContent = tool === "paint" ? "Drag over the bars to paint them." : "Drag from the first block to the last.";
+    hint.textContent = tool === "paint" ? "Drag over the bars to paint them, or type a number." : "Drag from the first block to the last.";
+    explain(effects);
   }
 
-  function choices(parent, names, choose) {
+  // What the colours of a block map mean; nothing where there is none.
+  function explain(effects) {
+    legend.replaceChildren();
+    if (!("places" in effects)) return;
+    const scale = node("span", "wb-blocks-scale");
+    scale.style.background = `linear-gradient(to right, ${effects.scale.join(", ")})`;
+    const unknown = node("span", "wb-block-swatch wb-unknown");
+    const last = node("span", "");
+    last.append(unknown, " not measured");
+    legend.append(node("div", "", effects.title), node("span", "", effects.least), scale, node("span", "", effects.most), last);
+  }
+
+  function choices(parent, names, choose, shorter = names) {
     names.forEach((name, i) => {
-      const button = node("button", "wb-blocks-tab", name);
+      const button = node("button", "wb-blocks-tab", shorter[i]);
       button.title = name;
       button.addEventListener("click", () => { choose(name, i); show(); });
       parent.append(button);
     });
   }
-  choices(tabs, model.get("series"), (_, i) => { shown = i; });
+  choices(tabs, model.get("series"), (_, i) => { shut(false); shown = i; }, model.get("short"));
   choices(tools, ["paint", "ramp"], (name) => { tool = name; });
 
   function tell(kind, more) {
@@ -94,13 +126,53 @@ function render({ model, el }) {
     tell("painted", { values: values.slice(0, -1), elsewhere: values.at(-1) });
   }
 
-  function typed(event, i) {
-    const turn = { ArrowLeft: -step, ArrowRight: step }[event.key];
+  function keyed(event, i) {
+    if (field) return; // its keys are its own
+    const turn = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity }[event.key];
     const next = rows[i + ({ ArrowUp: -1, ArrowDown: 1 }[event.key] ?? 0)];
-    if (turn) painted(held().map((value, at) => (at === i ? Math.min(Math.max(value + turn, low), high) : value)));
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (turn) painted(held().map((value, at) => (at === i ? Math.min(Math.max(value + turn * step, low), high) : value)));
     else if (next && next !== rows[i]) next.row.focus();
+    else if (/^[0-9.,+-]$/.test(event.key)) open(i, event.key);
+    else if (event.key === "Enter") open(i, null);
     else return;
     event.preventDefault();
+  }
+
+  // A field in place of a bar's number, which begins with what was typed, or with the number, marked.
+  function open(i, begun) {
+    if (field) shut(true);
+    const input = node("input", "wb-block-typed");
+    input.value = begun ?? String(+held()[i].toFixed(6));
+    input.setAttribute("aria-label", `${places[i]}: a number`);
+    input.inputMode = "decimal";
+    field = { input, i };
+    rows[i].readout.after(input);
+    rows[i].readout.style.display = "none";
+    input.focus();
+    if (begun === null) input.select();
+    input.addEventListener("keydown", (event) => {
+      const on = { Enter: 0, Tab: event.shiftKey ? -1 : 1 }[event.key];
+      if (event.key !== "Escape" && on === undefined) return event.stopPropagation();
+      event.preventDefault();
+      event.stopPropagation();
+      shut(event.key !== "Escape");
+      const beside = i + (on ?? 0);
+      if (on && rows[beside]) open(beside, null);
+      else rows[i].row.focus();
+    });
+    input.addEventListener("blur", () => shut(true));
+  }
+
+  // Take the field away; what was typed counts, or does not.
+  function shut(counts) {
+    if (!field) return;
+    const { input, i } = field;
+    const [typed, before] = [input.value.trim(), String(+held()[i].toFixed(6))];
+    field = null;
+    rows[i].readout.style.display = "";
+    input.remove();
+    if (counts && typed && typed !== before) tell("typed", { place: i, text: typed });
   }
 
   // The row and the value under the mouse; a ramp has no end in "other".
@@ -128,7 +200,9 @@ function render({ model, el }) {
   }
 
   column.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || event.target.closest("input")) return;
+    shut(true);
+    if (event.target.closest(".wb-block-value, .wb-block-name, .wb-block-effect")) return; // a click there chooses the bar, two open its field
     const here = under(event);
     stroke = { first: here, last: here, values: between(held(), here, here) };
     column.setPointerCapture(event.pointerId);
@@ -155,19 +229,16 @@ function render({ model, el }) {
   text.addEventListener("keydown", (event) => { if (event.key === "Enter") text.blur(); });
   copy.addEventListener("click", () => { text.select(); document.execCommand("copy"); });
   presets.addEventListener("change", () => {
-    if (presets.value) tell("preset", { name: presets.value });
+    const [kind, name] = presets.value.split(" ");
+    if (kind === "text" && name) tell("text", { text: name });
+    else if (presets.value) tell("preset", { name: presets.value });
     presets.value = "";
   });
 
-  model.on("change:rows", show);
-  model.on("change:elsewhere", show);
-  model.on("change:texts", show);
+  const watched = ["rows", "elsewhere", "texts", "effects", "effects_of"].map((name) => `change:${name}`);
+  watched.forEach((name) => model.on(name, show));
   show();
-  return () => {
-    model.off("change:rows", show);
-    model.off("change:elsewhere", show);
-    model.off("change:texts", show);
-  };
+  return () => watched.forEach((name) => model.off(name, show));
 }
 
 export default { render };

@@ -12,10 +12,12 @@ import traitlets
 from workbench.merge.declaration import Option
 from workbench.merge.schedules import Depth
 from workbench.panels.bars import PRESETS, Bars, bounds_of
-from workbench.panels.block_text import read_weights, write_weights
+from workbench.panels.block_text import DEFAULT, presets_of, read_number, read_weights, write_weights
 from workbench.panels.callbacks import on_message
+from workbench.panels.labels import labels
 
 _HERE = Path(__file__).parent
+_TAB = 16  # letters of a name in a tab
 
 
 @final
@@ -34,18 +36,30 @@ class BlockEditor(anywidget.AnyWidget):
     elsewhere: traitlets.List[Any] = traitlets.List().tag(sync=True)
     bounds = traitlets.Dict().tag(sync=True)
     texts: traitlets.List[Any] = traitlets.List().tag(sync=True)  # of each series, as people share it
+    short: traitlets.List[Any] = traitlets.List().tag(sync=True)  # names of the series, cut so that they can be told apart
     presets = traitlets.List(list(PRESETS)).tag(sync=True)
+    named: traitlets.List[Any] = traitlets.List().tag(sync=True)  # presets by name that these blocks take
+    effects = traitlets.Dict().tag(sync=True)  # what each block does, as `block_effects` tells it
+    effects_of = traitlets.Int(-1).tag(sync=True)  # of which series; -1 for none
 
     def __init__(self, option: Option, depth: Depth, series: Sequence[str]) -> None:
         self._option, self._depth = option, depth
-        bounds = bounds_of(option)
+        bounds, short = bounds_of(option), labels(series, _TAB)
         super().__init__(
             blocks=[block.name for block in depth.blocks],
             series=list(series),
+            short=[short[name] for name in series],
+            named=presets_of(depth),
             bounds={"low": bounds.slider[0], "high": bounds.slider[1], "step": bounds.step},
         )
         on_message(self, self._drawn)
         self.value = option.default
+
+    def colour(self, effects: Mapping[str, Any] | None, model: str) -> None:
+        """Show what each block of a model does on the bars of its series; None takes the colours away."""
+        place = self.series.index(model) if model in self.series else 0 if not self._option.per_model else -1
+        with self.hold_sync():
+            self.effects, self.effects_of = (dict(effects), place) if effects and place >= 0 else ({}, -1)
 
     @property
     def everywhere(self) -> Any:
@@ -71,6 +85,9 @@ class BlockEditor(anywidget.AnyWidget):
             self.value = bars.painted(series, said["values"], said["elsewhere"])
         elif said["kind"] == "ramp":
             self.value = bars.ramped(series, tuple(said["ends"]), tuple(said["values"]))
+        elif said["kind"] == "typed":
+            name = [*self._depth.names, DEFAULT][said["place"]]
+            self.value = bars.pasted(series, {name: read_number(said["text"])})
         elif said["kind"] == "text":
             self.value = bars.pasted(series, read_weights(said["text"], self._depth))
         else:

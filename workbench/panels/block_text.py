@@ -2,7 +2,7 @@
 
 The order and the meaning are those of SuperMerger (25 or 26 numbers for SD 1.x, 19 or 20 for SDXL; `time_embed` and `label_emb` go
 with IN00, `out` with the last block) and of LoRA Block Weight (17 and 12: of the blocks that have attention; the others get 0).
-Presets are those of Merge Block Weighted GUI that are made by a rule.
+Presets are those of Merge Block Weighted GUI's list (csv/preset.tsv), but for curves of which only pictures are published.
 """
 
 from __future__ import annotations
@@ -29,6 +29,19 @@ _SD1, _SDXL = _blocks(range(12), range(12)), _blocks(range(9), range(9))
 _LORAS = {_SD1: _blocks((1, 2, 4, 5, 7, 8), range(3, 12)), _SDXL: _blocks((4, 5, 7, 8), range(6))}
 
 
+def _between(*spans: tuple[int, int], value: float = 1.0) -> Callable[[int], float]:
+    """One value from each first to each last block, else 0."""
+    return lambda i: value * any(first <= i <= last for first, last in spans)
+
+
+def _soft_ring(i: int) -> float:
+    return 0.5 * (_between((5, 9), (15, 19))(i) + _between((6, 8), (16, 18))(i))
+
+
+def _cosine(i: int) -> float:
+    return (1 + math.cos(math.pi * i / 24)) / 2
+
+
 def _wrapped(ends: int) -> Callable[[int], float]:
     return lambda i: float(i < ends or i >= 25 - ends)
 
@@ -48,11 +61,18 @@ _NAMED: dict[str, Callable[[int], float]] = {  # of SD 1.x's 25 blocks
     "WRAP12": _wrapped(6),
     "WRAP14": _wrapped(7),
     "WRAP16": _wrapped(8),
+    "MID12_50": _between((5, 18), value=0.5),
     "OUT07": lambda i: float(i >= 18),
     "OUT12": lambda i: float(i >= 13),
-    "OUT12_5": lambda i: 0.5 * (i >= 13),
+    "OUT12_5": lambda i: 0.5 * ((i >= 12) + (i >= 13)),
+    "RING08_SOFT": _soft_ring,
+    "RING08_5": _between((6, 9), (15, 18)),
+    "RING10_5": _between((5, 9), (15, 19)),
+    "RING10_3": _between((6, 10), (14, 18)),
     "SMOOTHSTEP": _smooth,
     "REVERSE_SMOOTHSTEP": lambda i: 1 - _smooth(i),
+    "COSINE": _cosine,
+    "REVERSE_COSINE": lambda i: 1 - _cosine(i),
 }
 
 
@@ -68,6 +88,11 @@ def read_weights(text: str, depth: Depth) -> dict[str, float]:
     if len(words) == 1 and words[0][0].isalpha():
         return _preset(words[0].upper().replace("-", "_"), depth)
     return _row([_number(word) for word in words], depth)
+
+
+def presets_of(depth: Depth) -> list[str]:
+    """The names of the presets that these blocks take: none but on SD 1.x's."""
+    return list(_NAMED) if depth.names and _has_presets(depth) else []
 
 
 def write_weights(weights: Mapping[str, float], depth: Depth) -> str:
@@ -109,9 +134,18 @@ def _curve(points: Sequence[float], depth: Depth) -> dict[str, float]:
 def _preset(name: str, depth: Depth) -> dict[str, float]:
     if name not in _NAMED:
         raise OptionError(f"there is no preset {name!r}{near(name, list(_NAMED))}")
-    if not set(depth.names) <= set(_SD1) or "label_emb" in depth.modules:
+    if not _has_presets(depth):
         raise OptionError(f"{name} is a preset of the 25 blocks of SD 1.x, and these are others: {', '.join(depth.names)}")
     return _row([_NAMED[name](i) for i in range(25)], depth)
+
+
+def _has_presets(depth: Depth) -> bool:
+    return set(depth.names) <= set(_SD1) and "label_emb" not in depth.modules
+
+
+def read_number(text: str) -> float:
+    """A number as people type it, with a point or a comma. Raises OptionError for what is none."""
+    return _number(text.replace(",", ".", 1))
 
 
 def _number(word: str) -> float:

@@ -18,9 +18,8 @@ from workbench.panels.between import Between, as_share, is_between, share_option
 from workbench.panels.block_editor import BlockEditor
 from workbench.panels.callbacks import on_change
 from workbench.panels.fields import Automatic, CompositeField, Each, Numbers, Several, Soft, full
-from workbench.panels.labels import labels
+from workbench.panels.labels import MENU, labels
 
-_MENU = 40  # letters of a name in a menu
 _MOST_POSITIONS = 2000  # of a slider; what has more is typed
 
 
@@ -28,7 +27,7 @@ def slot_control(slot: Input, models: Sequence[str], value: Sequence[str]) -> wi
     """The control of one input: a menu of models, or tags that are dragged into order; its value is a name or a tuple of names."""
     if slot.many:
         return Several(models, value)
-    options = [("choose a model", ""), *((label, name) for name, label in labels(models, _MENU).items())]
+    options = [("choose a model", ""), *((label, name) for name, label in labels(models, MENU).items())]
     return widgets.Dropdown(options=options, value=next(iter(value), ""), layout=full())
 
 
@@ -76,31 +75,31 @@ class ByBlockControl(CompositeField):
     """An option that may differ by block: its plain field, or the block editor in its place."""
 
     def __init__(self, option: Option, field: widgets.Widget, editor: BlockEditor, value: Any) -> None:
-        self._option, self._field, self._editor = option, field, editor
+        self._option, self._field, self.editor = option, field, editor
         self.switch = widgets.ToggleButton(description="by block", tooltip="A value for each block of the model").add_class("wb-switch")
         on_change(self.switch, self._switched)
         super().__init__([field, editor], value, layout=full())
         self.add_class("wb-column")
 
     def read(self) -> Any:
-        return (self._editor if self.switch.value else self._field).value
+        return (self.editor if self.switch.value else self._field).value
 
     def write(self, value: Any) -> None:
         by_block = differs_by_block(value, self._option)
         if not by_block:
             self._field.value = value
-        self._editor.value = value
+        self.editor.value = value
         if by_block or not self.by_hand:  # bars that were painted all alike stay bars
             self.switch.value = by_block
         self._show()
 
     def _switched(self, change: Any) -> None:
         if not change.new and differs_by_block(self.value, self._option):
-            self.value = self._editor.everywhere
+            self.value = self.editor.everywhere
         self._show()
 
     def _show(self) -> None:
-        shown = self._editor if self.switch.value else self._field
+        shown = self.editor if self.switch.value else self._field
         if self.children != (shown,):
             self.children = [shown]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -135,23 +135,51 @@ class Each(CompositeField):
 
 
 @final
+class ModelTags(widgets.TagsInput):  # type: ignore[misc]  # ipywidgets says nothing of its types
+    """Names of models as tags that are dragged into order, cut so that they can be told apart; whole when the mouse rests on them."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # by label
+        super().__init__(allow_duplicates=False, placeholder="")
+        self.add_class("wb-tags")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models, in order."""
+        return tuple(self._names[label] for label in self.value)
+
+    def show(self, names: Sequence[str], short: Mapping[str, str]) -> None:
+        """Set the models; `short` has the label of each that there may be."""
+        known = {label: name for name, label in short.items()}
+        value = [short.get(name, name) for name in names]
+        if (known, value) == (self._names, self.value):
+            return
+        self._names = known | {name: name for name in names if name not in short}
+        self.allowed_tags = []  # checked against what is there, while both change
+        self.set_trait("value", value)
+        self.allowed_tags = list(self._names)
+        self.tooltip = ", ".join(names) if any(short.get(name, name) != name for name in names) else ""
+
+
+@final
 class Several(CompositeField):
     """Models in order: tags that are dragged, and a menu of those that can be added."""
 
     def __init__(self, models: Sequence[str], value: Sequence[str]) -> None:
         self._models = tuple(models)
-        self._tags = widgets.TagsInput(allowed_tags=list(models), allow_duplicates=False).add_class("wb-tags")
+        self._labels = labels(self._models)
+        self._tags = ModelTags()
         self._menu = widgets.Dropdown(layout=widgets.Layout(width="96px", flex="0 0 auto"), tooltip="One model more")
         super().__init__([self._tags, self._menu], tuple(value), children=[self._tags, self._menu], layout=full())
         self.add_class("wb-row")
 
     def read(self) -> tuple[str, ...]:
         added = [self._menu.value] if self._menu.value else []
-        return (*self._tags.value, *added)
+        return (*self._tags.names, *added)
 
     def write(self, value: Sequence[str]) -> None:
-        self._tags.value = list(value)
-        self._menu.options = [("add …", ""), *((name, name) for name in self._models if name not in value)]
+        self._tags.show(value, self._labels)
+        self._menu.options = [("add …", ""), *((label, name) for name, label in self._labels.items() if name not in value)]
         self._menu.value = ""
 
 

@@ -26,6 +26,7 @@ from workbench.recipe.schema import Node, RecipeData
 from workbench.untrusted import parse_yaml, read_bounded
 
 _VERSION = 1
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # many models would be felt at every move of a slider
 
 
 @final
@@ -57,7 +58,7 @@ def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], che
         "snapshots": {name: _told(one, files) for name, one in snapshots.items()},
     }
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(yaml.dump(told, Dumper=_DUMPER, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def load(path: Path) -> Kept:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import Final
 
 _CUT = "…"
+MENU: Final = 40  # letters of a name in a menu
 
 
 def labels(names: Sequence[str], most: int = 24) -> dict[str, str]:

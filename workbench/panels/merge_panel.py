@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -11,8 +12,11 @@ import ipywidgets as widgets
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, RecipeError, WorkbenchError
+from workbench.panels.added_models import with_added
+from workbench.panels.block_effects import check_blocks, mapped, shown_effects
 from workbench.panels.callbacks import in_words
 from workbench.panels.drop_zone import DropZone
+from workbench.panels.dropped_model import find_dropped
 from workbench.panels.first_wanted import first_wanted
 from workbench.panels.judging import alone, components_of, depth_of
 from workbench.panels.keep_file import KeepFile
@@ -25,8 +29,10 @@ from workbench.panels.reopening import reopen
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps.block_map_result import BlockMap
 from workbench.sweeps.picture_store import GALLERY
 from workbench.tensors import Space
+from workbench.wording import few
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
@@ -56,19 +62,26 @@ class MergePanel(Panel):
     ) -> None:
         self._shelf = Shelf(checkpoints)
         self._keep = None if keep is None else KeepFile(keep)
+        self._block_map: BlockMap | None = None
         timeline, self._said = self._begin()
         super().__init__(self._shelf, renderer, timeline, gallery)
         self._merging = MergeView(self._changed)
         self._loras = LorasView(self._changed)
         folder = next((one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None), Path())
         arrange = lambda names: self._changed(lambda state: state.with_models(names), "models")  # noqa: E731
-        self._models = ModelsView(folder, self.add, arrange, self.read_again)
+        self._models = ModelsView(folder, lambda paths, merge: self.add(*paths, merge=merge), arrange, self.read_again)
         self._naming = NamingView(self.rename, self.use_result)
         chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
         pictures = [self._history.widget, self._wanted.widget.add_class("wb-wanted"), self._pictures.status.widget, self._pictures.widget]
-        left = [self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using, DropZone(self.reopen)]
+        left = [
+            self._chooser.add_class("wb-shelf"),
+            self._loras.widget,
+            self._merging.widget,
+            self._naming.using,
+            DropZone(self.reopen, self._dropped),
+        ]
         self._lay_out(left, pictures)
         self._present()
 
@@ -77,7 +90,8 @@ class MergePanel(Panel):
         found = self._shelf.checkpoints
         kept = self._keep.load() if self._keep is not None else None
         if kept is None:
-            state = PanelState.start(list(found), first_wanted(list(found.values())), merged=_alike(found))
+            wanted, changes = first_wanted(list(found.values())), self._shelf.changes_among(found)
+            state = PanelState.start(list(found), wanted, merged=_alike(found), changes=changes)
             return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
         said = list(self._shelf.problems)
         for name in (*kept.paths, *kept.recipes):
@@ -89,7 +103,8 @@ class MergePanel(Panel):
         names = [name for name in kept.state.models if name in found]
         names += [name for name in found if name not in names]
         snapshots = {name: state.with_models(names) for name, state in kept.snapshots.items()}
-        return Timeline((Moment(kept.state.with_models(names), "start"),), snapshots=snapshots), said
+        state = replace(kept.state.with_models(names), changes=self._shelf.changes_among(names))
+        return Timeline((Moment(state, "start"),), snapshots=snapshots), said
 
     def _put_back(self, model: Checkpoint, name: str, names: Collection[str]) -> None:
         """Put a model on the shelf that was there; one that is there under a name that is none of the `names` was renamed."""
@@ -99,23 +114,50 @@ class MergePanel(Panel):
         else:
             self._shelf.rename(known, name)
 
-    def add(self, path: str | os.PathLike[str]) -> None:
-        """Open one more checkpoint to choose from; what is wrong with it is said at the chooser."""
-        try:
-            name = self._shelf.add(path)
-        except Exception as error:  # whatever is wrong with the file
-            self._models.say(in_words(error))
+    def show(self, state: PanelState, change: str = "by Python") -> None:
+        """Go on to another state; it can be undone."""
+        super().show(replace(state, changes=self._shelf.changes_among(state.models)), change)
+
+    def add(self, *paths: str | os.PathLike[str], merge: bool | None = None) -> None:
+        """Open more checkpoints to choose from; what is wrong with one is said at the chooser, and the others are opened.
+
+        `merge` says whether they are put into the merge at once: into inputs that are empty, or beside others, LoRAs on the result.
+        By default only LoRAs are.
+        """
+        names, said = [], []
+        for path in paths:
+            try:
+                names.append(self._shelf.add(path))
+            except Exception as error:  # whatever is wrong with the file
+                said.append(in_words(error))
+        told: list[str] = []
+        if names:
+            changes = self._shelf.changes_among([*self.state.models, *names])
+            self._changed(lambda state: with_added(state, names, changes, merge, told), f"added {few(names)}")
+        if said := [*said, *told]:
+            self._models.say("\n".join(said))
             self._chooser.selected_index = 0
-            return
-        lora = self._shelf.checkpoints[name].space is Space.DELTA
-        self._changed(lambda state: _with_lora(state.with_model(name), name) if lora else state.with_model(name), f"added {name}")
 
     def rename(self, old: str, new: str) -> None:
-        """Call a model otherwise, in everything that was done, too. Raises InputError for a name that is taken."""
+        """Call a model otherwise, in everything that was done, too; it can be undone. Raises InputError for a name that is taken."""
         if old not in self._shelf.checkpoints:
             raise InputError(f"there is no model {old!r}; there are: {', '.join(self._shelf.checkpoints)}")
-        new = self._shelf.rename(old, new)
-        self._go(lambda timeline: timeline.renamed(old, new))
+        if (new := self._shelf.free_name(old, new)) != old:
+            self._go(lambda timeline: timeline.with_renaming(old, new), (old, new))
+
+    def use_block_map(self, block_map: BlockMap | None) -> None:
+        """Give the bars of the block editors the colours of what each block does (see `wb.block_map`); None takes them away.
+
+        Colours are on the bars of the model that the map is of. Raises InputError for the map of a model that is not here, or whose blocks
+        are not those of the models that are merged.
+        """
+        if block_map is not None:
+            found = self._shelf.checkpoints
+            mapped(block_map, found)
+            check_blocks(block_map, depth_of(self.state, found), components_of(self.state, found))
+        with self._changing:
+            self._block_map = block_map
+            self._present()
 
     def use_result(self, name: str) -> str:
         """Put the merge as it is now among the models, to be merged again; no file is written. Returns its name there.
@@ -128,22 +170,41 @@ class MergePanel(Panel):
         self._changed(lambda state: state.with_model(name), f"{name} from the result")
         return name
 
-    def reopen(self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped", size: int | None = None) -> None:
+    def reopen(
+        self, source: str | os.PathLike[str] | bytes, name: str = "what was dropped", size: int | None = None, samples: bytes = b""
+    ) -> None:
         """Take the state that a file tells of: a grid's or kept picture's PNG, a recipe, a panel's state, a merged file, a model.
 
         `source` is its path, or its bytes and its `name`; of a safetensors file of `size` bytes the header will do. Models are looked for
-        where it says, and in the folders of those on the shelf, by hash or else by name. What is missing, or is no such file, is said.
+        where it says, and in the folders of those on the shelf, by hash or else by name. A model goes into the merge; of one that was
+        dropped `samples` tell which it is (see `dropped_model`). What is missing, or is no such file, is said.
         """
-        folders = dict.fromkeys(one.path.parent for one in self._shelf.checkpoints.values() if one.path is not None)
         try:
-            found = reopen(source, [*folders], name, size)
+            found = reopen(source, self._shelf.folders, name, size, self._models.folders, samples)
         except (WorkbenchError, OSError) as error:
             self.tell(in_words(error))
             return
         names = {told: self._shelf.add(one) for told, one in found.models.items()}
-        self._changed(lambda state: found.state_after(state, names), f"reopened {found.name}")
-        if found.said:
-            self._merging.say([*(("warning", text) for text in found.said), *self._words])
+        said = [*found.said]
+
+        def after(state: PanelState) -> PanelState:
+            then = found.state_after(state, names)
+            changes = self._shelf.changes_among(then.models)
+            return then if found.state or found.wanted else with_added(then, list(names.values()), changes, True, said)
+
+        self._changed(after, f"reopened {found.name}")
+        if said:
+            self._merging.say([*(("warning", text) for text in said), *self._words])
+
+    def _dropped(self, header: bytes, name: str, size: int, samples: bytes) -> None:
+        """Put a file that was dropped onto the chooser into the merge; where it was found, or that it was not, is said there."""
+        try:
+            path = find_dropped(name, size, header, [*self._shelf.folders, *self._models.folders], samples)
+        except InputError as error:
+            self._models.say(str(error))
+            return
+        self._models.say(f"{name} was found at {path}")
+        self.add(path, merge=True)
 
     def read_again(self) -> None:
         """Open files anew that have changed since."""
@@ -166,14 +227,16 @@ class MergePanel(Panel):
     @property
     def _changes(self) -> list[str]:
         """The LoRAs, and other changes of models, which nobody can draw alone."""
-        return [name for name in self.state.models if self._shelf.checkpoints[name].space is Space.DELTA]
+        return list(self._shelf.changes_among(self.state.models))
 
     def _show(self, state: PanelState) -> None:
         self._models.show(state.models)
         self._naming.show(state.models)
         found = self._shelf.checkpoints
-        self._loras.show(state, self._changes, depth_of(state, found))
-        self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
+        depth = depth_of(state, found)
+        self._loras.show(state, self._changes, depth)
+        self._merging.show(state, depth, self._words, components_of(state, found))
+        self._merging.colour(*shown_effects(self._block_map, state, found, depth))
         self._save()
 
     def _look(self) -> None:
@@ -194,10 +257,6 @@ class MergePanel(Panel):
             return
         if said:
             self._merging.say([("warning", said), *self._words])
-
-
-def _with_lora(state: PanelState, name: str) -> PanelState:
-    return state if name in (*state.loras, *state.used) else state.with_loras([*state.loras, name])
 
 
 def _alike(found: Mapping[str, Checkpoint]) -> tuple[str, ...]:

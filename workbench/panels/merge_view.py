@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, final
@@ -15,9 +15,11 @@ import yaml
 from workbench.errors import InputError
 from workbench.merge.schedules import Depth
 from workbench.operators import registry
+from workbench.panels.block_editor import BlockEditor
 from workbench.panels.callbacks import on_change
 from workbench.panels.controls import heading, is_random, option_control, option_heading, seed_control, slot_control
 from workbench.panels.fields import close_all, full
+from workbench.panels.labels import MENU, labels
 from workbench.panels.parts_kept import PARTS, kept_from, with_kept
 from workbench.panels.state import PanelState
 from workbench.untrusted import Refused, parse_yaml
@@ -80,6 +82,12 @@ class MergeView:
         finally:
             self._showing = False
 
+    def colour(self, effects: Mapping[str, Any] | None, model: str) -> None:
+        """Show what each block of a model does on the bars of all options by block; None takes the colours away."""
+        for control in self._controls.values():
+            if isinstance(editor := getattr(control, "editor", None), BlockEditor):
+                editor.colour(effects, model)
+
     def say(self, words: Sequence[tuple[str, str]]) -> None:
         """What is to be known of the merge, under the controls."""
         told = [(level, f'<div class="wb-{level}"><b>{_MARKS[level]}</b><span>{html.escape(text)}</span></div>') for level, text in words]
@@ -94,7 +102,7 @@ class MergeView:
         for row, (part, menu) in zip(self._keeping.children, self._kept.items(), strict=True):
             there = self._of(part)
             row.layout.display = "" if there and state.used else "none"
-            options = (("merged", ""), *((f"of {name}", name) for name in state.used))
+            options = (("merged", ""), *((f"of {label}", name) for name, label in labels(state.used, MENU).items()))
             if menu.options != options:
                 menu.options = options
             menu.value = kept_from(state, there)

@@ -11,6 +11,7 @@ from workbench.errors import InputError
 from workbench.panels.callbacks import on_click
 from workbench.panels.controls import heading
 from workbench.panels.fields import full
+from workbench.panels.labels import MENU, labels
 
 
 @final
@@ -32,7 +33,7 @@ class NamingView:
 
     def show(self, models: Sequence[str]) -> None:
         """Show the models that can be renamed."""
-        options = (("rename …", ""), *((name, name) for name in models))
+        options = (("rename …", ""), *((label, name) for name, label in labels(models, MENU).items()))
         if self._models.options != options:
             self._models.options, self._models.value = options, ""
 

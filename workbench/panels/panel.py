@@ -14,6 +14,7 @@ import ipywidgets as widgets
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.errors import RecipeError
 from workbench.merge import Merge
+from workbench.merge.call import unique
 from workbench.panels.callbacks import in_words, tells
 from workbench.panels.fields import close_all
 from workbench.panels.first_wanted import samplers_of
@@ -24,7 +25,7 @@ from workbench.panels.outcome_view import OutcomeView
 from workbench.panels.picking import Picking
 from workbench.panels.pictures_view import PicturesView
 from workbench.panels.remembering import Remembering
-from workbench.panels.shelf import Shelf
+from workbench.panels.shelf import RESULT, Shelf
 from workbench.panels.state import PanelState
 from workbench.panels.studio import Studio
 from workbench.panels.timeline import Timeline
@@ -123,11 +124,11 @@ class Panel(ABC):
 
     def undo(self) -> None:
         """Go one step back."""
-        self._go(lambda timeline: timeline.undone())
+        self._go(lambda timeline: timeline.undone(), self._timeline.undoes)
 
     def redo(self) -> None:
         """Go one step forth again."""
-        self._go(lambda timeline: timeline.redone())
+        self._go(lambda timeline: timeline.redone(), self._timeline.redoes)
 
     def keep_as(self, name: str) -> None:
         """Keep the present state under a name."""
@@ -199,8 +200,12 @@ class Panel(ABC):
             if (state, state.view) != (self.state, self.state.view):
                 self.show(state, what)
 
-    def _go(self, change: Callable[[Timeline], Timeline]) -> None:
+    def _go(self, change: Callable[[Timeline], Timeline], renaming: tuple[str, str] | None = None) -> None:
+        """Go to another moment; the shelf follows it in what a model is called (`renaming`: from, to)."""
         with self._changing:
+            if renaming:
+                self._give_way(renaming[1])
+                self._shelf.rename(*renaming)
             before = self._timeline
             self._timeline = change(before)
             looks = self.state == before.now and self.state.view != before.now.view
@@ -208,6 +213,8 @@ class Panel(ABC):
                 self._look() if looks else self._present()
             except Exception:
                 self._timeline = before
+                if renaming:
+                    self._shelf.rename(renaming[1], renaming[0])
                 self._present()
                 raise
             if self.state != before.now:
@@ -224,6 +231,13 @@ class Panel(ABC):
     def _look(self) -> None:
         """Show the same pictures in the present view."""
         self._pictures.look(self.state.view)
+
+    def _give_way(self, name: str) -> None:
+        """Call the model otherwise that has a name which another is about to get back: it came later, and what it is in was undone."""
+        if name in self._shelf.checkpoints:
+            other = unique(name, {**self._shelf.checkpoints, RESULT: None})
+            self._shelf.rename(name, other)
+            self._timeline = self._timeline.renamed(name, other)
 
     def _present(self) -> None:
         """Show the present state in every part, and have the pictures drawn that it wants."""

@@ -18,6 +18,7 @@ from workbench.checkpoint.files.catalogue import SAFETENSORS, SUFFIXES, Catalogu
 from workbench.checkpoint.files.hub import is_address
 from workbench.errors import CheckpointError, InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
+from workbench.panels.dropped_model import find_dropped
 from workbench.panels.prompts import literal
 from workbench.panels.state import PanelState, Wanted
 from workbench.recipe import Recipe
@@ -27,6 +28,7 @@ from workbench.render.saved import open_grid
 from workbench.untrusted import Refused, parse_yaml, read_bounded
 
 _MOST = 1 << 28  # bytes of what is dropped: a larger file is chosen by its path
+_PICKLES = tuple(suffix for suffix in SUFFIXES if suffix not in SAFETENSORS)
 _TEXTS, _PNG = (".yaml", ".yml", ".json"), b"\x89PNG"
 _KINDS = "the PNG of a grid or of a picture that was kept, a recipe or a panel's state (.yaml), or a model"
 
@@ -71,12 +73,18 @@ class _Told:
 
 
 def reopen(
-    source: str | os.PathLike[str] | bytes, folders: Sequence[Path] = (), name: str = "what was dropped", size: int | None = None
+    source: str | os.PathLike[str] | bytes,
+    folders: Sequence[Path] = (),
+    name: str = "what was dropped",
+    size: int | None = None,
+    wider: Sequence[Path] = (),
+    samples: bytes = b"",
 ) -> Reopened:
     """What a file, or its bytes (which then have a `name`), tells a panel; of a safetensors file of `size` bytes its header is enough.
 
     Models are looked for where the file says, then in `folders` and the folders in them: by sha256 where it is told, renamed or not,
-    and else by name, which is said. A grid of several merges gives the first.
+    and else by name, which is said; a dropped model without a recipe in `wider` folders, too, by its `samples`, or its name and header.
+    Of a grid's merges the first counts.
 
     Raises InputError for what is nothing of the kind, and RenderError, RecipeError and CheckpointError for what is damaged.
     """
@@ -88,11 +96,10 @@ def reopen(
             place.write_bytes(source)
             if size is not None and size > len(source) and place.suffix.lower() in SAFETENSORS:
                 os.truncate(place, size)  # the tensors, which nobody reads
-            told = _told(place)
-            if place.name in (file.path for file in told.files.values()):
-                raise InputError(
-                    f"{place.name}: a model without a recipe; add it to the models by its path, for the browser does not tell it"
-                )
+            told = None if place.suffix.lower() in _PICKLES else _told(place)  # of a large pickle nothing was sent, and none has a recipe
+            if told is None or place.name in (file.path for file in told.files.values()):
+                found = find_dropped(place.name, size or len(source), source, [*folders, *wider], samples)
+                told = _Told(found.parent, {found.stem: ModelFile(path=found.name)}, said=(f"{place.name} was found at {found}",))
             return _reopened(place, told, folders)
     path = Path(source).expanduser()
     return _reopened(path, _told(path), folders)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -13,6 +13,7 @@ from workbench.checkpoint.files.folders import PIPELINE
 from workbench.errors import InputError, WorkbenchError
 from workbench.merge.call import unique
 from workbench.places import DATA, in_clone
+from workbench.tensors import Space
 
 RESULT = "result"  # what no model is called, since the result of the merge is
 FAMILY = DATA / "shapes-sd"
@@ -65,14 +66,26 @@ class Shelf:
         """What a checkpoint, or another of the same file, is called here."""
         return next((key for key, other in self.checkpoints.items() if _same(checkpoint, other)), None)
 
-    def rename(self, old: str, new: str) -> str:
-        """Give a checkpoint another name, and return it. Raises InputError for one that is taken, or none."""
+    def changes_among(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of some models that are LoRAs, or other changes of models."""
+        return tuple(name for name in names if name in self.checkpoints and self.checkpoints[name].space is Space.DELTA)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that the checkpoints lie in."""
+        return list(dict.fromkeys(one.path.parent for one in self.checkpoints.values() if one.path is not None))
+
+    def free_name(self, old: str, new: str) -> str:
+        """The name that a checkpoint may be given. Raises InputError for one that is taken, or none."""
         new = new.strip()
         if new != old and (not new or new == RESULT or new in self.checkpoints):
             raise InputError(f"{old} cannot be called {new!r}: {'another model is' if new else 'that is no name'}")
+        return new
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a checkpoint another name, at its place."""
         for name in list(self.checkpoints):
             self.checkpoints[new if name == old else name] = self.checkpoints.pop(name)
-        return new
 
     def open_again(self) -> list[str]:
         """Open anew every file that changed; returns what to say of those that cannot be opened any more."""

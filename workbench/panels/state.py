@@ -86,11 +86,12 @@ class PanelState:
     strengths: Any = 1.0  # of those, as `add_delta` takes them
     alone: bool = False  # whether each is drawn on the first model, too
     view: View = field(default=View(), compare=False)  # how the pictures are looked at: no state is another one for that
+    changes: tuple[str, ...] = field(default=(), compare=False)  # those of the models that are LoRAs, or other changes: the shelf tells
 
     @classmethod
-    def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None) -> PanelState:
-        """A new panel: the average of the first models, or of the first that are to be `merged`."""
-        state = cls(tuple(models), wanted=wanted).with_operator(FIRST_OPERATOR)
+    def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None, changes: Sequence[str] = ()) -> PanelState:
+        """A new panel: the average of the first models, or of the first that are to be `merged`; `changes` are the LoRAs among them."""
+        state = cls(tuple(models), wanted=wanted, changes=tuple(changes)).with_operator(FIRST_OPERATOR)
         many = state.declaration.many
         return state if merged is None or many is None else state.with_input(many.name, merged[:AT_FIRST])
 
@@ -125,10 +126,11 @@ class PanelState:
         kept = {key: value for key, value in self.options.items() if old.options.get(key) == new.options.get(key)}
         begun = {key: {"constant": 0.0} for key, option in new.options.items() if option.required and key not in kept}
         singles = [slot.name for slot in new.inputs if not slot.many]
-        pool = [*self.used, *(model for model in self.models if model not in (*self.used, *self.loras))]
+        used = tuple(model for model in self.used if model not in self.changes)
+        pool = [*used, *(model for model in self.models if model not in (*used, *self.loras, *self.changes))]
         inputs = {slot: tuple(pool[i : i + 1]) for i, slot in enumerate(singles)}
         if new.many:
-            rest = self.used[len(singles) :] or tuple(pool[len(singles) : max(AT_FIRST, len(singles) + 1)])
+            rest = used[len(singles) :] or tuple(pool[len(singles) : max(AT_FIRST, len(singles) + 1)])
             inputs[new.many.name] = rest
         ordered = {slot.name: inputs[slot.name] for slot in new.inputs}
         changed = replace(self, operator=name, inputs=ordered, options=kept | begun, rules=None, setups=setups)
@@ -190,14 +192,32 @@ class PanelState:
         """One more model to choose from."""
         return self if name in self.models else replace(self, models=(*self.models, name))
 
+    def with_merged(self, name: str) -> PanelState:
+        """One more model that is merged: in the first input that is empty, or else beside others. Raises InputError where there is no room.
+
+        A LoRA goes on the result.
+        """
+        shown = self.with_model(name)
+        if name in (*self.used, *self.loras):
+            return shown
+        if name in self.changes:
+            return shown.with_loras([*self.loras, name])
+        empty = (slot.name for slot in self.declaration.inputs if not self.inputs.get(slot.name))
+        many = [self.declaration.many.name] if self.declaration.many else []
+        for slot in (*empty, *many):
+            return shown.with_input(slot, [*self.inputs.get(slot, ()), name])
+        taken = " and ".join(slot.name for slot in self.declaration.inputs)
+        raise InputError(f"{name} is among the models, and not in the merge: {self.operator} has its {taken}; choose it there")
+
     def renamed(self, old: str, new: str) -> PanelState:
         """The same state after a model was given another name."""
         setups = {
             key: replace(one, inputs=_called(one.inputs, old, new), rules=_taking(one.rules, old, new)) for key, one in self.setups.items()
         }
-        models, loras = _called({"models": self.models, "loras": self.loras}, old, new).values()
+        given = {"models": self.models, "loras": self.loras, "changes": self.changes}
+        models, loras, changes = _called(given, old, new).values()
         inputs, rules = _called(self.inputs, old, new), _taking(self.rules, old, new)
-        return replace(self, models=models, inputs=inputs, rules=rules, setups=setups, loras=loras)
+        return replace(self, models=models, inputs=inputs, rules=rules, setups=setups, loras=loras, changes=changes)
 
     def with_models(self, names: Sequence[str]) -> PanelState:
         """The models to choose from in another order, or fewer of them; one that is gone leaves its input empty."""

@@ -14,17 +14,21 @@ from workbench.panels.viewing import View
 @final
 @dataclass(frozen=True)
 class Moment:
-    """A state, what led to it, and when."""
+    """A state, what led to it, and when; `renaming` is the old and the new name where that was a model's."""
 
     state: PanelState
     change: str
     when: datetime = field(default_factory=lambda: datetime.now().replace(microsecond=0))
+    renaming: tuple[str, str] | None = None
 
 
 @final
 @dataclass(frozen=True)
 class Timeline:
-    """Moments in order, where one stands among them, and states by name."""
+    """Moments in order, where one stands among them, and states by name.
+
+    Models are called in all of them as they are now: going back over a renaming renames them everywhere.
+    """
 
     moments: tuple[Moment, ...]
     position: int = 0
@@ -50,13 +54,32 @@ class Timeline:
             return self
         return replace(self, moments=(*self.moments[: self.position + 1], Moment(state, change)), position=self.position + 1)
 
+    @property
+    def undoes(self) -> tuple[str, str] | None:
+        """The renaming that one moment back makes, if it makes one."""
+        renaming = self.moments[self.position].renaming
+        return renaming and (renaming[1], renaming[0])
+
+    @property
+    def redoes(self) -> tuple[str, str] | None:
+        """The renaming that one moment forth makes, if it makes one."""
+        return self.moments[self.position + 1].renaming if self.can_redo else None
+
     def undone(self) -> Timeline:
         """One moment back, if there is one."""
-        return replace(self, position=max(self.position - 1, 0))
+        back = replace(self, position=max(self.position - 1, 0))
+        return back.renamed(*self.undoes) if self.undoes else back
 
     def redone(self) -> Timeline:
         """One moment forth, if there is one."""
-        return replace(self, position=min(self.position + 1, len(self.moments) - 1))
+        forth = replace(self, position=min(self.position + 1, len(self.moments) - 1))
+        return forth.renamed(*self.redoes) if self.redoes else forth
+
+    def with_renaming(self, old: str, new: str) -> Timeline:
+        """One moment more, after a model was given another name."""
+        here = self.renamed(old, new)
+        moment = Moment(here.now, f"{old} is called {new}", renaming=(old, new))
+        return replace(here, moments=(*here.moments[: here.position + 1], moment), position=here.position + 1)
 
     def renamed(self, old: str, new: str) -> Timeline:
         """The same past after a model was given another name."""
