@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import ipywidgets as widgets
 
@@ -14,8 +14,9 @@ from workbench.errors import InputError, RecipeError, WorkbenchError
 from workbench.panels import keeping
 from workbench.panels.callbacks import in_words
 from workbench.panels.drop_zone import DropZone
-from workbench.panels.first_wanted import first_wanted
+from workbench.panels.first_wanted import first_wanted, samplers_of
 from workbench.panels.judging import alone, components_of, depth_of
+from workbench.panels.later import Later
 from workbench.panels.loras_view import LorasView
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
@@ -25,7 +26,9 @@ from workbench.panels.reopening import reopen
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps import Queue, QueueJob
 from workbench.sweeps.picture_store import GALLERY
+from workbench.sweeps.queueing import QUEUE
 from workbench.tensors import Space
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ class MergePanel(Panel):
     the panel keeps its state, and finds it again when the notebook is reopened. Every picture that is drawn is kept in the folder
     `gallery`, with its recipe, up to that folder's limit (5 GB, unless `wb.Gallery(folder, limit=...)` says otherwise); None keeps none.
 
+    What is to be done later lies in the folder `queue` (see `Queue`), and goes on when the notebook is closed.
+
     Everything the panel does can be done in Python: `panel.show(panel.state.with_option("density", 0.3))`.
     Raises CheckpointError and InputError for checkpoints that cannot be opened, RecipeError for a damaged `keep`.
     """
@@ -53,6 +58,7 @@ class MergePanel(Panel):
         *,
         keep: str | os.PathLike[str] | None = None,
         gallery: str | os.PathLike[str] | None = GALLERY,
+        queue: str | os.PathLike[str] = QUEUE,
     ) -> None:
         self._shelf = Shelf(checkpoints)
         self._keep = Path(keep) if keep is not None else None
@@ -67,8 +73,12 @@ class MergePanel(Panel):
         chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
-        pictures = [self._history.widget, self._wanted.widget, self._pictures.status.widget, self._pictures.columns.widget]
+        samplers = samplers_of(list(self._shelf.checkpoints.values()))
+        self._later = Later(self, self._shelf, self._pictures.studio, self._outcome, queue, gallery, samplers)
+        status = widgets.HBox([self._pictures.status.widget, self._later.drawing]).add_class("wb-row").add_class("wb-going")
+        pictures = [self._history.widget, self._wanted.widget, status, self._pictures.columns.widget, self._later.showing]
         left = [self._chooser.add_class("wb-shelf"), self._loras.widget, self._merging.widget, self._naming.using, DropZone(self.reopen)]
+        left.insert(-1, self._later.asking)
         self._lay_out(left, pictures)
         self._present()
 
@@ -144,6 +154,37 @@ class MergePanel(Panel):
         if found.said:
             self._merging.say([*(("warning", text) for text in found.said), *self._words])
 
+    @property
+    def queue(self) -> Queue:
+        """What is to be done later, and what came of it."""
+        return self._later.queue
+
+    def sweep(self, over: Mapping[str, Any]) -> QueueJob:
+        """Draw this merge for every combination of one to three options' values, in the queue; the grid fills below the pictures.
+
+        Options are those of the method, `weights of NAME`, `method`, its inputs (`models: heart + moon, heart`), `strength of NAME` and
+        `prompts`, `seeds`, `steps`, `guidance`, `sampler`; values are lists, or text: `{"density": "0..1 step 0.25", "seeds": "0-3"}`.
+        Raises InputError, RenderError and SweepError, which name the option and the word that is wrong.
+        """
+        return self._later.sweep(over)
+
+    def draw_later(self) -> QueueJob:
+        """Have the result's pictures drawn into the gallery, in the queue. Raises SweepError and RecipeError for what cannot be queued."""
+        return self._later.draw()
+
+    def export_later(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> QueueJob:
+        """Have the result written, in the queue. Raises InputError for a file that is there, and as `draw_later` does."""
+        return self._later.export(path, overwrite=overwrite)
+
+    def map_blocks(self, base: str, tuned: str) -> QueueJob:
+        """Have it found out which block of one model does it, put into another (see `block_map`), in the queue. Raises as `sweep` does."""
+        return self._later.map_blocks(base, tuned)
+
+    def close(self) -> None:
+        """Take the panel down, as `Panel.close` does; its queue goes on."""
+        self._later.close()
+        super().close()
+
     def read_again(self) -> None:
         """Open files anew that have changed since."""
         self._said = self._shelf.open_again()
@@ -172,6 +213,7 @@ class MergePanel(Panel):
         self._naming.show(state.models)
         found = self._shelf.checkpoints
         self._loras.show(state, self._changes, depth_of(state, found))
+        self._later.show(state)
         self._merging.show(state, depth_of(state, found), self._words, components_of(state, found))
         self._save()
 

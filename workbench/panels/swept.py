@@ -98,7 +98,7 @@ def _options(state: PanelState) -> list[Sweepable]:
             continue
         counted = isinstance(option.constraint, Range) and option.constraint.shares and option.per_model
         if not counted:  # of weights that count by their ratio alone, one value for all changes nothing
-            found.append(_typed(option.name, option.constraint, lambda state, value, name=option.name: state.with_option(name, value)))
+            found.append(_typed(option.name, option.constraint, partial(_with_option, option.name)))
         if option.per_model and len(state.many) > 1:
             found += [
                 _typed(f"{option.name} of {model}", option.constraint, partial(_of_model, option.name, model)) for model in state.many
@@ -192,6 +192,10 @@ def _in_slot(slot: str, state: PanelState, value: Any) -> PanelState:
     if slot not in state.inputs:
         raise KeyError(slot)
     return state.with_input(slot, (value,) if isinstance(value, str) else tuple(value))
+
+
+def _with_option(name: str, state: PanelState, value: Any) -> PanelState:
+    return state.with_option(name, value)
 
 
 def _of_model(option: str, model: str, state: PanelState, value: Any) -> PanelState:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from workbench.engine import export
 from workbench.errors import SweepError
 from workbench.render.drawn import Drawn
 from workbench.render.request import Request
+from workbench.render.scorers import default_scorers
 from workbench.render.spec import Spec
 from workbench.sweeps.block_map_result import BlockMap, Effect
 from workbench.sweeps.block_maps import block_map
@@ -23,6 +24,7 @@ from workbench.sweeps.picture_store import PictureStore
 from workbench.sweeps.queue_jobs import DONE, QueueJob
 from workbench.sweeps.result import Cell, Sweep
 from workbench.sweeps.running import sweep
+from workbench.sweeps.sweep_cells import grid_cells
 
 if TYPE_CHECKING:
     from workbench.render.drawing import Step
@@ -56,25 +58,30 @@ def _export(job: QueueJob, report: Report) -> str:
 
 
 def _sweep(job: QueueJob, report: Report) -> str:
-    cells = job.what["cells"]
-    by_options = {_key(cell["options"]): cell for cell in cells}
+    """Cell by cell, those of one merge after another, so that each is shown, and kept, as soon as it is drawn."""
+    cells, merges = grid_cells(job.what), job.what["cells"]
+    common = _common(job)
+    common["score"] = default_scorers(common["renderer"].config)
     found: dict[str, Any] = {}
+    drawn = 0
+    for number in sorted(range(len(cells)), key=lambda place: cells[place].merge):
+        cell = cells[number]
+        made = sweep(partial(_made, job, merges[cell.merge]), [{"cell": number}], **{**common, **cell.asked})
+        drawn += made.drawn
+        found[str(number)] = _outcome(made[0])
+        report(len(found) / len(cells), found)
+    problems = [one["problem"] for one in found.values() if one["problem"]]
+    if len(problems) == len(cells):
+        raise SweepError(problems[0])
+    failed = f"; {len(problems)} with problems: {problems[0]}" if problems else ""
+    return f"{len(cells)} cells, {drawn} drawn now{failed}"
 
-    def make(**options: Any) -> Checkpoint:
-        cell = by_options[_key(options)]
-        if "problem" in cell:
-            raise SweepError(cell["problem"])
-        return opened(cell["target"], job.folder.parent)
 
-    def told(number: int, count: int, cell: Cell) -> None:
-        found[str(number)] = _outcome(cell)
-        report(len(found) / count, found)
-
-    made = sweep(make, [cell["options"] for cell in cells], cells=len(cells), on_cell=told, **_common(job))
-    failed = f"; {len(made.problems)} cells with problems: {next(iter(made.problems.values()))}" if made.problems else ""
-    if len(made.problems) == len(made):
-        raise SweepError(next(iter(made.problems.values())))
-    return f"{len(made)} merges, {made.drawn} drawn now{failed}"
+def _made(job: QueueJob, told: Mapping[str, Any], **_: Any) -> Checkpoint:
+    """A merge of a sweep. Raises SweepError with why there is none."""
+    if "problem" in told:
+        raise SweepError(told["problem"])
+    return opened(told["target"], job.folder.parent)
 
 
 def _block_map(job: QueueJob, report: Report) -> str:
@@ -86,7 +93,7 @@ def _block_map(job: QueueJob, report: Report) -> str:
         begun += 1
         report(begun / count, None)
 
-    made = block_map(base, tuned, on_cell=told, **_common(job))
+    made = block_map(base, tuned, on_cell=told, **_common(job) | job.what["asked"])
     report(1.0, {"names": made.names, "effects": [asdict(one) for one in made.effects], "same": made.same})
     return made.headline
 
@@ -100,17 +107,14 @@ def block_map_of(job: QueueJob) -> BlockMap:
     if job.kind != "block_map" or job.state != DONE or "effects" not in found:
         raise SweepError(f"{job.title}: has found nothing yet; it is {job.state}")
     effects = tuple(Effect(**one) for one in found["effects"])
-    asked = Request.of(job.what["prompts"], job.what["seeds"], **job.what["settings"])
+    asked = Request.of(**job.what["asked"])
     return BlockMap(tuple(found["names"]), effects, tuple(found["same"]), Sweep((), (asked,), Path(*job.what["store"]), 0))
 
 
 def _common(job: QueueJob) -> dict[str, Any]:
     """The arguments of `sweep` and `block_map` that a job tells."""
-    what = job.what
-    folder, name = what["store"]
-    renderer = Spec.from_dict(what["renderer"]).make()
-    asked = {"prompts": what["prompts"], "seeds": what["seeds"], "renderer": renderer, "folder": folder, "name": name}
-    return {**asked, "progress": False, **what["settings"]}
+    folder, name = job.what["store"]
+    return {"renderer": Spec.from_dict(job.what["renderer"]).make(), "folder": folder, "name": name, "progress": False}
 
 
 def _outcome(cell: Cell) -> dict[str, Any]:
@@ -118,7 +122,3 @@ def _outcome(cell: Cell) -> dict[str, Any]:
     numbers = {name: values.tolist() for name, values in cell.scores.items() if np.issubdtype(values.dtype, np.number)}
     place = str(cell.job.folder) if cell.job and cell.drawn else ""
     return {"folder": place, "count": len(cell.pictures), "scores": numbers, "seconds": cell.seconds, "problem": cell.problem}
-
-
-def _key(options: Mapping[str, Any]) -> str:
-    return json.dumps(options, sort_keys=True)

@@ -122,7 +122,8 @@ class Queue:
     ) -> QueueJob:
         """Draw and score the merge of every combination, as `wb.sweep` does, with its arguments; all merges are made now, and none read.
 
-        `axes` orders what the sweep's grid shows: options, `prompt`, `seed`, `steps`, ...; `origin` is plain data that stays with the job.
+        `axes` are what the sweep's grid shows, in order: options, and of `prompt`, `seed`, `steps`, ... those that are no part of each
+        cell; `origin` is plain data that stays with the job.
         A merge that cannot be made is its cell's problem, unless that is so for all of them.
         """
         found = combinations(over) if over else [{}]
@@ -131,22 +132,23 @@ class Queue:
             raise SweepError(
                 f"a sweep of {len(found):,} cells: at most {MOST_CELLS:,} are queued; take values out of {enumerated([*over])}"
             )
-        asked = requests(prompts, seeds, **settings)
+        first_request = requests(prompts, seeds, **settings)[0]
+        asked = {"prompts": list(first_request.prompts), "seeds": list(first_request.seeds), **plain(settings)}
+        told = axes_told(axes, {name: [plain(value) for value in values] for name, values in over.items()}, asked)
         cells, first = self._cells(make, found)
-        told = {name: plain(value) for name, value in settings.items()}
-        first_request = asked[0]
         what = {
             "cells": cells,
-            "prompts": list(first_request.prompts),
-            "seeds": list(first_request.seeds),
-            "settings": told,
-            "axes": axes_told(axes, {name: [plain(value) for value in values] for name, values in over.items()}, asked),
+            "asked": asked,
+            "axes": told,
             "renderer": describe_renderer(renderer, first, lender),
             "store": [str(Path(folder).expanduser().absolute()), name],
             "origin": plain(origin),
         }
+        count = len(grid_cells(what))
+        if count > MOST_CELLS:
+            raise SweepError(f"a sweep of {count:,} cells: at most {MOST_CELLS:,} are queued; take values out")
         shown = [axis["name"] for axis in what["axes"]]
-        return self._added("sweep", f"sweep of {enumerated(shown)}: {len(grid_cells(what)):,} cells", what)
+        return self._added("sweep", f"sweep of {enumerated(shown)}: {count:,} cell{'s' if count > 1 else ''}", what)
 
     def block_map(
         self,
@@ -167,9 +169,7 @@ class Queue:
             "base": describe(base, self.folder),
             "tuned": describe(tuned, self.folder),
             "names": [base.name, tuned.name],
-            "prompts": list(request.prompts),
-            "seeds": list(request.seeds),
-            "settings": settings,
+            "asked": {"prompts": list(request.prompts), "seeds": list(request.seeds), **settings},
             "renderer": describe_renderer(renderer, base, lender),
             "store": [str(Path(folder).expanduser().absolute()), name],
         }
