@@ -184,11 +184,9 @@ class Later:
 
     def _name_of(self, kept: keeping.Kept, name: str) -> str:
         """What a model of a job is called on the shelf, where it is put if it is not there."""
-        here = self._shelf.checkpoints.get(name)
-        if here is not None and _is(here, kept, name):
-            return name
-        model = kept.open(name)
-        return self._shelf.name_of(model) or self._shelf.add(model, name)
+        found = self._shelf.checkpoints
+        known = next((other for other in dict.fromkeys([name, *found]) if other in found and _is(found[other], kept, name)), None)
+        return known or self._shelf.add(kept.open(name), name)
 
 
 def _is(here: Checkpoint, kept: keeping.Kept, name: str) -> bool:

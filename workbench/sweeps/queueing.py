@@ -64,7 +64,7 @@ class Queue:
     def problem(self) -> str:
         """Why jobs wait and nobody works them off; empty where all is well."""
         ended = [one for one in _started if one.poll() is not None and str(self.folder) in one.args]  # type: ignore[operator]
-        if not ended or not ended[-1].returncode or self.running:
+        if not ended or not ended[-1].returncode or self.running or not any(job.active for job in self.jobs):
             return ""
         try:
             said = (self.folder / LOG).read_text(encoding="utf-8", errors="replace").strip()[-_TAIL:]
