@@ -27,7 +27,7 @@ def notebook(lab) -> NotebookPage:
 def test_a_sweep_is_typed_run_and_goes_on_while_the_page_is_closed_and_a_cell_becomes_the_state(notebook):
     page = notebook.page
     page.get_by_text("sweep this").click()
-    rows = page.locator(".wb-row:has(> .widget-dropdown):has(option:text-is('choose an option …'))")
+    rows = page.locator(".wb-row:has(> .widget-dropdown):has(option:text-is('option …'))")
     rows.nth(0).locator("select").select_option("density")
     values = rows.nth(0).locator("input")
     values.fill("0..1 step x")

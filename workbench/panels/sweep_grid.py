@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -14,7 +15,7 @@ from typing import Any, final
 import anywidget
 import numpy as np
 import traitlets
-from PIL import Image
+from PIL import Image, ImageOps
 
 from workbench.panels.callbacks import on_message
 from workbench.render.axes import label, words
@@ -50,6 +51,7 @@ class SweepGrid(anywidget.AnyWidget):
 
     def __init__(self, taken: Callable[[QueueJob, Mapping[str, Any]], None], closed: Callable[[], None]) -> None:
         self._taken, self._closed = taken, closed
+        self._alone = threading.RLock()  # between the threads of the kernel and the one that looks at the queue
         self._job: QueueJob | None = None
         self._cells: list[GridCell] = []
         self._thumbnails: dict[int, bytes] = {}
@@ -64,6 +66,10 @@ class SweepGrid(anywidget.AnyWidget):
 
     def show(self, job: QueueJob) -> None:
         """Show a sweep as it is by now; what was shown of it stays."""
+        with self._alone:
+            self._show(job)
+
+    def _show(self, job: QueueJob) -> None:
         if self._job is None or self._job.id != job.id:
             self._begin(job)
         self._job = job
@@ -175,15 +181,14 @@ def _mean(found: Mapping[str, Any] | None, column: str) -> float | None:
 
 
 def _thumbnail(images: Sequence[Image.Image]) -> bytes:
-    """Up to four pictures side by side, as one small WebP file."""
+    """One picture, or up to four side by side, as one small WebP file."""
     columns = 1 if len(images) == 1 else 2
-    rows = math.ceil(len(images) / columns)
     edge = _EDGE // columns
-    sheet = Image.new("RGB", (edge * columns, edge * rows), "grey")
+    sheet = Image.new("RGBA", (edge * columns, edge * math.ceil(len(images) / columns)))
     for place, image in enumerate(images):
-        small = image.convert("RGB")
-        small.thumbnail((edge, edge))
-        sheet.paste(small, (place % columns * edge, place // columns * edge))
+        small = ImageOps.contain(image.convert("RGB"), (edge, edge))
+        left, above = place % columns * edge + (edge - small.width) // 2, place // columns * edge + (edge - small.height) // 2
+        sheet.paste(small, (left, above))
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=85)
     return buffer.getvalue()

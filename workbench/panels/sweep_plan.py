@@ -10,7 +10,7 @@ from typing import Any, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError
-from workbench.panels.judging import judge
+from workbench.panels.judging import build
 from workbench.panels.state import PanelState
 from workbench.panels.swept import Sweepable, state_with, sweepables, values_of
 from workbench.sweeps.combinations import MOST_CELLS
@@ -85,11 +85,11 @@ class SweepPlan:
         return {name: list(self.values.get(name, value)) if name in self.values else value for name, value in own.items()}
 
     def make(self, checkpoints: Mapping[str, Checkpoint], **options: Any) -> Checkpoint:
-        """The merge of one combination. Raises InputError with what is wrong with it."""
-        judged = judge(state_with(self.state, options, self.known), checkpoints)
-        if judged.merge is None or not judged.ok:
-            raise InputError("; ".join(text for level, text in judged.words if level == "error"))
-        return judged.merge
+        """The merge of one combination; nothing is read. Raises InputError and OptionError with what is wrong with it."""
+        state = state_with(self.state, options, self.known)
+        if empty := [slot for slot, names in state.inputs.items() if not names]:
+            raise InputError(f"{state.operator} needs {' and '.join(empty)}")
+        return build(state, checkpoints)
 
 
 def swept_state(state: PanelState, values: Mapping[str, Any], samplers: Sequence[str]) -> PanelState:

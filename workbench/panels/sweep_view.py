@@ -14,7 +14,7 @@ from workbench.panels.fields import full
 from workbench.panels.sweep_plan import MANY, SweepPlan
 from workbench.panels.swept import MOST_AXES, Sweepable
 
-_NONE = "choose an option …"
+_NONE = "option …"
 
 
 @final

@@ -13,7 +13,7 @@ from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.hub import located
 from workbench.errors import SweepError
-from workbench.recipe import Recipe, preflight
+from workbench.recipe import Recipe
 from workbench.recipe.schema import ModelFile, Node, RecipeData
 from workbench.render.spec import Spec
 
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 def describe(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
     """A checkpoint as data, with paths as seen from `folder`, and the size and time of each of its files.
 
-    Raises SweepError for a method that only this process knows, RecipeError for a model that lies in no file, and what preflight finds.
+    Raises SweepError for a method that only this process knows, and RecipeError for a model that lies in no file.
     """
-    preflight(checkpoint).raise_errors()
     files = {str(path.resolve()): _stamp(path) for path in checkpoint.sources()}
     if checkpoint.merge is not None:
         recipe = Recipe.of(checkpoint)

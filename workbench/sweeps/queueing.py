@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, SweepError
+from workbench.recipe import preflight
 from workbench.render.axes import plain
 from workbench.render.request import Request, requests
 from workbench.sweeps.combinations import MOST_CELLS, Options, check_make, combinations
@@ -87,6 +88,7 @@ class Queue:
         name: str = "result",
     ) -> QueueJob:
         """Draw a checkpoint's pictures into the folder of a gallery. `lender` lends components that it lacks."""
+        preflight(checkpoint).raise_errors()
         target, drawn_by = describe(checkpoint, self.folder), describe_renderer(renderer, checkpoint, lender)
         count = len(request.pictures)
         title = f"draw {count} picture{'s' if count > 1 else ''} of {name}"
@@ -97,6 +99,7 @@ class Queue:
 
     def export(self, checkpoint: Checkpoint, path: str | Path, *, overwrite: bool = False) -> QueueJob:
         """Write a checkpoint as a file. Raises InputError for one that is there already, and is not to be replaced."""
+        preflight(checkpoint).raise_errors()
         place = Path(path).expanduser().absolute()
         if place.exists() and not overwrite:
             raise InputError(f"{path}: is there already; give another name, or overwrite it")
@@ -247,8 +250,11 @@ class Queue:
             told = {name: plain(value) for name, value in options.items()}
             try:
                 made = make(**options)
-                cells.append({"options": told, "target": describe(made, self.folder)})
-                first = made if first is None else first
+                target = describe(made, self.folder)
+                if first is None:  # of the others each says in its cell what preflight finds
+                    preflight(made).raise_errors()
+                    first = made
+                cells.append({"options": told, "target": target})
             except Exception as error:  # said in its cell
                 problems.append(error)
                 cells.append({"options": told, "problem": in_words(error)})
