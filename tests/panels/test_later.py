@@ -10,6 +10,7 @@ import pytest
 import workbench as wb
 from workbench.errors import InputError, SweepError
 from workbench.sweeps.picture_store import PictureStore
+from workbench.sweeps.queue_jobs import change_job
 from workbench.sweeps.queue_runner import work_off
 
 
@@ -45,6 +46,8 @@ def test_a_sweep_fills_its_grid_and_a_cell_becomes_the_state_which_can_be_undone
     assert "sweep of density and seed: 4 cells" in titles(panel)[0]
     assert (grid.axes, grid.facets[0]["cells"]) == (["density", "seed"], [[0, 2], [1, 3]])
     assert grid.said.startswith("0 of 4 cells")
+    other = make()  # with the same folders, while it goes on
+    assert other._later._grid.job.id == job.id
     assert work_off(panel.queue.folder) == 1
     panel._later._view.refresh()
     assert grid.said.startswith("4 of 4 cells")
@@ -60,8 +63,7 @@ def test_a_sweep_fills_its_grid_and_a_cell_becomes_the_state_which_can_be_undone
     grid.take(0)
     assert panel.state.many == ("amor", "moon")
     assert panel.state.value("density") == 0.2
-    other = make()  # with the same folders, later
-    other._later.show_result(other.queue.job(job.id))
+    other._later._view.refresh()
     assert other._later._grid.said.startswith("4 of 4 cells")
     other._later._grid.take(2)
     assert other.state.value("density") == 0.8
@@ -134,6 +136,21 @@ def test_a_thousand_seeds_are_asked_about_and_more_are_refused(panel):
         panel.sweep({"seeds": "0-1000"})
 
 
+def test_pictures_that_are_gone_are_said_in_their_cell_and_drawn_again(panel, tmp_path):
+    job = panel.sweep({"density": "0.5, 0.6"})
+    work_off(panel.queue.folder)
+    shutil.rmtree(panel.queue.job(job.id).results["1"]["folder"])
+    panel._later._view.refresh()
+    assert [bool(one["problem"]) for one in panel._later._grid.told] == [False, True]
+    assert "gone or damaged" in panel._later._grid.told[1]["problem"]
+    panel._later._view._rows[job.id]._buttons["again"].click()
+    work_off(panel.queue.folder)
+    panel._later._view.refresh()
+    assert panel.queue.job(job.id).message == "2 cells, 1 drawn now"
+    assert panel._later._grid.said.startswith("2 of 2 cells")
+    assert panel._later._grid.told[1]["problem"] == ""
+
+
 def test_a_folder_that_vanishes_is_said_in_the_panel(panel):
     job = panel.sweep({"density": "0.5"})
     shutil.rmtree(panel.queue.folder)
@@ -158,6 +175,10 @@ def test_jobs_are_stopped_done_again_and_removed_by_their_buttons(panel):
     assert panel.queue.job(one.id).state == "waiting"
     rows[one.id]._buttons["stop"].click()
     panel._later._view._clear.click()
+    change_job(panel.queue.job(other.id), state="running", share=0.5)  # as a runner leaves it that is killed
+    panel._later._view.refresh()
+    assert "interrupted" in panel._later._view._rows[other.id]._far.value
+    assert panel._later._view._go_on.layout.display == ""
     assert list(panel._later._view._rows) == [other.id]
 
 

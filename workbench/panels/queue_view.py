@@ -131,7 +131,8 @@ class _JobRow:
         """Show how it is; `runs` says whether anybody works the queue off."""
         self._job = job
         state = "interrupted" if job.state == RUNNING and not runs else job.state
-        said = f'<span class="wb-message" title="{html.escape(job.message)}">{html.escape(job.message)}</span>' if job.message else ""
+        message = html.escape(job.message if job.message != state else "")
+        said = f'<span class="wb-message wb-of-{job.state}" title="{message}">{message}</span>' if message else ""
         self._title.value = f'<span class="wb-title-of-job" title="{html.escape(job.id)}">{html.escape(job.title)}</span>{said}'
         self._far.value = f'<span class="wb-{job.state}">{html.escape(_far(job, state))}</span>'
         self._bar.value = job.share
@@ -140,7 +141,7 @@ class _JobRow:
             "show": job.kind in _SHOWS and (job.kind == "sweep" or job.state == DONE),
             "up": job.state == WAITING,
             "stop": job.active,
-            "again": job.state in (FAILED, STOPPED) and bool(job.what),
+            "again": bool(job.what) and (job.state in (FAILED, STOPPED) or (job.state == DONE and job.kind in _SHOWS)),
             "remove": not job.active,
         }
         for what, button in self._buttons.items():

@@ -56,6 +56,7 @@ class SweepGrid(anywidget.AnyWidget):
         self._cells: list[GridCell] = []
         self._thumbnails: dict[int, bytes] = {}
         self._moved: dict[int, float] = {}
+        self._lost: set[int] = set()  # cells that are drawn, and whose pictures cannot be read
         super().__init__()
         on_message(self, self._asked)
 
@@ -79,7 +80,7 @@ class SweepGrid(anywidget.AnyWidget):
             self._read(number, found)
         with self.hold_sync():
             self.set_trait("scores", self._columns(found))
-            self.set_trait("told", [self._tells(cell, found.get(number)) for number, cell in enumerate(self._cells)])
+            self.set_trait("told", [self._tells(number, found.get(number)) for number in range(len(self._cells))])
             done = len(self._thumbnails)
             self.set_trait("said", f"{done:,} of {len(self._cells):,} cells · click one: the panel takes its state")
         self._show_pictures(fresh)
@@ -94,12 +95,12 @@ class SweepGrid(anywidget.AnyWidget):
             self._taken(self._job, self._cells[number].values)
 
     def _begin(self, job: QueueJob) -> None:
-        self._cells, self._thumbnails, self._moved = grid_cells(job.what), {}, {}
+        self._cells, self._thumbnails, self._moved, self._lost = grid_cells(job.what), {}, {}, set()
         names = [axis.name for axis in axes_of(job.what)]
         with self.hold_sync():
             self.set_trait("shown", job.id)
             self.set_trait("title", job.title)
-            self.set_trait("told", [self._tells(cell, None) for cell in self._cells])
+            self.set_trait("told", [self._tells(number, None) for number in range(len(self._cells))])
             self.set_trait("scores", {})
             self.set_trait("axes", names)
             self.set_trait("facets", _facets(job.what))
@@ -113,8 +114,10 @@ class SweepGrid(anywidget.AnyWidget):
             if len(first) == len(images) and first[0].size == images[0].size:
                 (moved,) = ParentDistance("first")(images, first).values()
                 self._moved[number] = float(np.mean(moved))
-        except Exception:  # a picture that is gone or damaged: its cell stays empty, and is tried again
+            self._lost.discard(number)
+        except Exception:  # a picture that is gone or damaged
             self._thumbnails.pop(number, None)
+            self._lost.add(number)
 
     def _pictures(self, number: int, found: Mapping[int, Any]) -> list[Image.Image]:
         told = found[number]
@@ -126,9 +129,11 @@ class SweepGrid(anywidget.AnyWidget):
         columns = {name: [_mean(found.get(number), name) for number in range(len(self._cells))] for name in names}
         return columns | ({MOVED: [self._moved.get(number) for number in range(len(self._cells))]} if self._moved else {})
 
-    def _tells(self, cell: GridCell, found: Mapping[str, Any] | None) -> dict[str, str]:
-        name = " · ".join(label(axis, value) for axis, value in cell.values.items())
-        return {"name": name, "problem": "" if found is None or found["folder"] else found["problem"]}
+    def _tells(self, number: int, found: Mapping[str, Any] | None) -> dict[str, str]:
+        """What a cell is, and why it shows no picture."""
+        name = " · ".join(label(axis, value) for axis, value in self._cells[number].values.items())
+        lost = "its pictures are gone or damaged; have the job done again, and they are drawn anew" if number in self._lost else ""
+        return {"name": name, "problem": lost or ("" if found is None or found["folder"] else found["problem"])}
 
     def _show_pictures(self, numbers: Sequence[int]) -> None:
         self.send({"cells": list(numbers)}, buffers=[self._thumbnails[number] for number in numbers if number in self._thumbnails])

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, final
 
@@ -86,7 +87,7 @@ def new_job(queue: Path, kind: str, title: str, what: Mapping[str, Any]) -> Queu
 def read_job(folder: Path) -> QueueJob:
     """A job as it is now; one whose files are damaged is `damaged`, and failed. Raises FileNotFoundError where there is none."""
     try:
-        told = json.loads((folder / _TOLD).read_text(encoding="utf-8"))
+        told = _told(folder / _TOLD, (folder / _TOLD).stat().st_mtime_ns)
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         known = {one.name for one in fields(QueueJob)}
         now = {name: state[name] for name in _CHANGING if name in known}
@@ -108,6 +109,12 @@ def change_job(job: QueueJob, **changes: Any) -> QueueJob:
 def write_results(job: QueueJob, results: Mapping[str, Any]) -> None:
     """Keep what has come of a job so far. Raises OSError."""
     _write(job.folder / _CELLS, results)
+
+
+@lru_cache(maxsize=64)
+def _told(path: Path, changed: int) -> Any:
+    """What a job is, which is looked at every second and may be long, and never changes."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _changing(job: QueueJob) -> dict[str, Any]:
