@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
+    from workbench.sweeps import Queue as Queue
     from workbench.sweeps import block_map as block_map
     from workbench.sweeps import sweep as sweep
     from workbench.tensors import Flat as Flat
@@ -63,6 +64,7 @@ _HOMES = {
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
+    "Queue": "workbench.sweeps",
     "block_map": "workbench.sweeps",
     "sweep": "workbench.sweeps",
     "App": "workbench.panels.app",

@@ -155,6 +155,24 @@ def lab() -> None:
 
 
 @app.command()
+def queue(
+    folder: Annotated[Path, typer.Argument(help="The folder of the queue.")] = Path("out/queue"),
+    show: Annotated[bool, typer.Option("--list", help="Only say what is in it.")] = False,
+) -> None:
+    """Work off what panels have queued, one job after another, until nothing waits; stop with Ctrl-C, and it goes on next time."""
+    from workbench.sweeps import Queue
+    from workbench.sweeps.queue_runner import work_off
+
+    if show:
+        for job in Queue(folder, run=False).jobs:
+            told = f": {job.message}" if job.message else ""
+            typer.echo(printable(f"{job.id}  {job.state:<8}{100 * job.share:4.0f} %  {job.title}{told}"))
+        return
+    count = work_off(folder)
+    typer.echo("another process works this queue off" if count is None else f"{count} done; nothing waits any more")
+
+
+@app.command()
 def demo(out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("out/demo")) -> None:
     """Merge the embedded models three ways, and draw them side by side."""
     from workbench.demo import run

@@ -27,6 +27,13 @@ def size(nbytes: int) -> str:
     return f"{nbytes} bytes"
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
+
+
 def few(words: Collection[str], shown: int = _SHOWN) -> str:
     """`a, b, c`, or `a, b, c and 5 more`."""
     more = f" and {len(words) - shown} more" if len(words) > shown else ""

@@ -230,3 +230,11 @@ def test_a_cell_shows_its_pictures_and_a_failed_one_says_why(make, short):
     assert cell._repr_png_().startswith(b"\x89PNG")
     assert repr(failed).startswith("<Cell weights 3: task_arithmetic: weights must be in")
     assert failed._repr_png_() is None
+
+
+def test_each_cell_is_told_as_it_is_done_with_what_came_of_it(make, short):
+    heard = []
+    wb.sweep(make, {"weights": [0.5, "x"]}, on_cell=lambda *told: heard.append(told), **short)
+    assert [(number, count) for number, count, _ in heard] == [(1, 2), (0, 2)], "first what cannot be made"
+    assert "weights must be a number" in heard[0][2].problem
+    assert list(heard[1][2].scores) == ["bright"]

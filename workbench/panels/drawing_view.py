@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 import ipywidgets as widgets
 
 from workbench.panels.callbacks import on_click
+from workbench.wording import duration
 
 if TYPE_CHECKING:
     from workbench.render.drawing import Step
@@ -84,14 +85,10 @@ class DrawingView:
         whole = (self._done + share) / max(1, self._models)
         left = (now - self._began) * (1 - whole) / whole if whole > _SURE else None
         self._told, self._bar.value, self._said.value = now, whole, ""
-        self._far.value = html.escape(text if left is None else f"{text}; about {_words(left)} left")
+        self._far.value = html.escape(text if left is None else f"{text}; about {duration(left)} left")
         self._button.description, self._button.icon = "Stop", "stop"
         self._going.layout.display = ""
         return True
 
     def _pressed(self) -> None:
         (self._stop if self._button.description == "Stop" else self._again)()
-
-
-def _words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -39,7 +39,13 @@ class KeepFile:
             raise RecipeError(f"{error}; delete it, or give another name") from error
 
     def save(self, state: PanelState, snapshots: Mapping[str, PanelState], checkpoints: Mapping[str, Checkpoint]) -> str:
-        """Keep a state; returns what to say of another panel that kept one in the same file. Raises OSError."""
+        """Keep a state; returns what to say: of a disk that does not take it, or of another panel that kept one in the same file."""
+        try:
+            return self._save(state, snapshots, checkpoints)
+        except OSError as error:
+            return f"{self.path}: the panel's state could not be kept: {error.strerror}"
+
+    def _save(self, state: PanelState, snapshots: Mapping[str, PanelState], checkpoints: Mapping[str, Checkpoint]) -> str:
         found = self._content()
         others = found is not None and found != self._known
         if others and found is not None:

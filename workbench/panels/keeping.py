@@ -50,21 +50,36 @@ class Kept:
 
 def save(path: Path, state: PanelState, snapshots: Mapping[str, PanelState], checkpoints: Mapping[str, Checkpoint]) -> None:
     """Write a panel's state; paths in it are relative to the file. Each `recipe` in it is one that `workbench merge` takes."""
-    files = {name: _file(one, one.path, path.parent) for name, one in checkpoints.items() if one.path is not None}
-    told = {
+    told = as_data(path.parent, state, snapshots, checkpoints)
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.dump(told, Dumper=_DUMPER, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def as_data(folder: Path, state: PanelState, snapshots: Mapping[str, PanelState], checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
+    """What the file holds, as plain data; paths in it are relative to `folder`."""
+    files = {name: _file(one, one.path, folder) for name, one in checkpoints.items() if one.path is not None}
+    return {
         "panel": _VERSION,
-        "models": [{"name": name} | (files.get(name) or _made(checkpoints[name], path.parent)) for name in state.models],
+        "models": [{"name": name} | (files.get(name) or _made(checkpoints[name], folder)) for name in state.models],
         **_told(state, files),
         "snapshots": {name: _told(one, files) for name, one in snapshots.items()},
     }
-    with replacing(path) as temporary:
-        temporary.write_text(yaml.dump(told, Dumper=_DUMPER, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def load(path: Path) -> Kept:
     """Read it back. Raises RecipeError, which names the file and what is wrong in it."""
     try:
         found = parse_yaml(read_bounded(path))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecipeError(_no_state(path, error)) from error
+    return from_data(path, found)
+
+
+def from_data(path: Path, found: Any) -> Kept:
+    """What `as_data` told of the file at `path`. Raises RecipeError, which names the file and what is wrong in it."""
+    try:
         if not isinstance(found, dict) or found.get("panel") != _VERSION:
             newer = isinstance(found, dict) and isinstance(found.get("panel"), int) and found["panel"] > _VERSION
             raise RecipeError("a newer Workbench wrote it" if newer else f"it does not say 'panel: {_VERSION}'")
@@ -75,10 +90,12 @@ def load(path: Path) -> Kept:
         told = {model["name"]: RecipeData.model_validate(model["recipe"]) for model in found["models"] if "recipe" in model}
         recipes = {name: Recipe(data, path.parent) for name, data in told.items()}
         return Kept(understood(found, names), snapshots, paths, layouts, recipes)
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RecipeError(f"{path}: holds no panel's state: {error}") from error
+        raise RecipeError(_no_state(path, error)) from error
+
+
+def _no_state(path: Path, error: Exception) -> str:
+    return f"{path}: holds no panel's state: {error}"
 
 
 def _made(model: Checkpoint, folder: Path) -> dict[str, Any]:

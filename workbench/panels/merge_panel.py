@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import ipywidgets as widgets
 
@@ -17,9 +17,10 @@ from workbench.panels.block_effects import check_blocks, mapped, shown_effects
 from workbench.panels.callbacks import in_words
 from workbench.panels.drop_zone import DropZone
 from workbench.panels.dropped_model import find_dropped
-from workbench.panels.first_wanted import first_wanted
+from workbench.panels.first_wanted import first_wanted, samplers_of
 from workbench.panels.judging import alone, components_of, depth_of
 from workbench.panels.keep_file import KeepFile
+from workbench.panels.later import Later
 from workbench.panels.loras_view import LorasView
 from workbench.panels.merge_view import MergeView
 from workbench.panels.models_view import ModelsView
@@ -29,9 +30,10 @@ from workbench.panels.reopening import reopen
 from workbench.panels.shelf import Given, Shelf
 from workbench.panels.state import AT_FIRST, PanelState
 from workbench.panels.timeline import Moment, Timeline
+from workbench.sweeps import Queue, QueueJob
 from workbench.sweeps.block_map_result import BlockMap
 from workbench.sweeps.picture_store import GALLERY
-from workbench.tensors import Space
+from workbench.sweeps.queueing import QUEUE
 from workbench.wording import few
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class MergePanel(Panel):
     the panel keeps its state, and finds it again when the notebook is reopened. Every picture that is drawn is kept in the folder
     `gallery`, with its recipe, up to that folder's limit (5 GB, unless `wb.Gallery(folder, limit=...)` says otherwise); None keeps none.
 
+    What is to be done later lies in the folder `queue` (see `Queue`), and goes on when the notebook is closed.
+
     Everything the panel does can be done in Python: `panel.show(panel.state.with_option("density", 0.3))`.
     Raises CheckpointError and InputError for checkpoints that cannot be opened, RecipeError for a damaged `keep`.
     """
@@ -59,6 +63,7 @@ class MergePanel(Panel):
         *,
         keep: str | os.PathLike[str] | None = None,
         gallery: str | os.PathLike[str] | None = GALLERY,
+        queue: str | os.PathLike[str] = QUEUE,
     ) -> None:
         self._shelf = Shelf(checkpoints)
         self._keep = None if keep is None else KeepFile(keep)
@@ -74,12 +79,17 @@ class MergePanel(Panel):
         chooser = widgets.VBox([self._models.widget, self._naming.renaming]).add_class("wb-column")
         shown = None if self.state.models else 0
         self._chooser = widgets.Accordion([chooser], titles=["models to choose from"], selected_index=shown)
-        pictures = [self._history.widget, self._wanted.widget.add_class("wb-wanted"), self._pictures.status.widget, self._pictures.widget]
+        samplers = samplers_of(list(self._shelf.checkpoints.values()))
+        self._later = Later(self, self._shelf, self._pictures.studio, self._outcome, queue, gallery, samplers)
+        status = widgets.HBox([self._pictures.status.widget, self._later.drawing]).add_class("wb-row").add_class("wb-going")
+        wanted = self._wanted.widget.add_class("wb-wanted")
+        pictures = [self._history.widget, wanted, status, self._pictures.widget, self._later.showing]
         left = [
             self._chooser.add_class("wb-shelf"),
             self._loras.widget,
             self._merging.widget,
             self._naming.using,
+            self._later.asking,
             DropZone(self.reopen, self._dropped),
         ]
         self._lay_out(left, pictures)
@@ -91,7 +101,7 @@ class MergePanel(Panel):
         kept = self._keep.load() if self._keep is not None else None
         if kept is None:
             wanted, changes = first_wanted(list(found.values())), self._shelf.changes_among(found)
-            state = PanelState.start(list(found), wanted, merged=_alike(found), changes=changes)
+            state = PanelState.start(list(found), wanted, merged=self._shelf.alike(), changes=changes)
             return Timeline((Moment(state, "start"),)), list(self._shelf.problems)
         said = list(self._shelf.problems)
         for name in (*kept.paths, *kept.recipes):
@@ -206,6 +216,37 @@ class MergePanel(Panel):
         self._models.say(f"{name} was found at {path}")
         self.add(path, merge=True)
 
+    @property
+    def queue(self) -> Queue:
+        """What is to be done later, and what came of it."""
+        return self._later.queue
+
+    def sweep(self, over: Mapping[str, Any]) -> QueueJob:
+        """Draw this merge for every combination of one to three options' values, in the queue; the grid fills below the pictures.
+
+        Options are those of the method, `weights of NAME`, `method`, its inputs (`models: heart + moon, heart`), `strength of NAME` and
+        `prompts`, `seeds`, `steps`, `guidance`, `sampler`; values are lists, or text: `{"density": "0..1 step 0.25", "seeds": "0-3"}`.
+        Raises InputError, RenderError and SweepError, which name the option and the word that is wrong.
+        """
+        return self._later.sweep(over)
+
+    def draw_later(self) -> QueueJob:
+        """Have the result's pictures drawn into the gallery, in the queue. Raises SweepError and RecipeError for what cannot be queued."""
+        return self._later.draw()
+
+    def export_later(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> QueueJob:
+        """Have the result written, in the queue. Raises InputError for a file that is there, and as `draw_later` does."""
+        return self._later.export(path, overwrite=overwrite)
+
+    def map_blocks(self, base: str, tuned: str) -> QueueJob:
+        """Have it found out which block of one model does it, put into another (see `block_map`), in the queue. Raises as `sweep` does."""
+        return self._later.map_blocks(base, tuned)
+
+    def close(self) -> None:
+        """Take the panel down, as `Panel.close` does; its queue goes on."""
+        self._later.close()
+        super().close()
+
     def read_again(self) -> None:
         """Open files anew that have changed since."""
         self._said = self._shelf.open_again()
@@ -235,6 +276,7 @@ class MergePanel(Panel):
         found = self._shelf.checkpoints
         depth = depth_of(state, found)
         self._loras.show(state, self._changes, depth)
+        self._later.show(state)
         self._merging.show(state, depth, self._words, components_of(state, found))
         self._merging.colour(*shown_effects(self._block_map, state, found, depth))
         self._save()
@@ -248,19 +290,5 @@ class MergePanel(Panel):
         return [*(("warning", text) for text in self._said), *super()._words]
 
     def _save(self) -> None:
-        if self._keep is None:
-            return
-        try:
-            said = self._keep.save(self.state, self._timeline.snapshots, self._shelf.checkpoints)
-        except OSError as error:
-            self.tell(f"{self._keep.path}: the panel's state could not be kept: {error.strerror}")
-            return
-        if said:
+        if self._keep and (said := self._keep.save(self.state, self._timeline.snapshots, self._shelf.checkpoints)):
             self._merging.say([("warning", said), *self._words])
-
-
-def _alike(found: Mapping[str, Checkpoint]) -> tuple[str, ...]:
-    """The models that can be merged with the first one: of its family, and models rather than changes."""
-    models = {name: one for name, one in found.items() if one.space is Space.WEIGHT}
-    family = next((one.structure.family for one in models.values()), None)
-    return tuple(name for name, one in models.items() if one.structure.family is family)

@@ -46,8 +46,8 @@ class OutcomeView:
         where = widgets.HBox([heading("file", "Relative to the notebook's folder"), self._name, self._overwrite]).add_class("wb-row")
         dtype = [heading("dtype", "What the result is rounded to"), self._dtype]
         layout = [heading("layout", "How the file's tensors are named and cut"), self._layout]
-        how = widgets.HBox([*dtype, *layout, self._button]).add_class("wb-row")
-        exporting = widgets.VBox([where, how, self._bar, self._said]).add_class("wb-column")
+        self._how = widgets.HBox([*dtype, *layout, self._button]).add_class("wb-row")
+        exporting = widgets.VBox([where, self._how, self._bar, self._said]).add_class("wb-column")
         tabs = widgets.Tab([exporting, self._yaml, self._python], titles=["Export", "Recipe", "Python"])
         self.widget = tabs.add_class("wb-tabs")
 
@@ -66,6 +66,19 @@ class OutcomeView:
             self._result, self._said.value = None, html.escape(str(error))
         self._button.disabled = not ok or self._result is None
         self._tell()
+
+    @property
+    def target(self) -> tuple[Path, bool]:
+        """Where the file is to go, and whether what is there is replaced."""
+        return Path(self._name.value), self._overwrite.value
+
+    def offer(self, button: widgets.Button) -> None:
+        """Put another button beside the one that exports."""
+        self._how.children = (*self._how.children, button)
+
+    def say(self, text: str) -> None:
+        """Say something at the export."""
+        self._said.value = html.escape(text)
 
     def _tell(self) -> None:
         """The recipe and the line of Python."""

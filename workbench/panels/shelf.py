@@ -82,6 +82,12 @@ class Shelf:
             raise InputError(f"{old} cannot be called {new!r}: {'another model is' if new else 'that is no name'}")
         return new
 
+    def alike(self) -> tuple[str, ...]:
+        """The models that can be merged with the first one: of its family, and models rather than changes."""
+        models = {name: one for name, one in self.checkpoints.items() if one.space is Space.WEIGHT}
+        family = next((one.structure.family for one in models.values()), None)
+        return tuple(name for name, one in models.items() if one.structure.family is family)
+
     def rename(self, old: str, new: str) -> None:
         """Give a checkpoint another name, at its place."""
         for name in list(self.checkpoints):

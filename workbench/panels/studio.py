@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -52,6 +54,12 @@ class Studio:
         self._alone = threading.RLock()
         self._shared: Renderers | None = None
         self._drawn: OrderedDict[Key, list[Image]] = OrderedDict()
+        self.pace = math.nan  # seconds that a step of one picture took, the model's loading shared out among them; NaN before the first
+
+    @property
+    def given(self) -> Renderer | None:
+        """The renderer that draws everything, if one was given."""
+        return self._given
 
     @property
     def renderers(self) -> tuple[Renderer, ...]:
@@ -87,8 +95,10 @@ class Studio:
         with self._lock_of(renderer):
             if cancelled():
                 raise Cancelled("another picture is wanted by now")
+            began = time.monotonic()
             renderer.load(checkpoint, fallback=lender, progress=False, cancelled=cancelled, on_tensor=on_tensor)
             pictures: list[Image] = renderer.draw(request, progress=False, cancelled=cancelled, on_step=on_step)
+            self.pace = (time.monotonic() - began) / max(1, len(pictures) * (request.steps or 1))
         self._drawn[key] = pictures
         while sum(map(len, self._drawn.values())) > _KEPT and len(self._drawn) > 1:
             self._drawn.popitem(last=False)
@@ -106,6 +116,10 @@ class Studio:
         self._shared = None
         for device in devices:
             release(device)
+
+    def lender_of(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The checkpoint on the shelf that lends one what it lacks. Raises RenderError for what cannot be drawn."""
+        return self._renderer_of(checkpoint, self.placement)[1]
 
     def _renderer_of(self, checkpoint: Checkpoint, placement: Placement) -> tuple[Any, Checkpoint | None]:
         """The renderer that draws a checkpoint, and the one on the shelf that lends it what it lacks."""

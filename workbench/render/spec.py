@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
@@ -34,6 +35,22 @@ class Spec:
             raise RenderError(f"the renderer's fallback {fallback.name!r} lies in no file: export it first, and open the file")
         dtype = str(renderer.dtype).removeprefix("torch.")
         return cls(renderer.configs.absolute(), str(renderer.device), dtype, renderer.offload, path and path.absolute())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON holds it."""
+        elsewhere = [[part, str(folder)] for part, folder in self.configs.elsewhere]
+        configs = {"folder": str(self.configs.folder), "fitted": [list(one) for one in self.configs.fitted], "elsewhere": elsewhere}
+        fallback = self.fallback and str(self.fallback)
+        return {"configs": configs, "device": self.device, "dtype": self.dtype, "offload": self.offload, "fallback": fallback}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Spec:
+        """What `to_dict` told."""
+        configs = told["configs"]
+        fitted = tuple((part, text) for part, text in configs["fitted"])
+        elsewhere = tuple((part, Path(folder)) for part, folder in configs["elsewhere"])
+        fallback = told["fallback"] and Path(told["fallback"])
+        return cls(Configs(Path(configs["folder"]), fitted, elsewhere), told["device"], told["dtype"], told["offload"], fallback)
 
     def make(self) -> Renderer:
         """A new renderer."""

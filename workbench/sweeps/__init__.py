@@ -2,7 +2,9 @@
 
 from workbench.sweeps.block_map_result import BlockMap
 from workbench.sweeps.block_maps import block_map
+from workbench.sweeps.queue_jobs import QueueJob
+from workbench.sweeps.queueing import Queue
 from workbench.sweeps.result import Cell, Sweep
 from workbench.sweeps.running import sweep
 
-__all__ = ["BlockMap", "Cell", "Sweep", "block_map", "sweep"]
+__all__ = ["BlockMap", "Cell", "Queue", "QueueJob", "Sweep", "block_map", "sweep"]

@@ -10,6 +10,8 @@ from typing import Any
 from workbench.errors import SweepError
 from workbench.render.axes import ASKED, told, words
 
+MOST_CELLS = 1000  # of a sweep, unless somebody says that more are meant
+
 Options = Mapping[str, Any]
 Over = Mapping[str, Sequence[Any]] | Sequence[Options]
 

@@ -19,7 +19,7 @@ from workbench.render.request import Request, requests
 from workbench.render.scorers import ParentDistance, Scorer, default_scorers, listed
 from workbench.render.scorers import score as score_pictures
 from workbench.render.spec import Spec
-from workbench.sweeps.combinations import Options, Over, check_make, combinations
+from workbench.sweeps.combinations import MOST_CELLS, Options, Over, check_make, combinations
 from workbench.sweeps.drawing import Outcome, in_words, outcomes
 from workbench.sweeps.jobs import Job, Planner
 from workbench.sweeps.result import Cell, Sweep
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Make = Callable[..., Checkpoint]
 Scorers = Sequence[Scorer | ParentDistance]
+OnCell = Callable[[int, int, Cell], None]
 Parents = Mapping[Path | str, Cell]  # a file or an address that merges are made of -> its pictures
 
 
@@ -53,7 +54,8 @@ def sweep(
     sampler: str | Sequence[str | None] | None = None,
     negative: str | Sequence[str | None] | None = None,
     clip_skip: int | Sequence[int | None] | None = None,
-    cells: int = 1000,
+    cells: int = MOST_CELLS,
+    on_cell: OnCell | None = None,
     progress: bool = True,
 ) -> Sweep:
     """Draw and score the merge of every combination of options.
@@ -66,7 +68,8 @@ def sweep(
     the cells are drawn by that of the first merge's kind.
 
     `executor`, any of concurrent.futures, draws with renderers like `renderer`, one for each worker. Of more than `cells` cells
-    one is drawn, and the time all would take is the error's.
+    one is drawn, and the time all would take is the error's. `on_cell(number, count, cell)` is called with each of `count` cells as
+    it is done.
 
     Raises SweepError and RenderError for what cannot be swept over or drawn at all, and when the store cannot be written.
     """
@@ -91,11 +94,16 @@ def sweep(
         pass
     jobs = {number: cell.job for number, cell in enumerate(planned) if cell.job}
     now = 0
+    tell = on_cell or (lambda *_: None)
+    for number, cell in enumerate(planned):
+        if cell.job is None:
+            tell(number, len(planned), cell)
     with tqdm(total=len(jobs), desc=label, unit="cell", delay=1, disable=not progress) as bar:
         for number, outcome in outcomes(jobs, renderer, executor):
             planned[number] = _done(planned[number], jobs[number], outcome, scorers, parents)
             now += outcome.drawn
             bar.update()
+            tell(number, len(planned), planned[number])
     return Sweep(tuple(planned), asked, store, now)
 
 
