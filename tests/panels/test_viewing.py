@@ -14,7 +14,7 @@ from workbench.panels.shelf import Shelf
 from workbench.panels.state import PanelState, Wanted
 from workbench.panels.timeline import Moment, Timeline
 from workbench.panels.view_controls import ViewControls
-from workbench.panels.viewing import View
+from workbench.panels.viewing import Viewing
 
 SMALL, LARGE = [Image.new("RGB", (64, 48))], [Image.new("RGB", (768, 1024))]
 
@@ -22,11 +22,11 @@ SMALL, LARGE = [Image.new("RGB", (64, 48))], [Image.new("RGB", (768, 1024))]
 @pytest.mark.parametrize(
     ("view", "images", "edge", "travelling"),
     [
-        (View(), SMALL, 128, 256),
-        (View(), LARGE, 256, 512),
-        (View(), [], 128, 256),
-        (View(96), LARGE, 96, 192),
-        (View("full size"), LARGE, 1024, 1024),
+        (Viewing(), SMALL, 128, 256),
+        (Viewing(), LARGE, 256, 512),
+        (Viewing(), [], 128, 256),
+        (Viewing(96), LARGE, 96, 192),
+        (Viewing("full size"), LARGE, 1024, 1024),
     ],
 )
 def test_a_size_is_of_the_longer_edge_and_twice_as_many_pixels_travel(view, images, edge, travelling):
@@ -46,9 +46,9 @@ def test_undo_and_snapshots_leave_the_view_as_it_is_and_a_view_is_no_moment():
     timeline = Timeline((Moment(first, "start", datetime(2026, 1, 1)),)).with_snapshot("one").went_on(second, "method")
     looked = timeline.went_on(second.with_view(size=512, across="seeds"), "view")
     assert len(looked.moments) == 2
-    assert {moment.state.view for moment in looked.moments} == {View(512, "seeds")}
+    assert {moment.state.view for moment in looked.moments} == {Viewing(512, "seeds")}
     assert looked.undone().can_redo
-    assert looked.undone().now.view == looked.snapshots["one"].view == View(512, "seeds")
+    assert looked.undone().now.view == looked.snapshots["one"].view == Viewing(512, "seeds")
     assert looked.undone().went_on(first.with_view(size=64), "view").can_redo
 
 
@@ -57,24 +57,24 @@ def test_a_view_is_kept_and_files_without_one_are_read(tmp_path, models):
     state = PanelState.start(tuple(shelf.checkpoints), Wanted(("a star",))).with_view(size=384, across="prompts")
     file = tmp_path / "panel.yaml"
     keeping.save(file, state, {}, shelf.checkpoints)
-    assert keeping.load(file).state.view == View(384, "prompts")
+    assert keeping.load(file).state.view == Viewing(384, "prompts")
     told = yaml.safe_load(file.read_text())
     for view in ({"size": "a lot"}, {"width": 3}, None, "large"):
         told["view"] = view
         file.write_text(yaml.safe_dump(told))
-        assert keeping.load(file).state.view == View()
+        assert keeping.load(file).state.view == Viewing()
     del told["view"]
     file.write_text(yaml.safe_dump(told))
-    assert keeping.load(file).state.view == View()
+    assert keeping.load(file).state.view == Viewing()
 
 
 def test_the_controls_tell_what_is_chosen_and_show_any_size():
     told = []
     controls = ViewControls(told.append)
-    controls.show(View(300, "seeds"))
+    controls.show(Viewing(300, "seeds"))
     assert told == []
     assert (controls._size.label, controls._across.label) == ("300", "seeds across, by model")
     controls._size.value = "full size"
-    controls.show(View("full size", "seeds"))
+    controls.show(Viewing("full size", "seeds"))
     controls._across.value = "models"
-    assert told == [View("full size", "seeds"), View("full size", "models")]
+    assert told == [Viewing("full size", "seeds"), Viewing("full size", "models")]

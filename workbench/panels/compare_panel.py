@@ -68,6 +68,13 @@ class ComparePanel(anywidget.AnyWidget):
         self._send_pictures()
         on_change(self, self._send_pictures, ["left", "right", "place"])
 
+    def close(self) -> None:
+        """Take it down, and let go of its pictures."""
+        if self.comm is not None:
+            super().close()
+            self._table = _Table(self._table.names, self._table.axes, _closed)
+            self.set_trait("pictures", [])
+
     @traitlets.validate("left", "right")
     def _is_a_name(self, proposal: dict[str, Any]) -> str:
         if proposal["value"] not in self._table.names:
@@ -158,6 +165,10 @@ def _check(pictures: dict[str, list[Image]]) -> None:
             if not math.isclose(one.width / one.height, two.width / two.height, rel_tol=0.01):
                 sizes = f"{first!r} is {one.width} x {one.height} pixels and {other!r} is {two.width} x {two.height}"
                 raise InputError(f"ComparePanel: {sizes}; what lies under one slider needs one shape: crop one of them")
+
+
+def _closed(name: str, place: tuple[int, ...]) -> Image:
+    raise InputError("ComparePanel: it is closed, and has no pictures any more")
 
 
 def _png(picture: Image) -> bytes:

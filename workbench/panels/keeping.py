@@ -20,7 +20,7 @@ from workbench.checkpoint.names.naming import Layout
 from workbench.errors import RecipeError, WorkbenchError
 from workbench.operators import find
 from workbench.panels.state import PanelState, Setup, Wanted
-from workbench.panels.viewing import View
+from workbench.panels.viewing import Viewing
 from workbench.recipe import Recipe
 from workbench.recipe.schema import Node, RecipeData
 from workbench.untrusted import parse_yaml, read_bounded
@@ -152,7 +152,7 @@ def understood(found: Mapping[str, Any], models: tuple[str, ...]) -> PanelState:
         tuple(found.get("loras", ())),
         found.get("strengths", 1.0),
         bool(found.get("alone")),
-        View.understood(found.get("view", {})),
+        Viewing.understood(found.get("view", {})),
     )
     for name, value in state.options.items():  # an option that is no more would have no control
         state = state.with_option(name, value)

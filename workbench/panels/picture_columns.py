@@ -14,7 +14,7 @@ import ipywidgets as widgets
 from workbench.panels.fields import close_all
 from workbench.panels.labels import labels
 from workbench.panels.shelf import RESULT
-from workbench.panels.viewing import View
+from workbench.panels.viewing import Viewing
 from workbench.render.request import Request
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class PictureColumns:
         self._encoded: dict[str, list[str]] = {}  # what is shown, as it travels
         self._titles: dict[str, str] = {}
         self._request: Request | None = None
-        self._view = View()
+        self._view = Viewing()
         self._travelling = 0  # pixels that the pictures were made for
 
-    def look(self, view: View) -> None:
+    def look(self, view: Viewing) -> None:
         """Show the same pictures otherwise."""
         if view == self._view:
             return

@@ -25,7 +25,7 @@ from workbench.panels.still import Drawing, Still
 from workbench.panels.studio import Studio, key_of
 from workbench.panels.ticks import Shown
 from workbench.panels.view_controls import ViewControls
-from workbench.panels.viewing import View
+from workbench.panels.viewing import Viewing
 from workbench.panels.worker import Worker
 from workbench.render.request import Request
 from workbench.render.silence import heard
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True)
-class Origin:
+class DrawnFrom:
     """Where pictures come from: what drew them, what was asked, and what led to it."""
 
     model: Checkpoint
@@ -59,7 +59,7 @@ class PicturesView:
         studio: Studio,
         remembering: Remembering,
         measure: Callable[[Callable[[], bool]], list[str]],
-        looks: Callable[[View], None],
+        looks: Callable[[Viewing], None],
         does: Mapping[str, Callable[[], None]],
     ) -> None:
         self.studio, self._remembering, self._measure = studio, remembering, measure
@@ -68,7 +68,7 @@ class PicturesView:
         self.status = DrawingView(self.stop, does["again"])
         self.enlarged = FullSize(lambda name: self.images.get(name, []))
         self._controls = ViewControls(looks)
-        self._origins: dict[str, Origin] = {}
+        self._origins: dict[str, DrawnFrom] = {}
         self.picking = Picking(self._shown, remembering, does)
         self.still = Still(self._drawing)
         parts = [self._controls.widget, self.picking.actions, self.picking.comparing, self.columns.widget]
@@ -81,7 +81,7 @@ class PicturesView:
         with self.publishing:
             return dict(self.columns.images)
 
-    def look(self, view: View) -> None:
+    def look(self, view: Viewing) -> None:
         """Show the same pictures otherwise; nothing is drawn for that."""
         with self.publishing:
             self._controls.show(view)
@@ -101,7 +101,7 @@ class PicturesView:
         with self.publishing:
             self._worker.cancel()
             self.columns.arrange(list(beside), request)
-            origins = {} if request is None else {name: Origin(model, request, change) for name, model in models.items()}
+            origins = {} if request is None else {name: DrawnFrom(model, request, change) for name, model in models.items()}
             missing = {name: origin for name, origin in origins.items() if not self._show_known(name, origin)}
             for name in {*beside, RESULT} - {*origins} | {*missing}:
                 self.columns.dim(name)
@@ -151,19 +151,19 @@ class PicturesView:
             origin = self._origins.get(RESULT) or next(iter(self._origins.values()), None)
             return (origin.request, self.images) if origin else None
 
-    def _show_known(self, name: str, origin: Origin) -> bool:
+    def _show_known(self, name: str, origin: DrawnFrom) -> bool:
         known = self.studio.known(key_of(origin.model, origin.request, self.studio.placement))
         if known is not None:
             self._put(name, origin, known)
         return known is not None
 
-    def _put(self, name: str, origin: Origin, images: Sequence[Image]) -> None:
+    def _put(self, name: str, origin: DrawnFrom, images: Sequence[Image]) -> None:
         """Show fresh pictures."""
         self._origins[name] = origin
         self.columns.show(name, images)
         self.still.changed()
 
-    def _work(self, models: Mapping[str, Origin], cancelled: Callable[[], bool]) -> None:
+    def _work(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool]) -> None:
         """On the worker's thread: draw, measure, and say how it went."""
         began = time.monotonic()
         with heard() as warned:
@@ -185,7 +185,7 @@ class PicturesView:
         told = [renderer.where for renderer in self.studio.renderers if hasattr(renderer, "where")]
         return f" on {' and '.join(dict.fromkeys(told))}" if told else ""
 
-    def _draw(self, models: Mapping[str, Origin], cancelled: Callable[[], bool]) -> list[str]:
+    def _draw(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool]) -> list[str]:
         """Draw models, and show what is still wanted; returns what went wrong, model by model."""
         failed: list[str] = []
         if models:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import final
 
 from workbench.panels.state import PanelState
-from workbench.panels.viewing import View
+from workbench.panels.viewing import Viewing
 
 
 @final
@@ -86,7 +86,7 @@ class Timeline:
         moments = tuple(replace(one, state=one.state.renamed(old, new)) for one in self.moments)
         return replace(self, moments=moments, snapshots={name: one.renamed(old, new) for name, one in self.snapshots.items()})
 
-    def _looked_at(self, view: View) -> Timeline:
+    def _looked_at(self, view: Viewing) -> Timeline:
         """The same past in another view: going back changes what was done, not how one looks."""
         moments = tuple(replace(one, state=replace(one.state, view=view)) for one in self.moments)
         return replace(self, moments=moments, snapshots={name: replace(one, view=view) for name, one in self.snapshots.items()})

@@ -10,15 +10,15 @@ import ipywidgets as widgets
 
 from workbench.panels.callbacks import on_change
 from workbench.panels.controls import heading
-from workbench.panels.viewing import ACROSS, AUTOMATIC, SIZES, WHOLE, View
+from workbench.panels.viewing import ACROSS, AUTOMATIC, SIZES, WHOLE, Viewing
 
 
 @final
 class ViewControls:
     """Tells `changed(view)` what a person chose; `show` sets the controls and tells nothing."""
 
-    def __init__(self, changed: Callable[[View], None]) -> None:
-        self._changed, self._shown, self._showing = changed, View(), False
+    def __init__(self, changed: Callable[[Viewing], None]) -> None:
+        self._changed, self._shown, self._showing = changed, Viewing(), False
         self._size = widgets.SelectionSlider(options=_sizes(AUTOMATIC), continuous_update=False, layout=widgets.Layout(width="210px"))
         options = [(words, across) for across, words in ACROSS.items()]
         self._across = widgets.Dropdown(options=options, layout=widgets.Layout(width="210px"), tooltip="What lies side by side")
@@ -28,7 +28,7 @@ class ViewControls:
         self.widget = widgets.HBox([_row(size, self._size), _row(heading("arranged", "What lies side by side"), self._across)])
         self.widget.add_class("wb-numbers")
 
-    def show(self, view: View) -> None:
+    def show(self, view: Viewing) -> None:
         """Set the controls."""
         self._shown, self._showing = view, True
         try:

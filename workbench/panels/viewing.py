@@ -1,4 +1,4 @@
-"""`View`: how a panel's pictures are looked at: how large, and what lies across. What they show, and the widgets, are elsewhere."""
+"""`Viewing`: how a panel's pictures are looked at: how large, and what lies across. What they show, and the widgets, are elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FINE = 2  # pixels of a screen of fine pixels for one of what is shown
 
 @final
 @dataclass(frozen=True)
-class View:
+class Viewing:
     """`size` is of a picture's longer edge, in CSS pixels, or "full size", or "automatic": 128, and 256 for pictures above 256 pixels.
 
     `across` is "models": a column for each model, prompts and seeds down; or "seeds" or "prompts": a block for each model, the result's
@@ -56,7 +56,7 @@ class View:
         return self.edge(images) * (1 if self.size == WHOLE else _FINE)
 
     @classmethod
-    def understood(cls, found: Any) -> View:
+    def understood(cls, found: Any) -> Viewing:
         """A view as a file tells it; one that tells nothing, or nothing that there is, is the first."""
         try:
             return cls(**found)
