@@ -11,13 +11,9 @@ from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Option
 from workbench.merge.rules import complaint_of
 from workbench.operators import find
-<<<<<<< HEAD
 from workbench.panels.prompts import expanded
-from workbench.panels.viewing import View
-from workbench.render.devices import Offload, Placement
-=======
 from workbench.panels.viewing import Viewing
->>>>>>> i18-pictures
+from workbench.render.devices import Offload, Placement
 from workbench.render.request import Request
 
 FIRST_OPERATOR = "weighted_average"
@@ -89,12 +85,8 @@ class PanelState:
     loras: tuple[str, ...] = ()  # which are added to the result of the method
     strengths: Any = 1.0  # of those, as `add_delta` takes them
     alone: bool = False  # whether each is drawn on the first model, too
-<<<<<<< HEAD
-    view: View = field(default=View(), compare=False)  # how the pictures are looked at: no state is another one for that
-    changes: tuple[str, ...] = field(default=(), compare=False)  # those of the models that are LoRAs, or other changes: the shelf tells
-=======
     view: Viewing = field(default=Viewing(), compare=False)  # how the pictures are looked at: no state is another one for that
->>>>>>> i18-pictures
+    changes: tuple[str, ...] = field(default=(), compare=False)  # those of the models that are LoRAs, or other changes: the shelf tells
 
     @classmethod
     def start(cls, models: Sequence[str], wanted: Wanted, merged: Sequence[str] | None = None, changes: Sequence[str] = ()) -> PanelState:
