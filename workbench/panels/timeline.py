@@ -9,6 +9,8 @@ from typing import final
 
 from workbench.panels.state import PanelState
 
+_MOST = 1000  # moments that are remembered
+
 
 @final
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Timeline:
         return self.position < len(self.moments) - 1
 
     def went_on(self, state: PanelState, change: str) -> Timeline:
-        """One moment more; those that were undone are dropped. The same state again is no moment."""
+        """One moment more; those that were undone are dropped, and the first beyond 1000. The same state again is no moment."""
         if state == self.now:
             return self
-        return replace(self, moments=(*self.moments[: self.position + 1], Moment(state, change)), position=self.position + 1)
+        moments = (*self.moments[: self.position + 1], Moment(state, change))[-_MOST:]
+        return replace(self, moments=moments, position=len(moments) - 1)
 
     def undone(self) -> Timeline:
         """One moment back, if there is one."""
