@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ipywidgets.widgets.widget import _instances
 
+from workbench.panels.state import PanelState
+from workbench.panels.timeline import Moment, Timeline
+
 
 def test_what_comes_and_goes_leaves_no_widget_behind(make):
     panel = make()
@@ -24,3 +27,16 @@ def test_what_comes_and_goes_leaves_no_widget_behind(make):
 
     round_trip()
     assert round_trip() == round_trip()
+
+
+def test_a_thousand_steps_can_be_undone_and_older_ones_are_forgotten():
+    timeline = Timeline((Moment(PanelState(("a",)), "start"),)).with_snapshot("first")
+    for seed in range(1, 1011):
+        timeline = timeline.went_on(PanelState(("a",), seed=seed), "seed")
+    assert (timeline.now.seed, len(timeline.moments), timeline.can_redo) == (1010, 1000, False)
+    for _ in range(999):
+        timeline = timeline.undone()
+    assert (timeline.now.seed, timeline.can_undo) == (11, False)
+    timeline = timeline.redone().went_on(PanelState(("a",), seed=5), "seed")
+    assert [one.state.seed for one in timeline.moments] == [11, 12, 5]
+    assert timeline.snapshots["first"].seed == 0

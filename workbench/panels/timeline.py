@@ -10,6 +10,8 @@ from typing import final
 from workbench.panels.state import PanelState
 from workbench.panels.viewing import Viewing
 
+_MOST = 1000  # moments that are remembered
+
 
 @final
 @dataclass(frozen=True)
@@ -47,12 +49,16 @@ class Timeline:
         return self.position < len(self.moments) - 1
 
     def went_on(self, state: PanelState, change: str) -> Timeline:
-        """One moment more; those that were undone are dropped. The same state again is none; its view is that of all."""
+        """One moment more; those that were undone are dropped, and the first beyond 1000.
+
+        The same state again is none; its view is that of all.
+        """
         if state.view != self.now.view:
             return self._looked_at(state.view).went_on(state, change)
         if state == self.now:
             return self
-        return replace(self, moments=(*self.moments[: self.position + 1], Moment(state, change)), position=self.position + 1)
+        moments = (*self.moments[: self.position + 1], Moment(state, change))[-_MOST:]
+        return replace(self, moments=moments, position=len(moments) - 1)
 
     @property
     def undoes(self) -> tuple[str, str] | None:
