@@ -65,7 +65,6 @@ function render({ model, el }) {
     row.tabIndex = 0;
     for (const [key, value] of Object.entries({ role: "slider", "aria-label": name, "aria-valuemin": low, "aria-valuemax": high })) row.setAttribute(key, value);
     row.addEventListener("keydown", (event) => keyed(event, i));
-    row.addEventListener("dblclick", () => open(i, null));
     column.append(row);
     return { row, track, fill, readout, swatch, effect };
   });
@@ -146,7 +145,7 @@ function render({ model, el }) {
     input.value = begun ?? String(+held()[i].toFixed(6));
     input.setAttribute("aria-label", `${places[i]}: a number`);
     input.inputMode = "decimal";
-    field = { input, i };
+    field = { input, i, before: begun === null ? input.value : "" };
     rows[i].readout.after(input);
     rows[i].readout.style.display = "none";
     input.focus();
@@ -167,8 +166,8 @@ function render({ model, el }) {
   // Take the field away; what was typed counts, or does not.
   function shut(counts) {
     if (!field) return;
-    const { input, i } = field;
-    const [typed, before] = [input.value.trim(), String(+held()[i].toFixed(6))];
+    const { input, i, before } = field;
+    const typed = input.value.trim();
     field = null;
     rows[i].readout.style.display = "";
     input.remove();
@@ -202,27 +201,34 @@ function render({ model, el }) {
   column.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || event.target.closest("input")) return;
     shut(true);
-    if (event.target.closest(".wb-block-value, .wb-block-name, .wb-block-effect")) return; // a click there chooses the bar, two open its field
     const here = under(event);
-    stroke = { first: here, last: here, values: between(held(), here, here) };
+    const still = Boolean(event.target.closest(".wb-block-value, .wb-block-name, .wb-block-effect")); // a click beside a bar only chooses it
+    const [x, y] = [event.clientX, event.clientY];
+    stroke = { first: here, last: here, values: still ? held() : between(held(), here, here), still, x, y };
     column.setPointerCapture(event.pointerId);
     event.preventDefault();
     rows[here.at].row.focus({ preventScroll: true });
     show();
   });
   column.addEventListener("pointermove", (event) => {
-    if (!stroke) return;
+    if (!stroke || (stroke.still && Math.hypot(event.clientX - stroke.x, event.clientY - stroke.y) < 4)) return;
     const here = under(event);
+    stroke.still = false;
     stroke.values = tool === "ramp" ? ramp(stroke.first, here) : between(stroke.values, stroke.last, here);
     stroke.last = here;
     show();
   });
   column.addEventListener("pointerup", () => {
     if (!stroke) return;
-    const { first, last, values } = stroke;
-    if (tool === "ramp") tell("ramp", { ends: [first.at, last.at], values: [first.value, last.value] });
+    const { first, last, values, still } = stroke;
+    if (still) show();
+    else if (tool === "ramp") tell("ramp", { ends: [first.at, last.at], values: [first.value, last.value] });
     else painted(values);
     stroke = null;
+  });
+  column.addEventListener("dblclick", (event) => {
+    const at = rows.findIndex(({ row }) => event.clientY < row.getBoundingClientRect().bottom); // while the column has captured the mouse
+    if (at >= 0 && !event.target.closest("input")) open(at, null);
   });
   column.addEventListener("pointercancel", () => { stroke = null; show(); });
   text.addEventListener("change", () => tell("text", { text: text.value }));

@@ -18,7 +18,7 @@ from workbench.panels.labels import labels
 from workbench.untrusted import Refused, parse_yaml
 
 NUMBERS = "numbers"
-_ROW = 12  # letters of a name beside its slider
+_ROW = 10  # letters of a name beside its slider
 
 
 def full() -> widgets.Layout:
