@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,8 +100,9 @@ class NotebookPage:
         return client
 
     def find(self, selector: str, text: str | None = None) -> Locator:
-        """The one visible part of the outputs that matches, and holds the text if one is given."""
-        found = self.page.locator(f".jp-OutputArea-output {selector}", has_text=text)
+        """The one visible part of the outputs that matches, and holds the text if one is given; of a button it is the whole text."""
+        held = re.compile(rf"^\s*{re.escape(text)}\s*$") if text and selector == "button" else text
+        found = self.page.locator(f".jp-OutputArea-output {selector}", has_text=held)
         expect(found).to_have_count(1)
         found.scroll_into_view_if_needed()
         return found

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
-from workbench.errors import WorkbenchError
+from workbench.errors import SweepError, WorkbenchError
 from workbench.sweeps.drawing import in_words
 from workbench.sweeps.queue_folder import QueueFolder, ended
-from workbench.sweeps.queue_jobs import DONE, FAILED, STOPPED, QueueJob, change_job, read_job, write_results
+from workbench.sweeps.queue_jobs import DONE, FAILED, STOPPED, QueueJob, read_job, write_results
 from workbench.sweeps.queue_work import WORK
 
 _PACE = 0.5  # seconds between two looks at, or notes of, how it goes
@@ -68,8 +68,8 @@ class _Noting:
         self._noted = now
         if results is not None:
             write_results(self._job, results)
-        with self._queue.changing():
-            change_job(read_job(self._job.folder), share=share)
+        with suppress(SweepError):  # another holds the queue for long: the next note says it as well
+            self._queue.change(self._job.id, lambda _: {"share": share})
 
 
 @contextmanager
