@@ -29,18 +29,19 @@ panel.wait()
 panel"""
 # from the key that moves the slider to the frame that shows another picture
 _MEASURE = """() => { window.measured = new Promise((resolve) => {
-  const column = document.querySelector(".wb-result");
+  const panel = document.querySelector(".wb-panel"), column = panel.querySelector(".wb-result");
+  const drawn = () => [...panel.querySelectorAll(".wb-status")].some((said) => said.textContent.trim().startsWith("Drawn in"));
   const before = column.querySelector("img").src;
   let began;
   document.addEventListener("keydown", () => { began = performance.now(); }, { capture: true, once: true });
   const observer = new MutationObserver(async () => {
     const image = column.querySelector("img");
-    if (image.src === before) return;
+    if (image.src === before || !drawn()) return; // a preview, while it takes long
     observer.disconnect();
     await image.decode();
     requestAnimationFrame(() => resolve((performance.now() - began) / 1000));
   });
-  observer.observe(column, { subtree: true, childList: true, attributes: true });
+  observer.observe(panel, { subtree: true, childList: true, attributes: true, characterData: true });
 }); }"""
 
 

@@ -55,6 +55,6 @@ def test_what_takes_long_says_how_far_it_is_and_stops(notebook):
     notebook.page.locator(".wb-panel").screenshot(path=notebook.shots / "drawing.png")
     stop.click()
     until(lambda: notebook.python("panel.wait(0)"), "drawing goes on", 30)
-    expect(notebook.page.get_by_role("button", name="Draw", exact=True)).to_be_visible(timeout=SECONDS)
+    expect(notebook.page.locator(".wb-panel button:visible", has_text="Draw").first).to_be_visible(timeout=SECONDS)
     notebook.python("panel.show(panel.state.with_wanted(steps=2, seeds=[0]))")
     drawn(notebook)
