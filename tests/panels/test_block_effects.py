@@ -47,22 +47,22 @@ def test_each_place_has_a_colour_a_number_and_a_sentence(make):
 def test_colours_are_on_the_bars_of_their_model_stay_with_it_and_are_taken_away(make):
     panel = make()
     panel.use_block_map(block_map())
-    editor = panel._merging._controls["weights"].editor
+    editor = panel._merging._form.controls["weights"].editor
     assert editor.series[editor.effects_of] == "heart"
     panel.show(panel.state.with_input("models", ["heart", "base", "moon"]))
-    editor = panel._merging._controls["weights"].editor
+    editor = panel._merging._form.controls["weights"].editor
     assert editor.effects_of == 0, "controls that are made anew have it, too"
     panel.rename("heart", "love")
-    assert panel._merging._controls["weights"].editor.series[0] == "love"
-    assert panel._merging._controls["weights"].editor.effects_of == 0
+    assert panel._merging._form.controls["weights"].editor.series[0] == "love"
+    assert panel._merging._form.controls["weights"].editor.effects_of == 0
     panel.show(panel.state.with_input("models", ["love", "moon"]))
-    assert panel._merging._controls["weights"].editor.effects_of == 0, "two models are one slider"
+    assert panel._merging._form.controls["weights"].editor.effects_of == 0, "two models are one slider"
     panel.show(panel.state.with_input("models", ["base", "moon"]))
-    assert panel._merging._controls["weights"].editor.effects_of == -1
+    assert panel._merging._form.controls["weights"].editor.effects_of == -1
     panel.undo()
-    assert panel._merging._controls["weights"].editor.effects
+    assert panel._merging._form.controls["weights"].editor.effects
     panel.use_block_map(None)
-    assert panel._merging._controls["weights"].editor.effects == {}
+    assert panel._merging._form.controls["weights"].editor.effects == {}
 
 
 def test_a_map_of_another_family_or_of_a_model_that_is_not_here_is_refused(make):
@@ -71,4 +71,4 @@ def test_a_map_of_another_family_or_of_a_model_that_is_not_here_is_refused(make)
         panel.use_block_map(block_map("venus"))
     with pytest.raises(InputError, match=r"a model of another family than those that are merged: it has 'double_blocks\.0'"):
         panel.use_block_map(block_map(flux=Effect("double_blocks.0", ALONE, 0.1, 0.0, 0.0)))
-    assert panel._merging._controls["weights"].editor.effects == {}
+    assert panel._merging._form.controls["weights"].editor.effects == {}

@@ -106,7 +106,7 @@ def test_three_hundred_models_are_chosen_from_and_three_are_merged(make, models)
     assert len(panel.state.models) == 300
     assert len(panel.state.used) == 3
     assert set(panel.images) == {*panel.state.used, "result"}
-    menu = panel._merging._controls["input models"]
+    menu = panel._merging._form.controls["input models"]
     menu.value = (*menu.value, "an_experiment_with_a_long_name_296")
     assert panel.wait(60)
     assert panel.images["an_experiment_with_a_long_name_296"]

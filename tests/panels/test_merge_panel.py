@@ -96,13 +96,13 @@ def test_a_merge_is_written_in_the_layout_that_is_chosen_and_says_how(make, tmp_
 def test_a_control_changes_the_merge_and_undo_takes_it_back(make):
     panel = make()
     before = panel.images["result"]
-    panel._merging._controls["weights"].value = [0.0, 1.0, 0.0]
+    panel._merging._form.controls["weights"].value = [0.0, 1.0, 0.0]
     assert panel.wait(60)
     assert panel.merge.options == {"weights": [0.0, 1.0, 0.0]}
     assert panel.images["result"] != before
     panel.undo()
     assert panel.merge.options == {}
-    assert panel._merging._controls["weights"].value == 1.0
+    assert panel._merging._form.controls["weights"].value == 1.0
     assert panel.images["result"] == before
     panel.redo()
     assert panel.merge.options == {"weights": [0.0, 1.0, 0.0]}
@@ -263,7 +263,7 @@ def test_an_incompatible_pair_leaves_the_controls_and_says_why(make, models):
     assert panel.wait(60)
     assert "only models of one architecture can be merged" in panel._merging._words.value
     assert panel._outcome._button.disabled
-    assert set(panel._merging._controls) >= {"density", "weights"}
+    assert set(panel._merging._form.controls) >= {"density", "weights"}
     panel.undo()
     assert panel.wait(60)
     assert not panel._outcome._button.disabled

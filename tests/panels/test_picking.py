@@ -121,7 +121,7 @@ def test_another_view_draws_nothing_and_does_not_disturb_what_is_drawn(make, mon
     assert panel.state.view.size == 384
     assert panel.images["result"][0] is image
     assert "--wb-wide: 384px" in panel._pictures.columns.widget.children[0].value
-    assert "size: 384" in (panel._keep.read_text())
+    assert "size: 384" in panel._keep.path.read_text()
     monkeypatch.undo()
 
 

@@ -113,9 +113,9 @@ def test_a_move_meanwhile_is_the_one_that_counts(panel):
 
 
 def test_options_beside_the_curve_have_controls_and_the_spectrum_follows_them(panel):
-    assert "coefficients" not in panel._merging._controls
+    assert "coefficients" not in panel._merging._form.controls
     before = line(panel, "as measured")
-    panel._merging._controls["over"].value = "row"
+    panel._merging._form.controls["over"].value = "row"
     assert panel.wait(60)
     assert panel.merge.options["over"] == "row"
     assert line(panel, "as measured") != before

@@ -79,6 +79,7 @@ class Later:
     def close(self) -> None:
         """Look at the queue no more; its jobs go on."""
         self._view.close()
+        self._grid.close()  # which is in the panel only while a sweep is looked at
 
     def sweep(self, over: Mapping[str, Any]) -> QueueJob:
         """Queue a sweep of one to three options, and show its grid."""
@@ -121,11 +122,8 @@ class Later:
                 raise InputError(f"there is no model {name!r}; there are: {', '.join(self._shelf.checkpoints)}")
         if base == tuned:
             raise InputError(f"which block does it? {base} is compared with itself: choose another model")
-        wanted = self._panel.state.wanted
-        wanted.request()
         one, other = (self._shelf.checkpoints[name] for name in (base, tuned))
-        asked = vars(wanted) | {"negative": wanted.negative or None}
-        job = self.queue.block_map(one, other, **self._drawn_by(one), **asked)
+        job = self.queue.block_map(one, other, **self._drawn_by(one), **self._panel.state.wanted.asked)
         self._view.refresh()
         return job
 
@@ -163,7 +161,8 @@ class Later:
 
     def _drawn_by(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The renderer and lender that the panel draws a checkpoint with."""
-        return {"renderer": self._studio.given, "lender": self._studio.lender_of(checkpoint)}
+        renderer, lender = self._studio.drawn_by(checkpoint)
+        return {"renderer": renderer, "lender": lender}
 
     def _seen(self, jobs: Sequence[QueueJob]) -> None:
         """Fill the grid that is shown."""

@@ -31,6 +31,16 @@ Change = Callable[[PanelState], PanelState]
 
 
 @final
+class _Form:
+    """The controls of one method, as they were last made: they stay when another is chosen, for a page keeps something of what goes."""
+
+    def __init__(self) -> None:
+        self.made_for: dict[str, Any] = {}
+        self.controls: dict[str, widgets.Widget] = {}
+        self.slots, self.options = (widgets.VBox().add_class("wb-options") for _ in range(2))
+
+
+@final
 class MergeView:
     """Tells `changed(change, what)` how the state is to change; controls are made anew only when they are other controls.
 
@@ -39,11 +49,11 @@ class MergeView:
 
     def __init__(self, changed: Callable[[Change, str], None], only: Collection[str] | None = None) -> None:
         self._changed, self._only, self._showing = changed, only, False
-        self._made_for: dict[str, Any] = {}
-        self._controls: dict[str, widgets.Widget] = {}
+        self._forms: dict[str, _Form] = {}
+        self._form: _Form  # of the method that is shown
         self._method = widgets.Dropdown(options=list(registry()), layout=full())
         self._summary = widgets.HTML().add_class("wb-hint")
-        self._slots, self._options = (widgets.VBox().add_class("wb-options") for _ in range(2))
+        self._of_methods = widgets.VBox().add_class("wb-forms")
         self._rules = widgets.Textarea(continuous_update=False, rows=2, placeholder="no exceptions", tooltip=_RULES, layout=full())
         self._words = widgets.HTML().add_class("wb-words")
         on_change(self._method, lambda change: self._tell(lambda state: state.with_operator(change["new"]), change["new"]))
@@ -57,7 +67,7 @@ class MergeView:
         rows = [widgets.HBox([title, menu]).add_class("wb-row") for title, menu in zip(titles, self._kept.values(), strict=True)]
         self._keeping = widgets.VBox(rows).add_class("wb-option")
         self._components: tuple[str, ...] = ()
-        parts = [method, self._slots, self._options, self._keeping, rules] if only is None else [self._options]
+        parts = [method, self._of_methods, self._keeping, rules] if only is None else [self._of_methods]
         self.widget = widgets.VBox([*parts, self._words]).add_class("wb-column")
 
     def show(self, state: PanelState, depth: Depth, words: Sequence[tuple[str, str]], components: Collection[str] = ()) -> None:
@@ -68,13 +78,14 @@ class MergeView:
             self._method.value = state.operator
             source = html.escape(declaration.source)
             self._summary.value = f'<span title="{source}">{html.escape(declaration.summary)}</span>'
+            self._show_form(state.operator)
             self._make("slots", (state.operator, state.models), lambda: self._make_slots(state))
             self._make("options", (state.operator, state.many, depth), lambda: self._make_options(state, depth))
             for name, value in _values(state).items():
-                if name not in self._controls:
+                if name not in self._form.controls:
                     continue
                 with suppress(traitlets.TraitError, ValueError, TypeError):  # no value for this control: preflight says why
-                    self._controls[name].value = value
+                    self._form.controls[name].value = value
             self._show_kept(state, components)
             rules = declaration.rules if state.rules is None else state.rules
             self._rules.value = "".join(yaml.safe_dump(dict(rule), default_flow_style=True, sort_keys=False) for rule in rules)
@@ -84,7 +95,7 @@ class MergeView:
 
     def colour(self, effects: Mapping[str, Any] | None, model: str) -> None:
         """Show what each block of a model does on the bars of all options by block; None takes the colours away."""
-        for control in self._controls.values():
+        for control in self._form.controls.values():
             if isinstance(editor := getattr(control, "editor", None), BlockEditor):
                 editor.colour(effects, model)
 
@@ -113,9 +124,18 @@ class MergeView:
     def _keeps(self, part: str, change: dict[str, Any]) -> None:
         self._tell(lambda state: with_kept(state, self._of(part), change["new"]), f"{part} of {change['new'] or 'all'}")
 
+    def _show_form(self, method: str) -> None:
+        if method not in self._forms:
+            made = self._forms[method] = _Form()
+            parts = [made.slots, made.options] if self._only is None else [made.options]
+            self._of_methods.children = (*self._of_methods.children, widgets.VBox(parts).add_class("wb-form"))
+        self._form = self._forms[method]
+        for name, box in zip(self._forms, self._of_methods.children, strict=True):
+            box.layout.display = "" if name == method else "none"
+
     def _make(self, part: str, key: Any, make: Callable[[], None]) -> None:
-        if self._made_for.get(part) != key:
-            self._made_for[part] = key
+        if self._form.made_for.get(part) != key:
+            self._form.made_for[part] = key
             make()
 
     def _make_slots(self, state: PanelState) -> None:
@@ -131,7 +151,7 @@ class MergeView:
             )
             rows.append(_titled(heading(slot.name, told), [control]))
             self._listen(f"input {slot.name}", control, lambda value, name=slot.name: lambda state: state.with_input(name, _names(value)))
-        _replace(self._slots, rows)
+        _replace(self._form.slots, rows)
 
     def _make_options(self, state: PanelState, depth: Depth) -> None:
         rows = []
@@ -145,10 +165,10 @@ class MergeView:
         if (seed := seed_control(state.declaration, state.seed)) is not None:
             rows.append(_titled(heading("seed", "Of the random numbers that the method draws"), [seed]))
             self._listen("seed", seed, lambda value: lambda state: state.with_seed(value))
-        _replace(self._options, rows)
+        _replace(self._form.options, rows)
 
     def _listen(self, name: str, control: widgets.Widget, change_of: Callable[[Any], Change]) -> None:
-        self._controls[name] = control
+        self._form.controls[name] = control
         on_change(control, lambda change: self._tell(change_of(tidied(change["new"])), name))
 
     def _ruled(self, change: dict[str, Any]) -> None:

@@ -242,7 +242,7 @@ class Panel(ABC):
     def _present(self) -> None:
         """Show the present state in every part, and have the pictures drawn that it wants."""
         state = self.state
-        self._look()
+        self._pictures.look(self.state.view)
         self._judged = judge(state, self._shelf.checkpoints)
         self._wanted.show(state.wanted)
         self._history.show(self._timeline)

@@ -47,6 +47,11 @@ class Wanted:
         """Where they are calculated. Raises RenderError, which says what is wrong."""
         return Placement(self.device, self.dtype, self.offload)
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked of a renderer, by name, with a prompt for every combination of alternatives. Raises RenderError."""
+        return vars(self.request())
+
     def request(self) -> Request:
         """The same for a renderer, with a prompt for every combination of alternatives. Raises RenderError, which says what is wrong."""
         settings = {name: getattr(self, name) for name in ("steps", "guidance", "width", "height", "sampler", "clip_skip")}

@@ -57,11 +57,6 @@ class Studio:
         self.pace = math.nan  # seconds that a step of one picture took, the model's loading shared out among them; NaN before the first
 
     @property
-    def given(self) -> Renderer | None:
-        """The renderer that draws everything, if one was given."""
-        return self._given
-
-    @property
     def renderers(self) -> tuple[Renderer, ...]:
         """The renderers that have drawn, or will."""
         shared = self._shared
@@ -117,9 +112,9 @@ class Studio:
         for device in devices:
             release(device)
 
-    def lender_of(self, checkpoint: Checkpoint) -> Checkpoint | None:
-        """The checkpoint on the shelf that lends one what it lacks. Raises RenderError for what cannot be drawn."""
-        return self._renderer_of(checkpoint, self.placement)[1]
+    def drawn_by(self, checkpoint: Checkpoint) -> tuple[Any, Checkpoint | None]:
+        """The renderer that draws a checkpoint, and the one on the shelf that lends it what it lacks. Raises RenderError."""
+        return self._renderer_of(checkpoint, self.placement)
 
     def _renderer_of(self, checkpoint: Checkpoint, placement: Placement) -> tuple[Any, Checkpoint | None]:
         """The renderer that draws a checkpoint, and the one on the shelf that lends it what it lacks."""

@@ -47,8 +47,8 @@ class SweepPlan:
     @property
     def pictures(self) -> int:
         """How many pictures are drawn: the prompts and seeds that are not swept over lie within each cell."""
-        wanted = self.state.wanted
-        inner = [count for name, count in (("prompts", len(wanted.prompts)), ("seeds", len(wanted.seeds))) if name not in self.values]
+        asked = self.state.wanted.request()
+        inner = [count for name, count in (("prompts", len(asked.prompts)), ("seeds", len(asked.seeds))) if name not in self.values]
         return self.cells * math.prod(inner)
 
     def seconds(self, pace: float) -> float:
@@ -80,9 +80,7 @@ class SweepPlan:
     @property
     def asked(self) -> dict[str, Any]:
         """What is asked of the renderer, as a sweep takes it."""
-        wanted = self.state.wanted
-        own = vars(wanted) | {"negative": wanted.negative or None}
-        return {name: list(self.values.get(name, value)) if name in self.values else value for name, value in own.items()}
+        return self.state.wanted.asked | {name: list(values) for name, values in self.values.items() if name not in self.merges}
 
     def make(self, checkpoints: Mapping[str, Checkpoint], **options: Any) -> Checkpoint:
         """The merge of one combination; nothing is read. Raises InputError and OptionError with what is wrong with it."""

@@ -107,7 +107,8 @@ class _Row:
         on_change(self._option, self._chosen)
         for field in (self._line, self._lines):
             on_change(field, lambda _: self._typed())
-        self.widget = widgets.HBox([self._option, self._line]).add_class("wb-row")
+        self.widget = widgets.HBox([self._option, self._line, self._lines]).add_class("wb-row")
+        self._fit()
 
     @property
     def name(self) -> str:
@@ -138,8 +139,8 @@ class _Row:
         one = self._known.get(self.name)
         self._field.placeholder = self._field.tooltip = one.example if one else "0..1 step 0.1, or 0.2, 0.5"
         self._field.disabled = one is None
-        if self.widget.children[1] is not self._field:
-            self.widget.children = [self._option, self._field]
+        for field in (self._line, self._lines):
+            field.layout.display = "" if field is self._field else "none"
 
 
 def _narrow(width: str) -> widgets.Layout:

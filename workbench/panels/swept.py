@@ -14,6 +14,7 @@ from workbench.merge.constraints import Constraint, Flag, OneOf, Range, Vector
 from workbench.merge.declaration import Option, near
 from workbench.operators import find, registry
 from workbench.panels.between import as_weights, is_between, share_option
+from workbench.panels.prompts import expanded, literal
 from workbench.panels.ranges import NUMBERS, lines, names, numbers, several
 from workbench.panels.state import PanelState, each_value, per_model
 from workbench.panels.wanted_view import whole_numbers
@@ -129,9 +130,7 @@ def _merged(state: PanelState) -> list[Sweepable]:
 def _pictures(samplers: Sequence[str]) -> list[Sweepable]:
     """What is asked of the renderer."""
     seeds = Sweepable("seeds", "0-3, 7", _seeds, _SEED.complaint, partial(_wanted, "seeds", many=True), "seed")
-    prompts = Sweepable(
-        "prompts", "one prompt per line", partial(lines, "prompts"), _no_prompt, partial(_wanted, "prompts", many=True), "prompt", True
-    )
+    prompts = Sweepable("prompts", "one prompt per line", _each_prompt, _no_prompt, _with_prompt, "prompt", True)
     rest = [
         replace(_typed("steps", _STEPS, partial(_wanted, "steps")), asked="steps", example="4, 8, 16"),
         replace(_typed("guidance", _GUIDANCE, partial(_wanted, "guidance")), asked="guidance", example="1..7 step 2"),
@@ -164,6 +163,14 @@ def _named(name: str, allowed: Sequence[str], with_value: Callable[[PanelState, 
     """One of some names."""
     judge = OneOf("", tuple(allowed)).complaint
     return Sweepable(name, ", ".join(allowed[:3]), partial(names, name, allowed=list(allowed)), judge, with_value)
+
+
+def _each_prompt(text: str) -> tuple[str, ...]:
+    return expanded(lines("prompts", text))
+
+
+def _with_prompt(state: PanelState, prompt: str) -> PanelState:
+    return state.with_wanted(prompts=(literal(prompt),))
 
 
 def _seeds(text: str) -> tuple[int, ...]:
