@@ -15,6 +15,7 @@ from workbench.errors import InputError, SweepError, WorkbenchError
 from workbench.panels import keeping
 from workbench.panels.block_map_view import BlockMapView
 from workbench.panels.callbacks import in_words, on_click
+from workbench.panels.fields import close_all
 from workbench.panels.outcome_view import OutcomeView
 from workbench.panels.panel import Panel
 from workbench.panels.queue_view import QueueView
@@ -79,7 +80,7 @@ class Later:
     def close(self) -> None:
         """Look at the queue no more; its jobs go on."""
         self._view.close()
-        self._grid.close()  # which is in the panel only while a sweep is looked at
+        close_all(self._grid)  # which is in the panel only while a sweep is looked at
 
     def sweep(self, over: Mapping[str, Any]) -> QueueJob:
         """Queue a sweep of one to three options, and show its grid."""
