@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import OptionError
+from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge.asked import Random, TensorName
 from workbench.merge.call import Call
@@ -22,7 +22,13 @@ Bound = Mapping[str, Callable[[Location], Any]]  # option -> its value at a plac
 def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, calculation: Calculation) -> torch.Tensor:
     """`part` of one tensor of a merge, in the calculation's dtype; a part that the operator's scope allows."""
     named = resolve_options(call, entry, options) | _answers(call, entry, seed, part)
-    return call.operator.function(*_tensors(call, entry, part, calculation), **named)
+    import torch
+
+    try:
+        return call.operator.function(*_tensors(call, entry, part, calculation), **named)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # NaN and infinity have no singular vectors
+        told = "a model holds NaN or infinity there, or it does not converge; take the tensor from a sound model by a rule"
+        raise MergeError(f"{call.operator.name}: {entry.key!r}: {told} ({error})") from error
 
 
 def _tensors(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any]:
@@ -67,7 +73,7 @@ def resolve_options(call: Call, entry: Entry, options: Bound) -> dict[str, Any]:
     omit = call.operator.missing is Missing.OMIT
     seen = [i - call.many.start for i in call.many if not omit or entry.names[i] is not None]
     resolved = {name: spread(call.operator.options[name], at(entry.location), seen) for name, at in options.items()}
-    complaint = call.operator.check(**resolved) if call.operator.check else None
+    complaint = call.operator.check(models=len(seen), **resolved) if call.operator.check else None
     if complaint:
         where = "" if entry.block is None else f", block {entry.block.name}"
         fewer = f" for the {len(seen)} of {len(call.many)} models that hold it" if len(seen) < len(call.many) else ""

@@ -58,6 +58,20 @@ def random(uniform: Callable[[], torch.Tensor], density: float) -> Keep:
     return lambda piece, place: piece * (numbers[place] < density)
 
 
+def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is kept by chance, larger changes of a row likelier, and each element's probability.
+
+    Of a row (what follows dimension 0; all of a vector) of n elements that of rank r by magnitude, the smallest 0, has the probability
+    density - epsilon + 2 epsilon r / (n - 1).
+    """
+    rows = delta.reshape(1, -1) if delta.dim() < 2 else delta.reshape(delta.shape[0], delta.shape[1:].numel())
+    order, last = rows.abs().argsort(1), max(rows.shape[1] - 1, 1)
+    places = torch.arange(rows.shape[1], dtype=torch.float64) / last if rows.shape[1] > 1 else torch.tensor([0.5])
+    likely = (density - epsilon + 2 * epsilon * places).to(rows)
+    probability = torch.empty_like(rows).scatter_(1, order, likely.expand_as(rows)).reshape(delta.shape)
+    return torch.where(uniform < probability, delta, 0), probability
+
+
 def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     """The k-th largest of magnitudes, found without sorting; on the CPU their order is lost."""
     place = magnitudes.numel() - k
@@ -66,3 +80,8 @@ def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     values = magnitudes.reshape(-1).numpy()
     values.partition(place)
     return float(values[place])
+
+
+def quantile(values: torch.Tensor, share: float) -> float:
+    """The value at int(share * (n - 1)) of n values in order."""
+    return _kth_largest(values.clone(), values.numel() - int(share * (values.numel() - 1)))
