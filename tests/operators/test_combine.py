@@ -227,7 +227,10 @@ def test_ties_divides_by_the_weights_that_agree_as_mergekit_or_by_nothing():
     """Deltas 1 and 3 of weights 2 and 1 agree: 2 + 3 = 5, over 2 models, over the weights 3, or over nothing; -4 is alone."""
     base = torch.zeros(2)
     deltas = [torch.tensor([1.0, 1.0]), torch.tensor([3.0, -4.0])]
-    found = {by: wb.operators.ties.function(base, deltas, density=1, weights=[2, 1], normalize=by).tolist() for by in ("number", "weights", "none")}
+    found = {
+        by: wb.operators.ties.function(base, deltas, density=1, weights=[2, 1], normalize=by).tolist()
+        for by in ("number", "weights", "none")
+    }
     assert found == {"number": [2.5, -4.0], "weights": [pytest.approx(5 / 3), -4.0], "none": [5.0, -4.0]}
     halved = wb.operators.ties.function(base, deltas, density=1, weights=[2, 1], strength=0.5)
     assert halved.tolist() == [1.25, -2.0]

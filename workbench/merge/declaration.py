@@ -110,6 +110,7 @@ class Declaration:
     check: Callable[..., str | None] | None
     rules: tuple[Mapping[str, Any], ...]
     difference: tuple[str, ...] = ()
+    prepare: Callable[..., Any] | None = None
 
     @property
     def module(self) -> str | None:
@@ -172,6 +173,7 @@ def declare(
     check: Callable[..., str | None] | None,
     rules: tuple[Mapping[str, Any], ...],
     difference: tuple[str, ...] = (),
+    prepare: Callable[..., Any] | None = None,
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
@@ -213,6 +215,7 @@ def declare(
         check=check,
         rules=rules,
         difference=difference,
+        prepare=prepare,
     )
 
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from workbench.merge import Flag, OneOf, PerModel, Random, Range, operator
+from workbench.errors import OptionError
+from workbench.merge import Flag, OneOf, PerModel, Prepared, Random, Range, operator
+from workbench.merge.preparing import Passes
 from workbench.operators import sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
@@ -29,13 +31,28 @@ Normalize = Annotated[
     OneOf("what deltas that agree are divided by: how many they are, their weights (mergekit's normalize: true), nothing (false)"),
 ]
 Strength = Annotated[float, Range(-2, 2, 0.05, "how much of the merged delta is added", per_block=True)]
+Over = Annotated[
+    Literal["tensor", "model"],
+    OneOf("whether the largest of each tensor are kept, or of the whole model (as the paper's), which is read twice before"),
+]
 
 
-def _scope(prune: str, **_: Any) -> Scope:
-    return Scope.TENSOR if prune == "magnitude" else Scope.ELEMENT
+def _scope(prune: str = "magnitude", over: str = "tensor", **_: Any) -> Scope:
+    if prune != "magnitude":
+        return Scope.ELEMENT
+    return Scope.MODEL if over == "model" else Scope.TENSOR
 
 
-@operator(scope=_scope, keys="base", source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}")
+def _thresholds(passes: Passes) -> list[float]:
+    """For each model, the magnitude from which on a change is among the largest of all tensors together."""
+    densities = {options["density"] for _, options in passes()}
+    if len(densities) > 1:
+        raise OptionError(f"density must be the same in every block where the largest of the whole model are kept, got {sorted(densities)}")
+    (density,) = densities or {1.0}
+    return sparsify.thresholds(lambda: (read()[1] for read, _ in passes()), density)
+
+
+@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}")
 def delta_merge(
     base: Weight,
     models: Deltas,
@@ -52,7 +69,9 @@ def delta_merge(
     normalize: Normalize = "number",
     strength: Strength = 1.0,
     rescale: Annotated[bool | None, Flag("divide what is kept by the density; None: if it was chosen at random")] = None,
+    over: Over = "tensor",
     random: Random = Random(),
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Prune each delta, weight it, combine them, and add the result to the base.
 
@@ -62,7 +81,9 @@ def delta_merge(
     """
     if not strength:
         return base.clone()  # 0 times NaN is NaN
-    keeps = [_keep(prune, delta, density, weight, random, i) for i, (delta, weight) in enumerate(zip(models, weights, strict=True))]
+    smallest = prepared.state or [None] * len(models)
+    pairs = enumerate(zip(models, weights, smallest, strict=True))
+    keeps = [_keep(prune, delta, density, weight, random, i, known) for i, (delta, weight, known) in pairs]
     rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
     scale = 1 / density if rescaled else 1.0
 
@@ -90,11 +111,13 @@ def _added(
     return result
 
 
-def _keep(prune: str, delta: torch.Tensor, density: float, weight: float, random: Random, model: int) -> sparsify.Keep:
+def _keep(
+    prune: str, delta: torch.Tensor, density: float, weight: float, random: Random, model: int, smallest: float | None
+) -> sparsify.Keep:
     if not weight:
         return sparsify.nothing  # 0 times NaN is NaN
     if prune == "magnitude":
-        return sparsify.largest(delta, density)
+        return sparsify.largest(delta, density) if smallest is None else sparsify.from_magnitude(smallest, delta.dtype)
     if prune == "random":
         return sparsify.random(lambda: random.uniform(delta, model), density)
     return sparsify.everything
@@ -136,7 +159,7 @@ def task_arithmetic(base: Weight, models: Deltas, *, weights: Weighting = 1.0) -
     return delta_merge.function(base, models, prune="none", combine="sum", weights=weights)
 
 
-@operator(scope=Scope.TENSOR, keys="base", source=_TIES)
+@operator(scope=_scope, keys="base", prepare=_thresholds, source=_TIES)
 def ties(
     base: Weight,
     models: Deltas,
@@ -146,6 +169,8 @@ def ties(
     majority_sign: Sign = "total",
     normalize: Normalize = "number",
     strength: Strength = 1.0,
+    over: Over = "tensor",
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Keep each model's largest changes; average those that agree in sign.
 
@@ -153,16 +178,24 @@ def ties(
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     """
     voting = {"majority_sign": majority_sign, "normalize": normalize, "strength": strength}
-    return delta_merge.function(base, models, density=density, weights=weights, **voting)
+    return delta_merge.function(base, models, density=density, weights=weights, over=over, prepared=prepared, **voting)
 
 
-@operator(scope=Scope.TENSOR, keys="base", source=f"{_TIES}, trimming only; PEFT's magnitude_prune")
-def magnitude_prune(base: Weight, models: Deltas, *, density: Density = 0.5, weights: Weighting = 1.0) -> Weight:
+@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"{_TIES}, trimming only; PEFT's magnitude_prune")
+def magnitude_prune(
+    base: Weight,
+    models: Deltas,
+    *,
+    density: Density = 0.5,
+    weights: Weighting = 1.0,
+    over: Over = "tensor",
+    prepared: Prepared = Prepared(),
+) -> Weight:
     """Keep each model's largest changes; add them up.
 
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     """
-    return delta_merge.function(base, models, combine="sum", density=density, weights=weights)
+    return delta_merge.function(base, models, combine="sum", density=density, weights=weights, over=over, prepared=prepared)
 
 
 @operator(scope=Scope.ELEMENT, keys="base", source=_DARE)
