@@ -77,7 +77,7 @@ class Option:
 
     def is_value(self, given: Any) -> bool:
         """Whether a mapping is a value of it, and not one that differs by block."""
-        return isinstance(self.constraint, Vector) and isinstance(given, Mapping) and set(given) not in ({"blocks"}, {"ramp"})
+        return isinstance(self.constraint, Vector) and isinstance(given, Mapping) and set(given) not in ({"blocks"}, {"ramp"}, {"lines"})
 
     def check(self, operator: str, value: Any, models: int) -> None:
         """Raise OptionError unless `value` is allowed for every block: a value, or a list with one per model."""

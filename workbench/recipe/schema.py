@@ -86,19 +86,35 @@ class RampOption(TypedDict):
     ramp: Ends
 
 
+@with_config(ConfigDict(extra="forbid"))
+class LinesEnds(TypedDict):
+    """The value in the first block and in none, and how much more it is in the last."""
+
+    alpha: JsonValue
+    beta: JsonValue
+
+
+@with_config(ConfigDict(extra="forbid"))
+class LinesOption(TypedDict):
+    """LiNeS: values that grow evenly with depth."""
+
+    lines: LinesEnds
+
+
 Source = dict[str, JsonValue]  # where the numbers of a vector come from: the arguments of one of `merge.sources`
 
 
 def _form(given: Any) -> str:
     if not isinstance(given, Mapping):
         return "<value>"
-    return {("blocks",): "<blocks>", ("ramp",): "<ramp>"}.get(tuple(given), "<source>")
+    return {("blocks",): "<blocks>", ("ramp",): "<ramp>", ("lines",): "<lines>"}.get(tuple(given), "<source>")
 
 
 Option = Annotated[
     Annotated[JsonValue, Tag("<value>")]
     | Annotated[BlocksOption, Tag("<blocks>")]
     | Annotated[RampOption, Tag("<ramp>")]
+    | Annotated[LinesOption, Tag("<lines>")]
     | Annotated[Source, Tag("<source>")],
     Discriminator(_form),
 ]
