@@ -116,19 +116,3 @@ def test_inputs_and_options_are_called_as_the_vectors_call_them(name):
     assert list(declaration.options)[: len(told)] == [option for option, _ in told]
     for option, default in told:
         assert declaration.options[option].default == eval(default)  # of the pinned file
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("lines_")])
-def test_lines_are_the_ramps_of_the_vectors(name):
-    case, expected = CASES[name], opened(f"expected_{name}")
-    options = {
-        option: {"lines": {"alpha": value["ramp"]["start"], "beta": value["ramp"]["end"] - value["ramp"]["start"]}}
-        if isinstance(value, dict)
-        else value
-        for option, value in case["options"].items()
-    }
-    base, models = opened(case["inputs"]["base"]), [opened(one) for one in case["inputs"]["models"]]
-    merge = wb.Recipe.of(wb.operators.find(case["operator"])(base, models, **options)).build()
-    for key in expected:
-        known = expected[key].double()
-        assert (merge[key] - known).abs().max() <= case["tolerance"] * known.abs().max(), key

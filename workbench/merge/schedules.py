@@ -157,7 +157,7 @@ class Ramp:
 @final
 @dataclass(frozen=True)
 class Lines:
-    """`alpha` in the first block and in no block, `alpha` + `beta` in the last, evenly over all blocks in depth between (LiNeS).
+    """`alpha` in the first block and in no block, `alpha` + `beta` in the last, evenly over the blocks in depth between (LiNeS).
 
     Source: Wang et al. 2024, arXiv:2410.17146, section 4.
     """
@@ -179,10 +179,10 @@ class Lines:
         """The value at each place in a model with these blocks. Raises OptionError without blocks."""
         if not depth.blocks:
             raise OptionError("lines go from block to block, and there are none here; give one value")
-        places = {block: place for place, block in enumerate(depth.blocks)}
+        first, last = depth.through(depth.blocks[0]), depth.through(depth.blocks[-1])
 
         def at(location: Location) -> Value:
-            share = 0.0 if location.block is None else places[location.block] / max(len(places) - 1, 1)
+            share = 0.0 if location.block is None else (depth.through(location.block) - first) / max(last - first, 1)
             return _mix(self.alpha, self.end, share)
 
         return at

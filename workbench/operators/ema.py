@@ -27,8 +27,8 @@ def post_hoc_ema(
 
     `steps` is how far training was at each checkpoint, above 0; `sigma_rel` the wanted length as a share of the training, and `at` the step
     it is wanted for, by default the last. `kept_with` is the length of the averages that the checkpoints are themselves (EDM2 keeps two,
-    0.05 and 0.10), one or one for each: then weights are solved for by least squares. None says that they are plain weights: then each stands
-    for the steps around it, with what the average's profile has there.
+    0.05 and 0.10), one or one for each: then weights are solved for by least squares. None says that they are plain
+    weights: then each stands for the steps around it, with what the average's profile has there.
 
     Source: Karras et al. 2024, arXiv:2312.02696, section 3 and appendix C. Raises InputError for steps and lengths that are none.
     """
