@@ -101,7 +101,9 @@ class Merge(Checkpoint):
         return workbench.Recipe.of(self)
 
     def _rounded_to(self, dtype: SavedDtype) -> Merge:
-        return Merge(self.call, self.options, self.rules, replace(self.settings, dtype=dtype))
+        made = Merge(self.call, self.options, self.rules, replace(self.settings, dtype=dtype))
+        made.notes = self.notes
+        return made
 
     @property
     def entries(self) -> Mapping[str, Entry]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import (
@@ -17,12 +19,14 @@ from pydantic import (
     StrictStr,
     StringConstraints,
     Tag,
+    ValidationError,
     model_serializer,
     with_config,
 )
 from typing_extensions import TypedDict  # pydantic takes Python's own only from 3.12
 
 from workbench.checkpoint.names.naming import Layout
+from workbench.errors import RecipeError
 from workbench.merge import sources
 from workbench.merge.rules import Rule
 from workbench.tensors import Precision, SavedDtype
@@ -174,3 +178,20 @@ class RecipeData(Strict):
     output: Output = Output()
     precision: Precision = "float32"
     seed: Seed = 0
+
+
+def validated(path: Path, found: Any) -> RecipeData:
+    """The recipe that plain data of a file spells. Raises RecipeError, which names the file and the fields."""
+    try:
+        return RecipeData.model_validate(found)
+    except ValidationError as error:
+        told = "; ".join(map(_complaint, error.errors()[:5]))
+        raise RecipeError(f"{path}: is no recipe: {told}") from error
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    """One error of pydantic: where, what, and which field may have been meant."""
+    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<")) or "recipe"
+    fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *Ends.__annotations__]
+    guess = difflib.get_close_matches(str(error["loc"][-1]), fields, 1) if error["type"] == "extra_forbidden" else ()
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}" + (f"; did you mean {guess[0]!r}?" if guess else "")

@@ -1,0 +1,102 @@
+"""Which program a recipe is of, Workbench or a sibling, and the models that a sibling knows by hash. How each is read is in its module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from workbench.checkpoint.files.catalogue import Catalogue, Mark
+from workbench.checkpoint.files.hub import is_address
+from workbench.errors import RecipeError
+from workbench.recipe import of_mergekit, of_sd_mecha, of_supermerger, of_webui
+from workbench.recipe.translation import Translation
+from workbench.untrusted import MOST_BYTES, MOST_LEVELS, Refused, parse_json, parse_yaml
+
+RECIPE, MODELS, MECHA = "sd_merge_recipe", "sd_merge_models", "mecha_recipe"  # fields of a header
+OWN = "workbench"  # the type of ours in the first
+_MERGERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Translation]] = {
+    "webui": of_webui.of_webui,
+    "sd-webui-supermerger": of_supermerger.read,
+    "SDNext": of_webui.of_sdnext,
+}
+
+
+def of_text(text: bytes, folder: Path) -> Translation:
+    """The recipe that a file in `folder` holds: ours as it stands, or ours made of another's.
+
+    Raises Refused for what cannot be read, RecipeError for what has no counterpart.
+    """
+    if text.removeprefix(b"\xef\xbb\xbf").startswith(b"version "):
+        return of_sd_mecha.read(_decoded(text))
+    found = parse_yaml(text)
+    if not isinstance(found, dict) or OWN in found:
+        return Translation(found, ())
+    if "merge_method" in found:
+        return of_mergekit.read(found, lambda path: _exists(folder / path))
+    if RECIPE in found:
+        return _of_merger(_inner(found[RECIPE]), _inner(found.get(MODELS)), folder)
+    return _of_merger(found, {}, folder) if "type" in found else Translation(found, ())
+
+
+def of_header(metadata: Mapping[str, str], folder: Path) -> Translation | None:
+    """The recipe that a checkpoint in `folder` carries of another program; None where it carries none.
+
+    Raises Refused for a damaged one, RecipeError for what has no counterpart.
+    """
+    if metadata.get(RECIPE, "null") != "null":
+        return _of_merger(_inner(metadata[RECIPE]), _inner(metadata.get(MODELS)), folder)
+    text = metadata.get(MECHA, "")
+    if len(text) > MOST_BYTES:
+        raise Refused(f"its {MECHA} has more than {MOST_BYTES:,} characters")
+    return of_sd_mecha.read(text) if text else None
+
+
+def _of_merger(recipe: Any, models: Any, folder: Path) -> Translation:
+    """What `sd_merge_recipe` and `sd_merge_models` say, by the type that the first has."""
+    kind = recipe.get("type") if isinstance(recipe, dict) else None
+    if not isinstance(kind, str) or kind not in _MERGERS:
+        allowed = f"{', '.join((OWN, *_MERGERS))}, mergekit's YAML and sd-mecha's text"
+        raise RecipeError(f"its recipe is of type {kind!r}; what is read: {allowed}")
+    entries = {sha256: _inner(entry) for sha256, entry in models.items()} if isinstance(models, dict) else {}
+    return _placed(_MERGERS[kind](recipe, entries), folder)
+
+
+def _placed(told: Translation, folder: Path) -> Translation:
+    """The models that do not lie where they are named, found in the folder by their hash, or by their name where none is told."""
+    models, notes = dict(told.data["models"]), [*told.notes]
+    lost = {name: model for name, model in models.items() if not is_address(model["path"]) and not _exists(folder / model["path"])}
+    if not lost:
+        return told
+    catalogue = Catalogue(folder, progress=False)
+    for name, model in lost.items():
+        match = catalogue.find(Mark(Path(model["path"]).name, model.get("sha256", "")))
+        if match.path is not None:
+            path = match.path.relative_to(catalogue.folder).as_posix()
+            models[name] = model | {"path": path}
+            notes.append(f"{name}: {path} is taken, found by its {match.by}")
+    return replace(told, data=told.data | {"models": models}, notes=tuple(notes))
+
+
+def _inner(given: Any) -> Any:
+    """What JSON within JSON holds. Raises Refused for a damaged or very large one."""
+    if not isinstance(given, str):
+        return given
+    if len(given) > MOST_BYTES:
+        raise Refused(f"it has more than {MOST_BYTES:,} characters")
+    return parse_json(given, levels=MOST_LEVELS)
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(str(error)) from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # what no file can be called
+        return False
