@@ -43,8 +43,7 @@ class Method:
 def find(writing: Writing, name: Any) -> Method:
     """The method of that name. Raises RecipeError for one without a counterpart."""
     if name not in METHODS:
-        told = near(name, list(METHODS)) if isinstance(name, str) else ""
-        writing.refuse(f"merge_method {name!r} has no counterpart{told}", f"what is read: {', '.join(METHODS)}")
+        writing.refuse(f"merge_method {name!r} has no counterpart{near(str(name), list(METHODS))}", "choose another method")
     return METHODS[name]
 
 

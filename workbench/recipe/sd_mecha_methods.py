@@ -26,14 +26,15 @@ _INSTEAD = {
 def translated(writing: Writing, name: str, given: list[Any], named: dict[str, Any]) -> Any:
     """What a method makes of its arguments. Raises RecipeError for one without an exact counterpart, and for other arguments."""
     if name not in METHODS:
-        instead = _INSTEAD.get(name, f"what is read: {', '.join(METHODS)}")
-        writing.refuse(f"the method {name[:60]!r} has no exact counterpart{near(name, list(METHODS))}", f"instead: {instead}")
+        known = "" if name in _INSTEAD else near(name, list(METHODS))
+        instead = _INSTEAD.get(name, "a method that is read, or an operator in a recipe of your own")
+        writing.refuse(f"the method {name[:60]!r} has no exact counterpart{known}", f"instead: {instead}")
     method = METHODS[name]
     arguments = inspect.signature(method)
     try:
         bound = arguments.bind(writing, *given, **named)
     except TypeError as error:
-        shown = ", ".join(map(str, list(arguments.parameters.values())[1:])).replace(": Any", "")
+        shown = ", ".join(str(one.replace(annotation=one.empty)) for one in list(arguments.parameters.values())[1:])
         return writing.refuse(f"{name}: {error}", f"it takes ({shown})")
     if any(isinstance(one, Cast) for one in (*given, *named.values())):
         writing.refuse(f"{name} takes a model that was cast", "cast the result alone: inputs are calculated in float32 here")

@@ -56,7 +56,7 @@ class Writing:
         """Raise RecipeError for a key that is not known: what it means might decide the result."""
         for key in given:
             if key not in allowed:
-                self.refuse(f"{where} has the key {key!r}{near(str(key), list(allowed))}", f"what is read: {', '.join(allowed)}")
+                self.refuse(f"{where} has the key {key!r}{near(str(key), list(allowed))}", "mend it, or leave it out if it decides nothing")
 
     def number(self, given: Any, key: str) -> float:
         """A finite number, as a number or as text of one."""
