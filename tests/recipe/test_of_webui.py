@@ -41,7 +41,8 @@ def write(sd_models: Callable[..., Path]) -> Callable[..., Path]:
         known = {name: sha256(folder / f"{name}.safetensors") for name in ("base", "a", "b")}
         recipe = {"type": kind} | {key: known.get(str(value), value) for key, value in fields.items()}
         names = {"base": "base.safetensors", "a": "a.safetensors [0123456789]", "b": "sub\\b.safetensors"}
-        models = {known[name]: {"name": shown, "legacy_hash": "81761151", "sd_merge_recipe": None} for name, shown in names.items()}
+        entry = {"legacy_hash": hashlib.sha256(b"").hexdigest()[:8], "sd_merge_recipe": None}  # as of every small file
+        models = {known[name]: {"name": shown} | entry for name, shown in names.items()}
         header = {"format": "pt", "sd_merge_recipe": json.dumps(recipe), "sd_merge_models": json.dumps(models)}
         save_file({"x": torch.ones(1)}, folder / "merged.safetensors", header)
         return folder / "merged.safetensors"

@@ -157,7 +157,7 @@ def _of_recipe(name: str, recipe: Recipe) -> _Told:
         state = keeping.understood({"recipe": recipe.to_dict(), "pictures": {}}, tuple(recipe.data.models))
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError) as error:
         raise RecipeError(f"{name}: {error}") from error
-    return _Told(recipe.folder, recipe.data.models, state)
+    return _Told(recipe.folder, recipe.data.models, state, said=recipe.notes)
 
 
 def _wanted(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,18 +60,20 @@ def _of_merger(recipe: Any, models: Any, folder: Path) -> Translation:
         allowed = f"{', '.join((OWN, *_MERGERS))}, mergekit's YAML and sd-mecha's text"
         raise RecipeError(f"its recipe is of type {kind!r}; what is read: {allowed}")
     entries = {sha256: _inner(entry) for sha256, entry in models.items()} if isinstance(models, dict) else {}
-    return _placed(_MERGERS[kind](recipe, entries), folder)
+    legacy = {sha256: entry.get("legacy_hash") for sha256, entry in entries.items() if isinstance(entry, dict)}
+    return _placed(_MERGERS[kind](recipe, entries), folder, legacy)
 
 
-def _placed(told: Translation, folder: Path) -> Translation:
+def _placed(told: Translation, folder: Path, legacy: Mapping[str, Any]) -> Translation:
     """The models that do not lie where they are named, found in the folder by their hash, or by their name where none is told."""
     models, notes = dict(told.data["models"]), [*told.notes]
     lost = {name: model for name, model in models.items() if not is_address(model["path"]) and not _exists(folder / model["path"])}
     if not lost:
         return told
-    catalogue = Catalogue(folder, progress=False)
+    catalogue = Catalogue(folder)
     for name, model in lost.items():
-        match = catalogue.find(Mark(Path(model["path"]).name, model.get("sha256", "")))
+        sha256 = model.get("sha256", "")  # which costs reading whole files, but for those of another legacy hash
+        match = catalogue.find(Mark.of(Path(model["path"]).name, sha256, legacy.get(sha256)))
         if match.path is not None:
             path = match.path.relative_to(catalogue.folder).as_posix()
             models[name] = model | {"path": path}
