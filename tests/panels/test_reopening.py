@@ -170,3 +170,18 @@ def test_of_a_merged_file_its_header_is_enough(merge, models, tmp_path):
 def test_a_dropped_model_without_a_recipe_is_to_be_added_by_its_path(models):
     with pytest.raises(InputError, match=r"moon\.safetensors: a model without a recipe; add it to the models by its path"):
         reopen((models / "moon.safetensors").read_bytes(), [models], "moon.safetensors")
+
+
+def test_recipes_of_other_programs_are_reopened_and_what_is_left_out_is_told(models, tmp_path):
+    for name in ("heart", "moon"):
+        shutil.copy(models / f"{name}.safetensors", tmp_path)
+    listed = "".join(
+        f"  - {{model: {name}.safetensors, parameters: {{weight: {weight}}}}}\n" for name, weight in (("heart", 1), ("moon", 3))
+    )
+    (tmp_path / "theirs.yaml").write_text(f"merge_method: linear\ntokenizer_source: base\nmodels:\n{listed}")
+    found = reopen(tmp_path / "theirs.yaml")
+    assert shown(found).operator == "weighted_average"
+    assert any("tokenizer_source 'base' is left out" in said for said in found.said)
+    lines = [f'model "{name}.safetensors" model_config="sd1-ldm" merge_space="weight"' for name in ("heart", "moon")]
+    (tmp_path / "theirs.mecha").write_text("\n".join(["version 0.1.0", *lines, 'merge "slerp" &0 &1 alpha=0.25']))
+    assert shown(reopen(tmp_path / "theirs.mecha")).operator == "slerp"

@@ -27,7 +27,7 @@ from workbench.untrusted import Refused, parse_yaml, read_bounded
 
 _MOST = 1 << 28  # bytes of what is dropped: a larger file is chosen by its path
 _TEXTS, _PNG = (".yaml", ".yml", ".json"), b"\x89PNG"
-_KINDS = "the PNG of a grid or of a picture that was kept, a recipe or a panel's state (.yaml), or a model"
+_KINDS = "the PNG of a grid or of a picture that was kept, a recipe (also mergekit's, sd-mecha's) or a panel's state (.yaml), or a model"
 
 
 @final
@@ -118,6 +118,8 @@ def _told(path: Path) -> _Told:
         return _of_grid(path)
     if suffix in _TEXTS:
         return _of_text(path)
+    if suffix == ".mecha":
+        return _of_recipe(path.name, Recipe.load(path))
     if suffix in SUFFIXES or path.is_dir():
         recipe = Recipe.carried_by(open_checkpoint(path))
         return _of_recipe(path.name, recipe) if recipe else _Told(path.parent, {path.stem: ModelFile(path=path.name)})

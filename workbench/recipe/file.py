@@ -72,7 +72,7 @@ class Recipe:
         """
         with _naming(path, "is not YAML that can be read"):
             path = expanded(path)
-            carries = path.suffix.lower() in SUFFIXES or path.is_dir()
+            carries = path.suffix.lower() in SUFFIXES and path.is_file()
             told = None if carries else siblings.of_text(read_bounded(path), path.parent)
         return cls.from_file(path) if told is None else cls(validated(path, told.data), path.parent, told.notes)
 

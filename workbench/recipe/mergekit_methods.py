@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workbench.merge.declaration import near
-from workbench.recipe.translation import Value, Writing, node, together
+from workbench.recipe.translation import Draft, Value, node, together
 
 _RANDOM = "draws at random: other elements than it drew, by the same chances"
 
@@ -16,7 +16,7 @@ class Asked(Protocol):
     """A merge as mergekit looks its parameters up."""
 
     @property
-    def writing(self) -> Writing: ...
+    def draft(self) -> Draft: ...
     @property
     def names(self) -> list[str]: ...
     @property
@@ -31,7 +31,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True)
-class Method:
+class MergekitMethod:
     """One of mergekit's methods: the parameters that it uses, and what writes the merge with an operator of ours."""
 
     name: str
@@ -40,45 +40,45 @@ class Method:
     from_base: bool = True  # whether a base is no model like the others
 
 
-def find(writing: Writing, name: Any) -> Method:
+def find(draft: Draft, name: Any) -> MergekitMethod:
     """The method of that name. Raises RecipeError for one without a counterpart."""
     if name not in METHODS:
-        writing.refuse(f"merge_method {name!r} has no counterpart{near(str(name), list(METHODS))}", "choose another method")
+        draft.refuse(f"merge_method {name!r} has no counterpart{near(str(name), list(METHODS))}", "choose another method")
     return METHODS[name]
 
 
-def value(writing: Writing, key: str, given: Any) -> Value:
+def value(draft: Draft, key: str, given: Any) -> Value:
     """A number, or a gradient over the layers as a ramp. Raises RecipeError for one that bends, and for conditions."""
     if isinstance(given, dict):
         given = [given]
     if not isinstance(given, list):
-        return writing.number(given, key)
+        return draft.number(given, key)
     if any(isinstance(one, dict) for one in given):
-        return _unconditional(writing, key, given)
-    numbers = [writing.number(one, key) for one in given]
+        return _unconditional(draft, key, given)
+    numbers = [draft.number(one, key) for one in given]
     if not numbers:
-        writing.refuse(f"{key} is an empty list", "write a number")
+        draft.refuse(f"{key} is an empty list", "write a number")
     start, end = numbers[0], numbers[-1]
     steps = [start + (end - start) * at / max(len(numbers) - 1, 1) for at in range(len(numbers))]
     if any(abs(one - step) > 1e-9 for one, step in zip(numbers, steps, strict=True)):
         instead = f"write {key} by block: {{blocks: {{pattern: value, default: value}}}}, or a list of two values"
-        writing.refuse(f"{key} {given} is a gradient with bends", instead)
+        draft.refuse(f"{key} {given} is a gradient with bends", instead)
     if start == end:
         return start
-    writing.note(f"{key} {given}: tensors beside the layers have {start:g} here; mergekit gives those after the last layer {end:g}")
+    draft.note(f"{key} {given}: tensors beside the layers have {start:g} here; mergekit gives those after the last layer {end:g}")
     return {"ramp": {"start": start, "end": end, "elsewhere": start}}
 
 
-def _unconditional(writing: Writing, key: str, given: list[Any]) -> Value:
+def _unconditional(draft: Draft, key: str, given: list[Any]) -> Value:
     """A list of conditions whose first goes for every tensor."""
     first = given[0]
     if isinstance(first, dict):
-        writing.only(first, ("filter", "value"), key)
+        draft.only(first, ("filter", "value"), key)
         if first.get("filter") in (None, "*"):
-            return value(writing, key, first.get("value"))
+            return value(draft, key, first.get("value"))
     shown = first.get("filter") if isinstance(first, dict) else first
     instead = f"rules take tensors whole ({{match: '*{shown}*', take: model}}), blocks give a block its own {key}"
-    return writing.refuse(f"{key} depends on the tensor's name, filter {shown!r}", f"options cannot here: {instead}")
+    return draft.refuse(f"{key} depends on the tensor's name, filter {shown!r}", f"options cannot here: {instead}")
 
 
 def _weights(asked: Asked, *factors: Value) -> Value:
@@ -98,7 +98,7 @@ def _joined(asked: Asked, change: Callable[..., Any], *values: Value) -> Value:
     try:
         return together(change, *values)
     except ValueError as error:
-        return asked.writing.refuse(str(error), "write blocks or ramps for all of them, in a recipe of your own")
+        return asked.draft.refuse(str(error), "write blocks or ramps for all of them, in a recipe of your own")
 
 
 def _sum_weights(asked: Asked, *factors: Value) -> Value:
@@ -121,7 +121,7 @@ def _linear(asked: Asked) -> dict[str, Any]:
         ends = _joined(asked, lambda found: [sum(found)], weights)
         if ends != [1.0]:
             instead = "write weights that sum to 1, or normalize: true; sums of weights that are not averages are no method here"
-            asked.writing.refuse(f"normalize is false, and the weights {weights} do not sum to 1", instead)
+            asked.draft.refuse(f"normalize is false, and the weights {weights} do not sum to 1", instead)
     return node("weighted_average", {"models": names}, weights=weights)
 
 
@@ -140,7 +140,7 @@ def _nuslerp(asked: Asked) -> dict[str, Any]:
     if not asked.flag("nuslerp_flatten", True):
         over = "column" if asked.flag("nuslerp_row_wise", False) else "row"  # as it works, not as it is called
     if over == "row":
-        asked.writing.note("nuslerp_flatten false: a row of a convolution is all that follows dimension 0 here, not the last one alone")
+        asked.draft.note("nuslerp_flatten false: a row of a convolution is all that follows dimension 0 here, not the last one alone")
     weights = _weights(asked)
     if asked.has_base:
         return node("delta_nuslerp", {"base": asked.base_name, "models": names}, weights=weights, over=over)
@@ -155,7 +155,7 @@ def _rescaled(asked: Asked, usual: bool) -> bool:
     """Whether what is kept is scaled up; nothing else than the method's usual is here, but for dare."""
     found = asked.flag("rescale", usual)
     if not usual and found:
-        asked.writing.refuse("rescale true has no counterpart in this method", "leave it out, or choose dare_ties or della")
+        asked.draft.refuse("rescale true has no counterpart in this method", "leave it out, or choose dare_ties or della")
     return found
 
 
@@ -174,7 +174,7 @@ def _ties(asked: Asked) -> dict[str, Any]:
 
 def _dare_ties(asked: Asked) -> dict[str, Any]:
     options = {"density": asked.value("density", 1.0), "weights": _weights(asked)} | _signs(asked, False)
-    asked.writing.note(_RANDOM)
+    asked.draft.note(_RANDOM)
     if not _rescaled(asked, True):
         return node("delta_merge", _deltas(asked), prune="random", rescale=False, **options)
     return node("dare_ties", _deltas(asked), **options)
@@ -182,7 +182,7 @@ def _dare_ties(asked: Asked) -> dict[str, Any]:
 
 def _dare_linear(asked: Asked) -> dict[str, Any]:
     options = {"density": asked.value("density", 1.0), "weights": _sum_weights(asked, asked.value("lambda", 1.0))}
-    asked.writing.note(_RANDOM)
+    asked.draft.note(_RANDOM)
     if not _rescaled(asked, True):
         return node("delta_merge", _deltas(asked), prune="random", combine="sum", rescale=False, **options)
     return node("dare_linear", _deltas(asked), **options)
@@ -197,7 +197,7 @@ def _breadcrumbs(asked: Asked) -> dict[str, Any]:
 def _breadcrumbs_ties(asked: Asked) -> dict[str, Any]:
     _rescaled(asked, False)
     if asked.flag("normalize", False):
-        asked.writing.refuse("normalize true has no counterpart in breadcrumbs_ties, which adds up here", "leave it out, or choose ties")
+        asked.draft.refuse("normalize true has no counterpart in breadcrumbs_ties, which adds up here", "leave it out, or choose ties")
     options = {"density": asked.value("density", 1.0), "gamma": asked.value("gamma", 0.01)}
     return node("breadcrumbs_ties", _deltas(asked), **options, weights=_weights(asked), strength=asked.value("lambda", 1.0))
 
@@ -216,13 +216,13 @@ def _by_rank(asked: Asked, operator: str, whole: tuple[str, Mapping[str, Any]], 
     """della; at density 1 it keeps everything, and is another operator here."""
     density, strength = asked.value("density", 1.0), asked.value("lambda", 1.0)
     if not asked.flag("rescale", True):
-        asked.writing.refuse("rescale false has no counterpart in della", "leave it out")
+        asked.draft.refuse("rescale false has no counterpart in della", "leave it out")
     if operator == "della" and not asked.flag("normalize", True):
-        asked.writing.refuse("normalize false has no counterpart in della", "leave it out, or choose dare_ties")
+        asked.draft.refuse("normalize false has no counterpart in della", "leave it out, or choose dare_ties")
     if density == 1:
         options = dict(whole[1]) if whole[0] == "task_arithmetic" else dict(whole[1]) | {"strength": strength}
         return node(whole[0], _deltas(asked), weights=weights, **options)
-    asked.writing.note(_RANDOM)
+    asked.draft.note(_RANDOM)
     options = {"density": density, "epsilon": asked.value("epsilon", 0.15), "strength": strength}
     return node(operator, _deltas(asked), weights=weights, **options)
 
@@ -252,7 +252,7 @@ def _ram_plus(asked: Asked) -> dict[str, Any]:
 def _passthrough(asked: Asked) -> dict[str, Any]:
     (name,) = asked.count(1, 1)
     if asked.value("scale", 1.0) != 1:
-        asked.writing.refuse(f"scale {asked.value('scale', 1.0)} has no counterpart", "leave it out")
+        asked.draft.refuse(f"scale {asked.value('scale', 1.0)} has no counterpart", "leave it out")
     return node("weighted_average", {"models": [name]})
 
 
@@ -260,25 +260,25 @@ _OF_DELTAS = ("weight", "density", "normalize", "lambda", "rescale")
 METHODS = {
     method.name: method
     for method in (
-        Method("linear", ("weight", "normalize"), _linear, from_base=False),
-        Method("slerp", ("t",), _two("slerp", ("first", "second"), "t")),
-        Method("nuslerp", ("weight", "nuslerp_flatten", "nuslerp_row_wise"), _nuslerp),
-        Method("karcher", ("max_iter", "tol"), _karcher, from_base=False),
-        Method("nearswap", ("t",), _two("nearswap", ("first", "second"), "t")),
-        Method("arcee_fusion", (), _two("arcee_fusion", ("base", "tuned"), None)),
-        Method("task_arithmetic", ("weight", "normalize", "lambda"), _task_arithmetic),
-        Method("ties", _OF_DELTAS, _ties),
-        Method("dare_ties", _OF_DELTAS, _dare_ties),
-        Method("dare_linear", _OF_DELTAS, _dare_linear),
-        Method("della", (*_OF_DELTAS, "epsilon"), _della),
-        Method("della_linear", (*_OF_DELTAS, "epsilon"), _della_linear),
-        Method("breadcrumbs", (*_OF_DELTAS, "gamma"), _breadcrumbs),
-        Method("breadcrumbs_ties", (*_OF_DELTAS, "gamma"), _breadcrumbs_ties),
-        Method("sce", ("select_topk",), _sce),
-        Method("model_stock", ("filter_wise",), _model_stock),
-        Method("ram", ("epsilon",), _ram),
-        Method("ramplus_tl", ("r", "alpha", "epsilon"), _ram_plus),
-        Method("passthrough", ("scale",), _passthrough, from_base=False),
+        MergekitMethod("linear", ("weight", "normalize"), _linear, from_base=False),
+        MergekitMethod("slerp", ("t",), _two("slerp", ("first", "second"), "t")),
+        MergekitMethod("nuslerp", ("weight", "nuslerp_flatten", "nuslerp_row_wise"), _nuslerp),
+        MergekitMethod("karcher", ("max_iter", "tol"), _karcher, from_base=False),
+        MergekitMethod("nearswap", ("t",), _two("nearswap", ("first", "second"), "t")),
+        MergekitMethod("arcee_fusion", (), _two("arcee_fusion", ("base", "tuned"), None)),
+        MergekitMethod("task_arithmetic", ("weight", "normalize", "lambda"), _task_arithmetic),
+        MergekitMethod("ties", _OF_DELTAS, _ties),
+        MergekitMethod("dare_ties", _OF_DELTAS, _dare_ties),
+        MergekitMethod("dare_linear", _OF_DELTAS, _dare_linear),
+        MergekitMethod("della", (*_OF_DELTAS, "epsilon"), _della),
+        MergekitMethod("della_linear", (*_OF_DELTAS, "epsilon"), _della_linear),
+        MergekitMethod("breadcrumbs", (*_OF_DELTAS, "gamma"), _breadcrumbs),
+        MergekitMethod("breadcrumbs_ties", (*_OF_DELTAS, "gamma"), _breadcrumbs_ties),
+        MergekitMethod("sce", ("select_topk",), _sce),
+        MergekitMethod("model_stock", ("filter_wise",), _model_stock),
+        MergekitMethod("ram", ("epsilon",), _ram),
+        MergekitMethod("ramplus_tl", ("r", "alpha", "epsilon"), _ram_plus),
+        MergekitMethod("passthrough", ("scale",), _passthrough, from_base=False),
     )
 }
 PARAMETERS = tuple(dict.fromkeys(key for method in METHODS.values() for key in method.parameters))

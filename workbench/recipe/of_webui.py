@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.checkpoint.files.catalogue import Mark
-from workbench.recipe.translation import Translation, Writing, node
+from workbench.recipe.translation import Draft, Translation, node
 
 _ROLES = ("primary", "secondary", "tertiary")
 _HASHES = tuple(f"{role}_model_hash" for role in _ROLES)
@@ -23,47 +23,47 @@ _WHOLE = 64  # hexadecimal digits of a sha256
 Models = Mapping[str, Any]  # what `sd_merge_models` holds, by sha256
 
 
-def model(writing: Writing, recipe: Mapping[str, Any], key: str, models: Models) -> str:
+def model(draft: Draft, recipe: Mapping[str, Any], key: str, models: Models) -> str:
     """The name in our recipe of the model that a recipe names by its hash. Raises RecipeError where it names none."""
     sha256 = recipe.get(key)
     if not isinstance(sha256, str) or not sha256:
-        writing.refuse(f"{key} names no model, got {sha256!r}", "write a recipe with the file that was meant")
+        draft.refuse(f"{key} names no model, got {sha256!r}", "write a recipe with the file that was meant")
     entry = models.get(sha256)
     mark = Mark.of(entry.get("name") if isinstance(entry, Mapping) else "", sha256)
     if not mark.name:
-        writing.note(f"{key} is told by its hash alone, {sha256[:10]}")
+        draft.note(f"{key} is told by its hash alone, {sha256[:10]}")
     path = mark.name.replace("\\", "/") or f"{sha256}.safetensors"
-    return writing.model(path, mark.sha256 if len(mark.sha256) == _WHOLE else None, None if mark.name else sha256[:10])
+    return draft.model(path, mark.sha256 if len(mark.sha256) == _WHOLE else None, None if mark.name else sha256[:10])
 
 
 def of_webui(recipe: Mapping[str, Any], models: Models) -> Translation:
     """A merge of AUTOMATIC1111 or Forge. Raises RecipeError for what has no counterpart."""
-    writing = Writing("AUTOMATIC1111's recipe")
-    writing.only(recipe, _WEBUI)
-    merge = _interpolated(writing, recipe, models)
-    rules = _discarded(writing, recipe.get("discard_weights"))
+    draft = Draft("AUTOMATIC1111's recipe")
+    draft.only(recipe, _WEBUI)
+    merge = _interpolated(draft, recipe, models)
+    rules = _discarded(draft, recipe.get("discard_weights"))
     vae = recipe.get("bake_in_vae")
     if vae not in (None, "", "None"):
-        baked = writing.model(str(vae).replace("\\", "/"))
+        baked = draft.model(str(vae).replace("\\", "/"))
         inputs = {"models": [merge, baked]}
         merge = node("weighted_average", inputs, [*rules, {"component": "vae", "take": baked}], weights=[1, 0])
     elif rules:
         merge["rules"] = rules
     if recipe.get("config_source", 0) != 0:
-        writing.note(f"config_source {recipe['config_source']!r} is left out: no .yaml is copied beside the result")
-    half = writing.flag(recipe.get("save_as_half", False), "save_as_half")
-    return writing.finish(merge, "float16" if half else None)
+        draft.note(f"config_source {recipe['config_source']!r} is left out: no .yaml is copied beside the result")
+    half = draft.flag(recipe.get("save_as_half", False), "save_as_half")
+    return draft.finish(merge, "float16" if half else None)
 
 
-def _interpolated(writing: Writing, recipe: Mapping[str, Any], models: Models) -> dict[str, Any]:
+def _interpolated(draft: Draft, recipe: Mapping[str, Any], models: Models) -> dict[str, Any]:
     method = recipe.get("interp_method")
     allowed = {"No interpolation": 1, "Weighted sum": 2, "Add difference": 3}
     if method not in allowed:
-        writing.refuse(f"interp_method {method!r} is not known", f"what is read: {', '.join(allowed)}")
-    named = [model(writing, recipe, key, models) for key in _HASHES[: allowed[method]]]
+        draft.refuse(f"interp_method {method!r} is not known", f"what is read: {', '.join(allowed)}")
+    named = [model(draft, recipe, key, models) for key in _HASHES[: allowed[method]]]
     if method == "No interpolation":
         return node("weighted_average", {"models": named})
-    much = writing.number(recipe.get("multiplier"), "multiplier")
+    much = draft.number(recipe.get("multiplier"), "multiplier")
     if method == "Add difference":
         return _added(named, much)
     if recipe.get("is_inpainting") or recipe.get("is_instruct_pix2pix"):  # whose first channels alone are merged
@@ -75,14 +75,14 @@ def _added(named: list[str], much: float) -> dict[str, Any]:
     return node("add_difference", dict(zip(("base", "tuned", "original"), named, strict=True)), strength=much)
 
 
-def _discarded(writing: Writing, given: Any) -> list[dict[str, Any]]:
+def _discarded(draft: Draft, given: Any) -> list[dict[str, Any]]:
     """Rules that leave out what a regular expression finds, where patterns can say the same."""
     if given in (None, ""):
         return []
     parts = str(given).split("|")
     if not all(map(_LITERAL.fullmatch, parts)):
         allowed = "names, parts of names, `.*` and `|`"
-        writing.refuse(f"discard_weights {given!r} is more than patterns can say ({allowed})", "write rules: {match: pattern, skip: true}")
+        draft.refuse(f"discard_weights {given!r} is more than patterns can say ({allowed})", "write rules: {match: pattern, skip: true}")
     return [{"match": f"*{_pattern(part)}*", "skip": True, "optional": True} for part in parts]
 
 
@@ -92,31 +92,31 @@ def _pattern(expression: str) -> str:
 
 def of_sdnext(recipe: Mapping[str, Any], models: Models) -> Translation:
     """A merge of SD.Next, as far as its formulas are ours. Raises RecipeError for the others."""
-    writing = Writing("SD.Next's recipe")
-    writing.only(recipe, _SDNEXT)
+    draft = Draft("SD.Next's recipe")
+    draft.only(recipe, _SDNEXT)
     mode, precision = recipe.get("merge_mode"), recipe.get("precision")
     counts = {"weighted_sum": 2, "weighted_subtraction": 2, "add_difference": 3, "sum_twice": 3, "triple_sum": 3}
     if mode not in counts:
-        writing.refuse(f"merge_mode {mode!r} has no exact counterpart", f"what is read: {', '.join(counts)}; or choose an operator")
+        draft.refuse(f"merge_mode {mode!r} has no exact counterpart", f"what is read: {', '.join(counts)}; or choose an operator")
     if precision not in _PRECISIONS:
-        writing.refuse(f"precision {precision!r} is not known", "what is read: fp16, fp32, bf16, original")
-    alpha = _plain(writing, recipe, "alpha")
-    beta = _plain(writing, recipe, "beta") if mode not in ("weighted_sum", "add_difference") else 0.0
-    named = [model(writing, recipe, key, models) for key in _HASHES[: counts[mode]]]
+        draft.refuse(f"precision {precision!r} is not known", "what is read: fp16, fp32, bf16, original")
+    alpha = _plain(draft, recipe, "alpha")
+    beta = _plain(draft, recipe, "beta") if mode not in ("weighted_sum", "add_difference") else 0.0
+    named = [model(draft, recipe, key, models) for key in _HASHES[: counts[mode]]]
     if mode == "weighted_subtraction" and alpha * beta == 1:
-        writing.refuse("alpha and beta of 1 take as much away as there is", "write other numbers")
-    writing.note("does not record weights_clip, re_basin and a baked VAE: if they were used, the file was made otherwise")
+        draft.refuse("alpha and beta of 1 take as much away as there is", "write other numbers")
+    draft.note("does not record weights_clip, re_basin and a baked VAE: if they were used, the file was made otherwise")
     merge = (
         _added(named, alpha) if mode == "add_difference" else node("weighted_average", {"models": named}, weights=shares(mode, alpha, beta))
     )
-    return writing.finish(merge, _PRECISIONS[precision])
+    return draft.finish(merge, _PRECISIONS[precision])
 
 
-def _plain(writing: Writing, recipe: Mapping[str, Any], key: str) -> float:
+def _plain(draft: Draft, recipe: Mapping[str, Any], key: str) -> float:
     given = recipe.get(key)
     if isinstance(given, (list, str)):
-        writing.refuse(f"{key} {given!r} is a preset, or differs by block", "write one number, or blocks in a recipe of your own")
-    return writing.number(given, key)
+        draft.refuse(f"{key} {given!r} is a preset, or differs by block", "write one number, or blocks in a recipe of your own")
+    return draft.number(given, key)
 
 
 def shares(mode: str, alpha: float, beta: float) -> list[float]:

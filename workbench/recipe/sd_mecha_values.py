@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.checkpoint.base import MOST_MERGES
-from workbench.recipe.translation import Value, Writing, by_block, node, unet_blocks
+from workbench.recipe.translation import Draft, Value, by_block, node, unet_blocks
 
 _DEEPEST = 30  # merges in each other: what a file of ours can hold
 _SDXL, _SD1 = unet_blocks(19), unet_blocks(25)
@@ -22,13 +22,13 @@ class Weight:
     merges: int = 0
 
     @classmethod
-    def of(cls, writing: Writing, operator: str, inputs: Mapping[str, Weight | list[Weight]], **options: Any) -> Weight:
+    def of(cls, draft: Draft, operator: str, inputs: Mapping[str, Weight | list[Weight]], **options: Any) -> Weight:
         """The merge of these. Raises RecipeError for more than a recipe can hold."""
         inside = [one for given in inputs.values() for one in (given if isinstance(given, list) else [given])]
         levels, merges = 1 + max(one.levels for one in inside), 1 + sum(one.merges for one in inside)
         if levels > _DEEPEST or merges > MOST_MERGES:
             allowed = f"{MOST_MERGES:,} merges, {_DEEPEST} in each other"
-            writing.refuse(
+            draft.refuse(
                 f"it has {merges:,} merges, {levels} in each other", f"write an inner one to a file: a recipe has at most {allowed}"
             )
         plain = {slot: [one.data for one in given] if isinstance(given, list) else given.data for slot, given in inputs.items()}
@@ -62,24 +62,24 @@ class Cast:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class BlockNumbers:
     """Numbers by SuperMerger's names of the blocks, and one for those that have none."""
 
     values: Mapping[str, float]
     sdxl: bool
     default: float | None = None
 
-    def option(self, writing: Writing) -> Value:
+    def option(self, draft: Draft) -> Value:
         """As an option of ours. Raises RecipeError for names that are no blocks, and for blocks without a number."""
         names = {"M00" if name == "MID" else name: name for name in (_SDXL if self.sdxl else _SD1)}
-        writing.only(self.values, ("BASE", "VAE", *names), "a dict of numbers by block")
+        draft.only(self.values, ("BASE", "VAE", *names), "a dict of numbers by block")
         lacking = [name for name in ("BASE", *names) if name not in self.values]
         if lacking and self.default is None:
-            writing.refuse(f"numbers by block lack {', '.join(lacking[:3])}", "write one for each, or a fallback for those that have none")
+            draft.refuse(f"numbers by block lack {', '.join(lacking[:3])}", "write one for each, or a fallback for those that have none")
         base = self.values.get("BASE", self.default)
         vae = self.values.get("VAE", self.default if self.sdxl else base)
         if self.sdxl and vae is not None and vae != base:
-            writing.refuse(
+            draft.refuse(
                 f"VAE is {vae:g}, and BASE {base:g}: an option has one number for what is in no block",
                 "make them the same, and write a rule: {component: vae, take: model}",
             )

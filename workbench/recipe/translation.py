@@ -27,7 +27,7 @@ class Translation:
 
 
 @final
-class Writing:
+class Draft:
     """A recipe of ours in the making: models by unique names, notes, and refusals that name the program."""
 
     def __init__(self, program: str) -> None:
