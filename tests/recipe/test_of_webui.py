@@ -155,13 +155,38 @@ def test_a_header_gives_the_merge_that_is_ours(write, case):
 
 
 def test_an_sdxl_models_embeddings_stay_as_in_the_first_model(write):
-    path = write("sd-webui-supermerger", sdxl=True, **supermerger(SUM, mbw=True, weights_alpha=[*([0.5] * 18), 0.75, 0]))
+    xl = [*([0.5] * 18), 0.75]
+    path = write("sd-webui-supermerger", sdxl=True, **supermerger(SUM, mbw=True, weights_alpha=[*xl, 0]))
     recipe = wb.Recipe.from_file(path)
     blocks = {"OUT08": [0.25, 0.75], "out": [0.25, 0.75], "time_embed": [1, 0], "label_emb": [1, 0], "default": [0.6, 0.4]}
     half = {name: [0.5, 0.5] for name in (*BLOCKS[:9], "MID", *BLOCKS[13:21])}
     base, a, _ = models(path)
     assert same(recipe.build(), ops.weighted_average([base, a], weights={"blocks": half | blocks}))
+    sd1 = [*xl[:9], 0.1, 0.1, 0.1, *xl[9:], 0.9, 0.9, 0.9]  # of which it takes those of blocks that SDXL has
+    of_sd1 = write("sd-webui-supermerger", sdxl=True, **supermerger(SUM, mbw=True, weights_alpha=sd1))
+    assert same(wb.Recipe.from_file(of_sd1).build(), recipe.build())
+    plain = wb.Recipe.from_file(write("sd-webui-supermerger", sdxl=True, **supermerger(SUM))).build()
+    untouched = {"time_embed": [1, 0], "label_emb": [1, 0], "default": [0.6, 0.4]}
+    assert same(plain, ops.weighted_average([base, a], weights={"blocks": untouched}))
     assert any("leaves an SDXL model's time_embed and label_emb as in model A, and so does this recipe" in note for note in recipe.notes)
+
+
+def test_blocks_that_a_model_does_not_have_count_for_nothing(write, tmp_path):
+    path = write("sd-webui-supermerger", **supermerger(SUM, **MBW))
+    for name in ("base", "a"):
+        tensors = {key: tensor for key, tensor in wb.open(tmp_path / f"{name}.safetensors").items() if "_blocks.11." not in key}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    header = wb.open(path).metadata
+    changed = {f"model_{slot}": sha256(tmp_path / f"{name}.safetensors") for slot, name in (("a", "base"), ("b", "a"))}
+    recipe = json.loads(header["sd_merge_recipe"]) | changed
+    entries = {recipe["model_a"]: {"name": "base.safetensors"}, recipe["model_b"]: {"name": "a.safetensors"}}
+    save_file({"x": torch.ones(1)}, path, {"sd_merge_recipe": json.dumps(recipe), "sd_merge_models": json.dumps(entries)})
+    found = wb.Recipe.from_file(path)
+    base, a, _ = models(path)
+    ours = by_block(lambda x, y: [round(1 - x, 2), x], [0.6, 0.4])
+    ours["blocks"] = {name: value for name, value in ours["blocks"].items() if name not in ("IN11", "OUT11")}
+    assert same(found.build(), ops.weighted_average([base, a], weights=ours))
+    assert "IN11, OUT11 are no blocks of base: what is told for them counts for nothing" in found.notes
 
 
 def test_models_are_found_by_hash_under_another_name_and_checked_under_their_own(write, tmp_path):

@@ -19,12 +19,15 @@ _INSTEAD = {
     "tensor": "tensor_sum with width alpha and offset beta, which rounds where SuperMerger cuts",
 }
 _SD1, _SDXL = 25, 19
+_UNTOUCHED = {"time_embed": 0.0, "label_emb": 0.0}  # of SDXL, which it leaves as in the first model
 
 
-def read(recipe: Mapping[str, Any], models: Models) -> Translation:
-    """A merge of SuperMerger. Raises RecipeError for what has no counterpart."""
+def read(recipe: Mapping[str, Any], models: Models, architecture: str | None = None) -> Translation:
+    """A merge of SuperMerger, of models of that architecture if it is known. Raises RecipeError for what has no counterpart."""
     draft = Draft("SuperMerger's recipe")
     draft.only(recipe, _KEYS)
+    if architecture is not None and not architecture.startswith("SD"):
+        draft.refuse(f"its models are {architecture}, of which it leaves parts as in model A", "write a recipe with rules that take them")
     mode, calculation = _mode(draft, recipe), recipe.get("calcmode", "normal")
     if calculation not in ("normal", "trainDifference"):
         near = _INSTEAD.get(str(calculation), "no operator does the same; choose one of the README's table")
@@ -33,12 +36,12 @@ def read(recipe: Mapping[str, Any], models: Models) -> Translation:
     for key in ("elemental_merge", "Include", "Exclude"):
         if recipe.get(key) not in (None, "", [], [""]):
             draft.refuse(f"{key} {recipe[key]!r} chooses tensors inside blocks", "leave it empty, and write rules for them")
-    alpha = _weights(draft, recipe, "alpha")
-    beta = _weights(draft, recipe, "beta") if mode in ("triple_sum", "sum_twice") else 0.0
+    alpha = _weights(draft, recipe, "alpha", architecture)
+    beta = _weights(draft, recipe, "beta", architecture) if mode in ("triple_sum", "sum_twice") else 0.0
     slots = ("model_a", "model_b") if mode == "weighted_sum" else ("model_a", "model_b", "model_c")
     named = [model(draft, recipe, slot, models) for slot in slots]
     draft.note("does not record a baked VAE and its adjustments: if they were used, the file was made otherwise")
-    if not recipe.get("mbw"):
+    if not recipe.get("mbw") and architecture is None:
         draft.note("leaves an SDXL model's time_embed and label_emb as in model A; here they are merged like the rest")
     if mode == "add_difference":
         operator = "add_difference" if calculation == "normal" else "train_difference"
@@ -55,11 +58,12 @@ def _mode(draft: Draft, recipe: Mapping[str, Any]) -> str:
     return found
 
 
-def _weights(draft: Draft, recipe: Mapping[str, Any], which: str) -> Value:
+def _weights(draft: Draft, recipe: Mapping[str, Any], which: str, architecture: str | None) -> Value:
     """alpha or beta: one number, or by block."""
     base, key = recipe.get(f"base_{which}"), f"weights_{which}"
     if not draft.flag(recipe.get("mbw", False), "mbw"):
-        return draft.number(base, f"base_{which}")
+        number = draft.number(base, f"base_{which}")
+        return by_block(_UNTOUCHED, number) if architecture == "SDXL" else number
     given = recipe.get(key)
     texts = given.split(",") if isinstance(given, str) else given
     if not isinstance(texts, list):
@@ -71,6 +75,8 @@ def _weights(draft: Draft, recipe: Mapping[str, Any], which: str) -> Value:
         base, *numbers = numbers  # as it has it itself: the one in the text counts
     if len(numbers) not in (_SD1, _SDXL):
         draft.refuse(f"{key} has {len(numbers)} numbers", "it must have 25 (19 for SDXL), or one more with the base before them")
+    if architecture == "SDXL" and len(numbers) == _SD1:
+        numbers = [*numbers[:9], *numbers[12:22]]  # as it does: those of blocks that SDXL has
     return _by_block(draft, numbers, draft.number(base, f"base_{which}"))
 
 
@@ -78,7 +84,7 @@ def _by_block(draft: Draft, numbers: list[float], base: float) -> Value:
     values = dict(zip(unet_blocks(len(numbers)), numbers, strict=True)) | {"out": numbers[-1]}
     if len(numbers) == _SDXL:
         draft.note("leaves an SDXL model's time_embed and label_emb as in model A, and so does this recipe")
-        return by_block(values | {"time_embed": 0.0, "label_emb": 0.0}, base)
+        return by_block(values | _UNTOUCHED, base)
     if numbers[0] != numbers[-1]:
         draft.note("versions of it give time_embed the weight of IN00, as this recipe does, or of the last block")
     return by_block(values | {"time_embed": numbers[0]}, base)

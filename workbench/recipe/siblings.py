@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.catalogue import Catalogue, Mark
 from workbench.checkpoint.files.hub import is_address
-from workbench.errors import RecipeError
+from workbench.errors import RecipeError, WorkbenchError
+from workbench.merge.schedules import Depth
 from workbench.recipe import of_mergekit, of_sd_mecha, of_supermerger, of_webui
 from workbench.recipe.translation import Translation
 from workbench.untrusted import MOST_BYTES, MOST_LEVELS, Refused, parse_json, parse_yaml
+from workbench.wording import few
 
 RECIPE, MODELS, MECHA = "sd_merge_recipe", "sd_merge_models", "mecha_recipe"  # fields of a header
 OWN = "workbench"  # the type of ours in the first
+_SUPERMERGER = "sd-webui-supermerger"
 _MERGERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Translation]] = {
     "webui": of_webui.of_webui,
-    "sd-webui-supermerger": of_supermerger.read,
+    _SUPERMERGER: of_supermerger.read,
     "SDNext": of_webui.of_sdnext,
 }
 
@@ -29,7 +34,7 @@ def of_text(text: bytes, folder: Path) -> Translation:
     Raises Refused for what cannot be read, RecipeError for what has no counterpart.
     """
     if text.removeprefix(b"\xef\xbb\xbf").startswith(b"version "):
-        return of_sd_mecha.read(_decoded(text))
+        return _fitted(of_sd_mecha.read(_decoded(text)), folder)
     found = parse_yaml(text)
     if not isinstance(found, dict) or OWN in found:
         return Translation(found, ())
@@ -50,7 +55,7 @@ def of_header(metadata: Mapping[str, str], folder: Path) -> Translation | None:
     text = metadata.get(MECHA, "")
     if len(text) > MOST_BYTES:
         raise Refused(f"its {MECHA} has more than {MOST_BYTES:,} characters")
-    return of_sd_mecha.read(text) if text else None
+    return _fitted(of_sd_mecha.read(text), folder) if text else None
 
 
 def _of_merger(recipe: Any, models: Any, folder: Path) -> Translation:
@@ -61,7 +66,11 @@ def _of_merger(recipe: Any, models: Any, folder: Path) -> Translation:
         raise RecipeError(f"its recipe is of type {kind!r}; what is read: {allowed}")
     entries = {sha256: _inner(entry) for sha256, entry in models.items()} if isinstance(models, dict) else {}
     legacy = {sha256: entry.get("legacy_hash") for sha256, entry in entries.items() if isinstance(entry, dict)}
-    return _placed(_MERGERS[kind](recipe, entries), folder, legacy)
+    told = _placed(_MERGERS[kind](recipe, entries), folder, legacy)
+    model = _first(told, folder)
+    if kind == _SUPERMERGER and model is not None:
+        told = _placed(of_supermerger.read(recipe, entries, model.architecture), folder, legacy)
+    return _fitted(told, folder)
 
 
 def _placed(told: Translation, folder: Path, legacy: Mapping[str, Any]) -> Translation:
@@ -79,6 +88,39 @@ def _placed(told: Translation, folder: Path, legacy: Mapping[str, Any]) -> Trans
             models[name] = model | {"path": path}
             notes.append(f"{name}: {path} is taken, found by its {match.by}")
     return replace(told, data=told.data | {"models": models}, notes=tuple(notes))
+
+
+def _first(told: Translation, folder: Path) -> Checkpoint | None:
+    """The first model, if it is there and has a denoiser; what is wrong with it is told when the recipe is built."""
+    path = next(iter(told.data["models"].values()))["path"]
+    try:
+        model = None if is_address(path) else open_checkpoint(folder / path)
+    except WorkbenchError:
+        return None
+    return model if model is not None and model.structure.denoiser in model.components else None
+
+
+def _fitted(told: Translation, folder: Path) -> Translation:
+    """The recipe without numbers for blocks that its first model does not have: in its program they count for nothing."""
+    if not any(_mappings(told.data["merge"])) or (model := _first(told, folder)) is None:
+        return told
+    depth = Depth.of(map(model.structure.location, model))
+    gone: dict[str, None] = {}
+    for blocks in _mappings(told.data["merge"]):
+        for name in [name for name in blocks if name != "default" and not depth.matches(name)]:
+            gone[name] = None
+            del blocks[name]
+    what = "is no block" if len(gone) == 1 else "are no blocks"
+    note = f"{few(list(gone))} {what} of {model.name}: what is told for them counts for nothing"
+    return replace(told, notes=(*told.notes, note)) if gone else told
+
+
+def _mappings(node: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every mapping of blocks to values in a merge."""
+    yield from (value["blocks"] for value in node.get("options", {}).values() if isinstance(value, dict) and "blocks" in value)
+    for given in node["inputs"].values():
+        for one in given if isinstance(given, list) else [given]:
+            yield from _mappings(one) if isinstance(one, dict) else ()
 
 
 def _inner(given: Any) -> Any:
