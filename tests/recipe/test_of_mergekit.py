@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
+from strange_values import changed
 
 import workbench as wb
 from workbench.errors import RecipeError
+from workbench.recipe import of_mergekit
 
 ops = wb.operators
 
@@ -112,6 +116,13 @@ PAIRS: dict[str, tuple[str, Callable[..., wb.Merge]]] = {
         PAIR + "merge_method: slerp\nbase_model: b.safetensors\nparameters: {t: [{value: 0.3}]}",
         lambda base, a, b: ops.slerp(b, a, t=0.3),
     ),
+    "slerp of some tensors": (
+        PAIR + "merge_method: slerp\nbase_model: a.safetensors\n"
+        "parameters: {t: [{filter: time_embed, value: 1}, {filter: middle, value: 0}, {filter: gone, value: 1}, {value: 0.3}]}",
+        lambda base, a, b: ops.slerp(
+            a, b, t=0.3, rules=[{"match": "*time_embed*", "take": "second"}, {"match": "*middle*", "take": "first"}]
+        ),
+    ),
     "slerp of slices": (
         "slices: [{sources: [{model: a.safetensors, layer_range: [0, 32]}, {model: b.safetensors, layer_range: [0, 32]}]}]\n"
         "merge_method: slerp\nbase_model: a.safetensors\nparameters: {t: 0.5}",
@@ -147,7 +158,9 @@ def test_a_merge_of_models_is_ours(load, models, case):
     [
         (PAIR + "merge_method: multislerp", "merge_method 'multislerp' has no counterpart.*slerp"),
         (PAIR + "merge_method: ties", "ties needs base_model, which is not there; write base_model"),
-        (PAIR + "merge_method: slerp\nbase_model: a.safetensors", "t of b is missing, and slerp has no default; write t for it"),
+        (PAIR + "merge_method: slerp\nbase_model: a.safetensors", "t is missing, and slerp has no default; write t under parameters"),
+        (PAIR + "merge_method: nearswap\nbase_model: a.safetensors", "t of b is missing, and nearswap has no default; write t for it"),
+        (of_deltas("ties", a="weight: 1, lambda: 2"), "lambda stands under the model a; write it under parameters"),
         (of_deltas("ties", a="weight: 1, density: 0.5", b="weight: 1, density: 0.4"), r"density differs from model to model: \[0.5, 0.4\]"),
         (of_deltas("ties", a="wieght: 1"), "the parameters of a has the key 'wieght'; did you mean 'weight'"),
         (of_deltas("ties", b="weight: heavy"), "weight must be a number, got 'heavy'"),
@@ -156,7 +169,7 @@ def test_a_merge_of_models_is_ours(load, models, case):
         (of_deltas("della", "density: 0.6, normalize: false"), "normalize false has no counterpart in della"),
         (of_deltas("breadcrumbs_ties", "normalize: true"), "normalize true has no counterpart in breadcrumbs_ties"),
         (of_deltas("ties", "density: [0.2, 0.9, 0.1]"), r"density \[0.2, 0.9, 0.1\] is a gradient with bends; write density by block"),
-        (PAIR + "merge_method: slerp\nbase_model: a.safetensors\nparameters: {t: [{filter: self_attn, value: 0}, {value: 1}]}",
+        (PAIR + "merge_method: slerp\nbase_model: a.safetensors\nparameters: {t: [{filter: self_attn, value: 0.5}, {value: 1}]}",
          r"t depends on the tensor's name, filter 'self_attn'; .*\{match: '\*self_attn\*', take: model\}"),
         (WEIGHED + "merge_method: linear\nparameters: {normalize: false}", r"the weights \[1.0, 3.0\] do not sum to 1; write weights that"),
         ("slices: [{sources: [{model: a.safetensors, layer_range: [0, 16]}]}, {sources: [{model: b.safetensors, layer_range: [8, 24]}]}]\n"
@@ -208,3 +221,17 @@ def test_models_lie_beside_the_file_or_else_on_the_hub(load, tmp_path):
     found = {name: model.path for name, model in recipe.data.models.items()}
     assert found == {"here": "org/here", "name": "hf://org/name@main", "third": "hf://org/third@v2", "x": "./gone/x"}
     assert sum("taken from the hub" in note for note in recipe.notes) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_deltas("ties", "density: 0.5, normalize: true, lambda: 1"),
+        "slices: [{sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [0, 2]}]}]\n"
+        "merge_method: slerp\nbase_model: a\nparameters: {t: [{filter: x, value: 1}, {value: [0, 1]}]}",
+    ],
+)
+def test_whatever_stands_in_a_file_is_read_or_refused(text):
+    for found in changed(yaml.safe_load(text)):
+        with suppress(RecipeError):
+            of_mergekit.read(found, lambda path: True) if isinstance(found, dict) else None

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from strange_values import changed
 
 import workbench as wb
 from workbench.errors import RecipeError
+from workbench.recipe import of_supermerger, siblings
+from workbench.untrusted import Refused
 
 ops = wb.operators
 BLOCKS = [*(f"IN{at:02}" for at in range(12)), "MID", *(f"OUT{at:02}" for at in range(12))]
@@ -262,3 +266,34 @@ def test_the_header_does_not_say_what_else_was_done_and_preflight_tells(write):
     merge = wb.Recipe.load(write("sd-webui-supermerger", **supermerger(SUM))).build()
     notes = wb.preflight(merge).notes
     assert any("SuperMerger's recipe: does not record a baked VAE" in note for note in notes)
+
+
+def test_of_flux_models_it_is_refused_for_it_leaves_parts_of_them(write):
+    with pytest.raises(RecipeError, match="its models are Flux, of which it leaves parts as in model A; write a recipe with rules"):
+        of_supermerger.read({"type": "sd-webui-supermerger"} | supermerger(SUM), {}, "Flux")
+
+
+def test_a_model_that_is_nowhere_is_named_when_the_recipe_is_built(write, tmp_path):
+    path = write("webui", **webui("Weighted sum"))
+    (tmp_path / "a.safetensors").unlink()
+    recipe = wb.Recipe.from_file(path)
+    with pytest.raises(RecipeError, match=r"model 'a': .*a\.safetensors: there is no such file"):
+        recipe.build()
+
+
+def test_very_large_headers_are_refused(write):
+    path = write("webui", **webui("Weighted sum"))
+    for field in ("sd_merge_recipe", "mecha_recipe"):
+        save_file({"x": torch.ones(1)}, path, {field: '"' + "x" * (1 << 20) + '"'})
+        with pytest.raises(RecipeError, match="has more than 1,048,576 characters"):
+            wb.Recipe.load(path)
+
+
+@pytest.mark.parametrize("case", ["webui baked", "supermerger triple by block", "sdnext triple"])
+def test_whatever_stands_in_a_header_is_read_or_refused(case, tmp_path):
+    kind, fields, _ = CASES[case]
+    models = {name: {"name": f"{name}.safetensors", "legacy_hash": None} for name in ("base", "a", "b")}
+    for found in changed({"sd_merge_recipe": {"type": kind} | fields, "sd_merge_models": models}):
+        if isinstance(found, dict):
+            with suppress(RecipeError, Refused):
+                siblings.of_header({key: json.dumps(value) for key, value in found.items()}, tmp_path)

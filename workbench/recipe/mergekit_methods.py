@@ -26,6 +26,7 @@ class Asked(Protocol):
     def count(self, few: int, many: int | None = None) -> list[str]: ...
     def value(self, key: str, default: float | None = None) -> Value: ...
     def each(self, key: str, default: float | None = None) -> list[Value]: ...
+    def chosen(self, key: str, by: Mapping[float, str]) -> tuple[Value, list[dict[str, Any]]]: ...
     def flag(self, key: str, default: bool) -> bool: ...
     def constant(self, key: str, default: float) -> float: ...
 
@@ -42,7 +43,7 @@ class MergekitMethod:
 
 def find(draft: Draft, name: Any) -> MergekitMethod:
     """The method of that name. Raises RecipeError for one without a counterpart."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         draft.refuse(f"merge_method {name!r} has no counterpart{near(str(name), list(METHODS))}", "choose another method")
     return METHODS[name]
 
@@ -67,6 +68,11 @@ def value(draft: Draft, key: str, given: Any) -> Value:
         return start
     draft.note(f"{key} {given}: tensors beside the layers have {start:g} here; mergekit gives those after the last layer {end:g}")
     return {"ramp": {"start": start, "end": end, "elsewhere": start}}
+
+
+def is_condition(given: Any) -> bool:
+    """Whether it goes for some tensors alone."""
+    return isinstance(given, dict) and set(given) == {"filter", "value"} and isinstance(given["filter"], str) and given["filter"] != "*"
 
 
 def _unconditional(draft: Draft, key: str, given: list[Any]) -> Value:
@@ -123,6 +129,12 @@ def _linear(asked: Asked) -> dict[str, Any]:
             instead = "write weights that sum to 1, or normalize: true; sums of weights that are not averages are no method here"
             asked.draft.refuse(f"normalize is false, and the weights {weights} do not sum to 1", instead)
     return node("weighted_average", {"models": names}, weights=weights)
+
+
+def _slerp(asked: Asked) -> dict[str, Any]:
+    base, (other,) = asked.base_name, asked.count(1, 1)
+    t, rules = asked.chosen("t", {0: base, 1: other})
+    return node("slerp", {"first": base, "second": other}, rules, t=t)
 
 
 def _two(operator: str, slots: tuple[str, str], option: str | None) -> Callable[[Asked], dict[str, Any]]:
@@ -261,7 +273,7 @@ METHODS = {
     method.name: method
     for method in (
         MergekitMethod("linear", ("weight", "normalize"), _linear, from_base=False),
-        MergekitMethod("slerp", ("t",), _two("slerp", ("first", "second"), "t")),
+        MergekitMethod("slerp", ("t",), _slerp),
         MergekitMethod("nuslerp", ("weight", "nuslerp_flatten", "nuslerp_row_wise"), _nuslerp),
         MergekitMethod("karcher", ("max_iter", "tol"), _karcher, from_base=False),
         MergekitMethod("nearswap", ("t",), _two("nearswap", ("first", "second"), "t")),
@@ -281,4 +293,5 @@ METHODS = {
         MergekitMethod("passthrough", ("scale",), _passthrough, from_base=False),
     )
 }
+OF_ALL = ("t", "lambda", "normalize", "rescale", "select_topk", "filter_wise", "max_iter", "tol", "nuslerp_flatten", "nuslerp_row_wise")
 PARAMETERS = tuple(dict.fromkeys(key for method in METHODS.values() for key in method.parameters))

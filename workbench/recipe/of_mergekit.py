@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from typing import Any, get_args
 
 from workbench.recipe import mergekit_methods as methods
@@ -139,6 +140,9 @@ class _Given:
     def judge(self, sources: Sequence[_Source]) -> None:
         """Raise RecipeError for parameters that mergekit does not have; tell which this method does not use."""
         groups = [("parameters", one) for one in self.shared] + [(f"the parameters of {one.name}", one.parameters) for one in sources]
+        for one in sources:
+            for key in one.parameters.keys() & set(methods.OF_ALL):
+                self.draft.refuse(f"{key} stands under the model {one.name}", f"write it under parameters: {key} goes for all models")
         for where, group in groups:
             self.draft.only(group, (*methods.PARAMETERS, *_UNUSED), where)
             for key in group.keys() - set(self.method.parameters):
@@ -190,6 +194,18 @@ class _Given:
         """A parameter that is true or false."""
         found = next((group[key] for group in self.shared if key in group), default)
         return self.draft.flag(found, key)
+
+    def chosen(self, key: str, by: Mapping[float, str]) -> tuple[Value, list[dict[str, Any]]]:
+        """A parameter of all models, and rules where a condition on a tensor's name gives it a value at which that is one of them."""
+        rest, rules = self.raw(key), []
+        while isinstance(rest, list) and rest and methods.is_condition(rest[0]) and rest[0]["value"] in list(by):
+            first, *rest = rest
+            rules.append({"match": f"*{escape(first['filter'])}*", "take": by[first["value"]], "optional": True})
+        if rules:
+            self.draft.note(f"{key} depends on tensors' names, as rules do here: these know a tensor by its name in every layout")
+        if rest is None or rest == []:
+            self.draft.refuse(f"{key} is missing, and {self.method.name} has no default", f"write {key} under parameters")
+        return methods.value(self.draft, key, rest), rules
 
     def raw(self, key: str) -> Any:
         """A parameter of all models as it stands; None where it is not there."""

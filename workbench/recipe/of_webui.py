@@ -58,7 +58,7 @@ def of_webui(recipe: Mapping[str, Any], models: Models) -> Translation:
 def _interpolated(draft: Draft, recipe: Mapping[str, Any], models: Models) -> dict[str, Any]:
     method = recipe.get("interp_method")
     allowed = {"No interpolation": 1, "Weighted sum": 2, "Add difference": 3}
-    if method not in allowed:
+    if not isinstance(method, str) or method not in allowed:
         draft.refuse(f"interp_method {method!r} is not known", f"what is read: {', '.join(allowed)}")
     named = [model(draft, recipe, key, models) for key in _HASHES[: allowed[method]]]
     if method == "No interpolation":
@@ -96,9 +96,9 @@ def of_sdnext(recipe: Mapping[str, Any], models: Models) -> Translation:
     draft.only(recipe, _SDNEXT)
     mode, precision = recipe.get("merge_mode"), recipe.get("precision")
     counts = {"weighted_sum": 2, "weighted_subtraction": 2, "add_difference": 3, "sum_twice": 3, "triple_sum": 3}
-    if mode not in counts:
+    if not isinstance(mode, str) or mode not in counts:
         draft.refuse(f"merge_mode {mode!r} has no exact counterpart", f"what is read: {', '.join(counts)}; or choose an operator")
-    if precision not in _PRECISIONS:
+    if not isinstance(precision, (str, type(None))) or precision not in _PRECISIONS:
         draft.refuse(f"precision {precision!r} is not known", "what is read: fp16, fp32, bf16, original")
     alpha = _plain(draft, recipe, "alpha")
     beta = _plain(draft, recipe, "beta") if mode not in ("weighted_sum", "add_difference") else 0.0

@@ -61,12 +61,12 @@ class Draft:
     def number(self, given: Any, key: str) -> float:
         """A finite number, as a number or as text of one."""
         try:
-            found = given if isinstance(given, (int, float)) and not isinstance(given, bool) else float(given)
-        except (TypeError, ValueError):
+            found = math.nan if isinstance(given, bool) else float(given)
+        except (TypeError, ValueError, OverflowError):
             found = math.nan
         if not math.isfinite(found):
-            self.refuse(f"{key} must be a number, got {given!r}", "write the number that was meant")
-        return found
+            self.refuse(f"{key} must be a number, got {_shown(given)}", "write the number that was meant")
+        return given if isinstance(given, (int, float)) else found
 
     def flag(self, given: Any, key: str) -> bool:
         """true or false, nothing else."""
@@ -128,3 +128,8 @@ def together(change: Callable[..., Any], *values: Value) -> Value:
 
 def _tidy(found: Any) -> Any:
     return [_tidy(one) for one in found] if isinstance(found, list) else round(found, DIGITS)
+
+
+def _shown(given: Any) -> str:
+    """What stands in the place of a number; there are integers too long to be shown."""
+    return "one that is too large" if isinstance(given, int) and not isinstance(given, bool) else repr(given)
