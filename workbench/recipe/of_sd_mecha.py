@@ -51,7 +51,7 @@ def _whole(draft: Draft, last: Any) -> Translation:
 
 def _result(draft: Draft, number: int, line: str, results: list[Any]) -> Any:
     """What an instruction makes: a model, a change, numbers, or what a `dict` holds."""
-    command, *tokens = _TOKEN.findall(line)
+    command, *tokens = _TOKEN.findall(line) or [""]
     if _TOKEN.sub("", line).strip():
         draft.refuse(f"line {number} has a quote that does not end: {line[:60]!r}", "close it")
     if command not in _COMMANDS:

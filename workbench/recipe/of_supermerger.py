@@ -19,6 +19,7 @@ _INSTEAD = {
     "tensor": "tensor_sum with width alpha and offset beta, which rounds where SuperMerger cuts",
 }
 _SD1, _SDXL = 25, 19
+_UNETS = ("SD 1", "SD 2", "SDXL")  # whose blocks it knows
 _UNTOUCHED = {"time_embed": 0.0, "label_emb": 0.0}  # of SDXL, which it leaves as in the first model
 
 
@@ -26,7 +27,7 @@ def read(recipe: Mapping[str, Any], models: Models, architecture: str | None = N
     """A merge of SuperMerger, of models of that architecture if it is known. Raises RecipeError for what has no counterpart."""
     draft = Draft("SuperMerger's recipe")
     draft.only(recipe, _KEYS)
-    if architecture is not None and not architecture.startswith("SD"):
+    if architecture is not None and not architecture.startswith(_UNETS):
         draft.refuse(f"its models are {architecture}, of which it leaves parts as in model A", "write a recipe with rules that take them")
     mode, calculation = _mode(draft, recipe), recipe.get("calcmode", "normal")
     if calculation not in ("normal", "trainDifference"):

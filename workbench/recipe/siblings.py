@@ -12,6 +12,7 @@ from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.catalogue import Catalogue, Mark
 from workbench.checkpoint.files.hub import is_address
 from workbench.errors import RecipeError, WorkbenchError
+from workbench.families import GENERIC
 from workbench.merge.schedules import Depth
 from workbench.recipe import of_mergekit, of_sd_mecha, of_supermerger, of_webui
 from workbench.recipe.translation import Translation
@@ -68,7 +69,7 @@ def _of_merger(recipe: Any, models: Any, folder: Path) -> Translation:
     legacy = {sha256: entry.get("legacy_hash") for sha256, entry in entries.items() if isinstance(entry, dict)}
     told = _placed(_MERGERS[kind](recipe, entries), folder, legacy)
     model = _first(told, folder)
-    if kind == _SUPERMERGER and model is not None:
+    if kind == _SUPERMERGER and model is not None and model.structure.family is not GENERIC:
         told = _placed(of_supermerger.read(recipe, entries, model.architecture), folder, legacy)
     return _fitted(told, folder)
 
