@@ -173,7 +173,7 @@ def test_a_wrong_recipe_is_one_message(command, folder, change, said):
     [
         (("merge", "none.yaml", "--out", "m.safetensors"), "none.yaml: cannot be read: No such file"),
         (("merge", ".", "--out", "m.safetensors"), "cannot be read: Is a directory"),
-        (("merge", "a.safetensors", "--out", "m.safetensors"), "a.safetensors: is not YAML"),
+        (("merge", "a.safetensors", "--out", "m.safetensors"), "a.safetensors: carries no Workbench recipe, nor one of another program"),
         (("merge", "recipe.yaml", "--out", "m.ckpt"), "m.ckpt: an exported file's name ends in .safetensors"),
         (("merge", "recipe.yaml", "--out", "no/m.safetensors"), "there is no folder no; make it first"),
         (("merge", "recipe.yaml", "--out", "a.safetensors", "--overwrite"), "a.safetensors: is one of the inputs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,7 @@ def test_a_registry_is_complete_when_it_is_looked_at_and_loads_entry_points_once
     assert asked == []
     assert (list(known), len(known), known.find("two"), "two" in known) == (["one"], 1, None, False)
     assert asked == ["workbench.numbers"]
+
+
+def test_no_module_hides_an_operator_of_its_name():
+    assert not set(wb.operators.own()) & {module.name for module in pkgutil.iter_modules(wb.operators.__path__)}

@@ -63,6 +63,12 @@ def test_the_methods_table_is_the_operators():
     assert all(f"`{name}(" in methods_table() for name in wb.operators.own())
 
 
+def test_the_options_table_is_the_declarations():
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python -m workbench.doc_tables docs/methods.md"
+    assert all(f"`{option.told[0]}`" in text for one in wb.operators.own().values() for option in one.declaration.options.values())
+
+
 def test_the_families_table_is_the_registrys():
     text = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
     assert with_tables(text) == text, "run: python -m workbench.doc_tables docs/families.md"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workbench.engine import export as export
     from workbench.engine import verify as verify
     from workbench.merge import Merge as Merge
+    from workbench.operators.ema import post_hoc_ema as post_hoc_ema
     from workbench.panels.app import App as App
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
     from workbench.panels.gallery_panel import Gallery as Gallery
@@ -52,6 +53,7 @@ _HOMES = {
     "Rows": "workbench.tensors",
     "Flat": "workbench.tensors",
     "Merge": "workbench.merge",
+    "post_hoc_ema": "workbench.operators.ema",
     "Recipe": "workbench.recipe",
     "preflight": "workbench.recipe",
     "export": "workbench.engine",

@@ -25,7 +25,9 @@ app.add_typer(lora, name="lora")
 
 @app.command()
 def merge(
-    recipe: Annotated[Path, typer.Argument(help="The recipe file (YAML).")],
+    recipe: Annotated[
+        Path, typer.Argument(help="The recipe file (YAML); also mergekit's, sd-mecha's, or a merged checkpoint that carries one.")
+    ],
     out: Annotated[Path, typer.Option(help="The safetensors file to write, or the folder.")],
     dtype: Annotated[SavedDtype | None, typer.Option(help="Of the result; by default as the recipe says.")] = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Write a folder of shards, each of at most so much: 5GB, or bytes.")] = None,

@@ -1,6 +1,7 @@
 """The tables in the docs that are made from declarations: the merge methods, the families of models, the kinds of LoRAs.
 
-`python -m workbench.doc_tables README.md docs/families.md docs/loras.md` writes each anew between the two marks that a file has for it.
+`python -m workbench.doc_tables README.md docs/families.md docs/loras.md docs/methods.md` writes each anew between the two marks that a
+file has for it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,19 @@ from workbench.operators import own
 
 
 def methods_table() -> str:
-    """A Markdown table, one row for each operator: how to call it, what it does, its options, its source."""
-    return _table(["method", "what it does", "options", "source"], [_method(operator.declaration) for operator in own().values()])
+    """A Markdown table, one row for each operator: how to call it, what it does, its source."""
+    found = [operator.declaration for operator in own().values()]
+    return _table(["method", "what it does", "source"], [[_called(one), one.summary, one.source] for one in found])
+
+
+def options_table() -> str:
+    """A Markdown table, one row for each option of each operator: its default, what it may be and does."""
+    rows = [
+        [f"`{operator.declaration.name}`" if first else "", f"`{written}`", what]
+        for operator in own().values()
+        for first, (written, what) in _counted([option.told for option in operator.declaration.options.values()])
+    ]
+    return _table(["method", "option", "what it may be: what it does"], rows)
 
 
 def families_table() -> str:
@@ -45,6 +57,7 @@ def lora_dialects_table() -> str:
 
 _TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
+    "options": options_table,
     "families": families_table,
     "lora kinds": lora_kinds_table,
     "lora dialects": lora_dialects_table,
@@ -72,11 +85,13 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
-def _method(found: Declaration) -> list[str]:
-    inputs = ", ".join(f"[{slot.name}]" if slot.many else slot.name for slot in found.inputs)
-    told = [option.told for option in found.options.values()]
-    options = "<br>".join(f"`{written}` {what}" for written, what in told) or "none"
-    return [f"`{found.name}({inputs})`", found.summary, options, found.source]
+def _called(found: Declaration) -> str:
+    return f"`{found.name}({', '.join(f'[{slot.name}]' if slot.many else slot.name for slot in found.inputs)})`"
+
+
+def _counted(told: list[tuple[str, str]]) -> list[tuple[bool, tuple[str, str]]]:
+    """Each, and whether it is the first."""
+    return [(number == 0, one) for number, one in enumerate(told)]
 
 
 def _family(found: Family) -> list[str]:

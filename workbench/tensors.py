@@ -160,13 +160,14 @@ class Scope(enum.IntEnum):
     ELEMENT = 0  # any flat slice
     ROW = 1  # blocks of dimension 0; tensors of fewer than two dimensions whole
     TENSOR = 2  # whole tensors
+    MODEL = 3  # whole tensors, after a pass over all of them
 
 
 def widened(part: Part, scope: Scope, shape: Sequence[int]) -> Part:
     """The smallest part that holds `part` and that an operator of this scope can work on."""
     if part is None or scope is Scope.ELEMENT:
         return part
-    if scope is Scope.TENSOR or len(shape) < 2:
+    if scope >= Scope.TENSOR or len(shape) < 2:
         return None
     row = max(math.prod(shape[1:]), 1)
     first, last = elements(part, shape)

@@ -102,3 +102,20 @@ def test_a_ramp_of_one_block_is_a_step():
 def test_a_malformed_schedule_says_what_is_wrong(given, said):
     with pytest.raises(OptionError, match=said):
         values(given, SD)
+
+
+def test_lines_grow_evenly_over_all_blocks_in_depth():
+    """LiNeS: alpha + beta l / (L - 1); Flux's stacks are counted through, and tensors in no block have alpha."""
+    found = values({"lines": {"alpha": 0.5, "beta": 0.8}}, FLUX)
+    assert [round(found[f"double_blocks.{i}"], 6) for i in range(3)] == [0.5, 0.6, 0.7]
+    assert [round(found[f"single_blocks.{i}"], 6) for i in (0, 5)] == [0.8, 1.3]
+    assert found[None] == 0.5
+    of_two = values({"lines": {"alpha": [0.0, 1.0], "beta": 1.0}}, SD)
+    assert (of_two["IN00"], of_two["OUT11"], of_two["time_embed"]) == ([0.0, 1.0], [1.0, 2.0], [0.0, 1.0])
+
+
+def test_lines_are_refused_beyond_the_bounds_and_with_other_names():
+    option = Option("strength", 1.0, Range(-2, 2, 1, "how much"))
+    assert schedules.values(schedules.parse({"lines": {"alpha": 1, "beta": 5}}, option)) == [1, 6]
+    with pytest.raises(OptionError, match=r"'lines': \{alpha, beta\}"):
+        schedules.parse({"lines": {"alpha": 1}}, option)

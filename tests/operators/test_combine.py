@@ -221,3 +221,27 @@ def test_a_model_without_a_tensor_did_not_change_it():
     assert torch.equal(merge["y"], torch.ones(2))
     (note,) = wb.preflight(merge).notes
     assert note.startswith("task_arithmetic: 'y' is not in tuned and counts as unchanged there; ")
+
+
+def test_ties_divides_by_the_weights_that_agree_as_mergekit_or_by_nothing():
+    """Deltas 1 and 3 of weights 2 and 1 agree: 2 + 3 = 5, over 2 models, over the weights 3, or over nothing; -4 is alone."""
+    base = torch.zeros(2)
+    deltas = [torch.tensor([1.0, 1.0]), torch.tensor([3.0, -4.0])]
+    found = {
+        by: wb.operators.ties.function(base, deltas, density=1, weights=[2, 1], normalize=by).tolist()
+        for by in ("number", "weights", "none")
+    }
+    assert found == {"number": [2.5, -4.0], "weights": [pytest.approx(5 / 3), -4.0], "none": [5.0, -4.0]}
+    halved = wb.operators.ties.function(base, deltas, density=1, weights=[2, 1], strength=0.5)
+    assert halved.tolist() == [1.25, -2.0]
+
+
+def test_a_vote_of_two_by_frequency_is_plus_unless_ties_are_left_to_the_total():
+    deltas = [torch.tensor([1.0, -3.0]), torch.tensor([-2.0, 1.0])]
+    base = torch.zeros(2)
+    plus = wb.operators.ties.function(base, deltas, density=1, majority_sign="frequency")
+    total = wb.operators.ties.function(base, deltas, density=1, majority_sign="frequency, then total")
+    assert plus.tolist() == [1.0, 1.0]
+    assert total.tolist() == [-2.0, -3.0]
+    three = [*deltas, torch.tensor([0.5, 0.5])]  # two of three are plus: no tie
+    assert wb.operators.ties.function(base, three, density=1, majority_sign="frequency, then total").tolist() == [0.75, 0.75]

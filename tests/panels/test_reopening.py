@@ -184,3 +184,18 @@ def test_a_dropped_pickle_too_large_to_be_sent_is_found_by_name_and_size(models)
     assert found.models["old"].path == models / "old.ckpt"
     with pytest.raises(InputError, match=r"old\.ckpt .* was not found"):
         reopen(b"", [models], "old.ckpt", 3)
+
+
+def test_recipes_of_other_programs_are_reopened_and_what_is_left_out_is_told(models, tmp_path):
+    for name in ("heart", "moon"):
+        shutil.copy(models / f"{name}.safetensors", tmp_path)
+    listed = "".join(
+        f"  - {{model: {name}.safetensors, parameters: {{weight: {weight}}}}}\n" for name, weight in (("heart", 1), ("moon", 3))
+    )
+    (tmp_path / "theirs.yaml").write_text(f"merge_method: linear\ntokenizer_source: base\nmodels:\n{listed}")
+    found = reopen(tmp_path / "theirs.yaml")
+    assert shown(found).operator == "weighted_average"
+    assert any("tokenizer_source 'base' is left out" in said for said in found.said)
+    lines = [f'model "{name}.safetensors" model_config="sd1-ldm" merge_space="weight"' for name in ("heart", "moon")]
+    (tmp_path / "theirs.mecha").write_text("\n".join(["version 0.1.0", *lines, 'merge "slerp" &0 &1 alpha=0.25']))
+    assert shown(reopen(tmp_path / "theirs.mecha")).operator == "slerp"

@@ -139,9 +139,9 @@ def test_a_file_without_a_recipe_says_so(folder):
         wb.Recipe.from_file(folder / "a.safetensors")
 
 
-def test_a_recipe_of_another_program_is_not_ours(folder):
-    save_file({"x": torch.ones(1)}, folder / "theirs.safetensors", {"sd_merge_recipe": '{"type": "webui"}'})
-    with pytest.raises(RecipeError, match="its recipe is of type 'webui'"):
+def test_a_recipe_of_a_program_that_is_not_read_is_refused_by_its_type(folder):
+    save_file({"x": torch.ones(1)}, folder / "theirs.safetensors", {"sd_merge_recipe": '{"type": "sd-webui-model-mixer"}'})
+    with pytest.raises(RecipeError, match=r"its recipe is of type 'sd-webui-model-mixer'; what is read: workbench, webui"):
         wb.Recipe.from_file(folder / "theirs.safetensors")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, get_args
@@ -144,6 +144,11 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             calculation.watch(self.name, key, piece)
             tensor[start - first : start - first + PIECE] = piece
         return tensor.reshape(part_shape(part, shape))
+
+    def prepare(self, *, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> None:
+        """Have merges in it that need a pass over the whole model first do it; else they do when a tensor is read. Raises Cancelled."""
+        for parent in self.parents:
+            parent.prepare(progress=progress, cancelled=cancelled)
 
     def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
         """What a merge changes: the same part in the model that it starts from, calculated; None where it starts from none."""

@@ -47,7 +47,7 @@ def _at_once(checkpoint: Checkpoint) -> int:
 
 
 def _cut(info: TensorInfo, scope: Scope) -> Iterator[Part]:
-    if info.numel <= PIECE or scope is Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
+    if info.numel <= PIECE or scope >= Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
         yield None
     elif scope is Scope.ELEMENT:
         for start in range(0, info.numel, PIECE):

@@ -101,6 +101,7 @@ def stream(
 
     jobs = list(work)
     total = sum(job.nbytes for job in jobs)
+    checkpoint.prepare(progress=progress)
     # a short export shows no bar
     run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=checkpoint.name)
 

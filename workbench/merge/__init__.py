@@ -1,6 +1,6 @@
 """How a merge is declared, planned and computed, one part of one tensor at a time. No method of merging lives here."""
 
-from workbench.merge.asked import Random, TensorName
+from workbench.merge.asked import Prepared, Random, TensorName
 from workbench.merge.constraints import Flag, OneOf, Range, Vector
 from workbench.merge.declaration import Missing, PerModel
 from workbench.merge.decorator import Operator, operator
@@ -17,6 +17,7 @@ __all__ = [
     "OneOf",
     "Operator",
     "PerModel",
+    "Prepared",
     "Random",
     "Range",
     "Scope",

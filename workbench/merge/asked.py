@@ -1,10 +1,10 @@
-"""What an operator may ask for beside tensors and options, by annotating a keyword-only parameter: a name, random numbers."""
+"""What an operator may ask for beside tensors and options, by annotating a keyword-only parameter: a name, random numbers, a state."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -40,4 +40,11 @@ class Random:
         return torch.from_numpy(numbers).reshape(like.shape).to(like.device)
 
 
-ASKED = (TensorName, Random)
+@dataclass(frozen=True)
+class Prepared:
+    """What the operator's `prepare` returned for the whole model; `state` is None where the tensors at hand are all there is."""
+
+    state: Any = None
+
+
+ASKED = (TensorName, Random, Prepared)

@@ -77,7 +77,7 @@ class Option:
 
     def is_value(self, given: Any) -> bool:
         """Whether a mapping is a value of it, and not one that differs by block."""
-        return isinstance(self.constraint, Vector) and isinstance(given, Mapping) and set(given) not in ({"blocks"}, {"ramp"})
+        return isinstance(self.constraint, Vector) and isinstance(given, Mapping) and set(given) not in ({"blocks"}, {"ramp"}, {"lines"})
 
     def check(self, operator: str, value: Any, models: int) -> None:
         """Raise OptionError unless `value` is allowed for every block: a value, or a list with one per model."""
@@ -110,6 +110,7 @@ class Declaration:
     check: Callable[..., str | None] | None
     rules: tuple[Mapping[str, Any], ...]
     difference: tuple[str, ...] = ()
+    prepare: Callable[..., Any] | None = None
 
     @property
     def module(self) -> str | None:
@@ -172,6 +173,7 @@ def declare(
     check: Callable[..., str | None] | None,
     rules: tuple[Mapping[str, Any], ...],
     difference: tuple[str, ...] = (),
+    prepare: Callable[..., Any] | None = None,
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
@@ -213,6 +215,7 @@ def declare(
         check=check,
         rules=rules,
         difference=difference,
+        prepare=prepare,
     )
 
 

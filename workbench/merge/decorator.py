@@ -139,7 +139,7 @@ def check_options(declaration: Declaration, options: Mapping[str, Any], models: 
     plain = {name: options.get(name, option.default) for name, option in declaration.options.items()}
     if declaration.check and not any(isinstance(value, Mapping) for value in plain.values()):
         each = {name: spread(declaration.options[name], value, range(models)) for name, value in plain.items()}
-        if complaint := declaration.check(**each):
+        if complaint := declaration.check(models=models, **each):
             raise OptionError(f"{declaration.name}: {complaint}")
 
 
@@ -152,19 +152,22 @@ def operator(
     check: Callable[..., str | None] | None = None,
     rules: Sequence[Mapping[str, Any]] = (),
     difference: Sequence[str] = (),
+    prepare: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Operator]:
     """Make a pure tensor function an operator, known by its name from now on; its signature and docstring are its declaration.
 
     `scope` may depend on the options: then it is a function of them. `keys` is whose tensors the result has: the name of an
-    input, or `"union"`. `check(**options)` returns what is wrong with options that are each allowed but not together, or None;
-    it is asked before anything is read. `rules` are defaults. `difference` are inputs of which only the difference matters: where
-    they have fewer input channels than the base, they are continued as it is, which comes to no change. Defined anew in the same
-    module, it replaces what it was; raises
-    WorkbenchError for a name that one of Workbench's own operators has.
+    input, or `"union"`. `check(models, **options)` returns what is wrong with so many models, or with options that are each allowed but
+    not together, or None; it is asked before anything is read. `rules` are defaults. `difference` are inputs of which only the difference
+    matters: where they have fewer input channels than the base, they are continued as it is, which comes to no change. Where the
+    scope is MODEL, `prepare(passes)` is called first, and what it returns is given to a parameter annotated `Prepared`: small, for it is
+    kept. Each `passes()` goes through the model anew, and yields for every tensor that is merged a function that reads its inputs, and its
+    options. Defined anew in the same
+    module, it replaces what it was; raises WorkbenchError for a name that one of Workbench's own operators has.
     """
 
     def decorate(function: Callable[..., Any]) -> Operator:
-        extra: dict[str, Any] = {"rules": tuple(rules), "difference": tuple(difference)}
+        extra: dict[str, Any] = {"rules": tuple(rules), "difference": tuple(difference), "prepare": prepare}
         made = Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, **extra))
         registry.add(made.declaration.name, place_of(function), made)
         return made

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import OptionError
+from workbench.errors import MergeError, OptionError
 from workbench.families import Location
-from workbench.merge.asked import Random, TensorName
+from workbench.merge.asked import Prepared, Random, TensorName
 from workbench.merge.call import Call
 from workbench.merge.declaration import Missing, spread
 from workbench.merge.plan import Entry
@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 Bound = Mapping[str, Callable[[Location], Any]]  # option -> its value at a place
 
 
-def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, calculation: Calculation) -> torch.Tensor:
-    """`part` of one tensor of a merge, in the calculation's dtype; a part that the operator's scope allows."""
-    named = resolve_options(call, entry, options) | _answers(call, entry, seed, part)
-    return call.operator.function(*_tensors(call, entry, part, calculation), **named)
+def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, calculation: Calculation, state: Any = None) -> torch.Tensor:
+    """`part` of one tensor of a merge, in the calculation's dtype; a part that the operator's scope allows. `state` is what it prepared."""
+    named = resolve_options(call, entry, options) | _answers(call, entry, seed, part, state)
+    import torch
+
+    try:
+        return call.operator.function(*tensors_of(call, entry, part, calculation), **named)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # NaN and infinity have no singular vectors
+        told = "a model holds NaN or infinity there, or it does not converge; take the tensor from a sound model by a rule"
+        raise MergeError(f"{call.operator.name}: {entry.key!r}: {told} ({error})") from error
 
 
-def _tensors(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any]:
+def tensors_of(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any]:
     """What goes into the operator's inputs, deltas subtracted."""
     import torch
 
@@ -55,10 +61,10 @@ def _continued(tensor: torch.Tensor, base: torch.Tensor, space: Space) -> torch.
     return wide
 
 
-def _answers(call: Call, entry: Entry, seed: int, part: Part) -> dict[str, Any]:
+def _answers(call: Call, entry: Entry, seed: int, part: Part, state: Any) -> dict[str, Any]:
     """What the operator asks for beside tensors and options."""
     first, _ = elements(part, entry.info.shape)
-    known = {TensorName: TensorName(entry.key), Random: Random(seed, entry.key, first)}
+    known = {TensorName: TensorName(entry.key), Random: Random(seed, entry.key, first), Prepared: Prepared(state)}
     return {name: known[asked] for name, asked in call.operator.asks.items()}
 
 
@@ -67,7 +73,7 @@ def resolve_options(call: Call, entry: Entry, options: Bound) -> dict[str, Any]:
     omit = call.operator.missing is Missing.OMIT
     seen = [i - call.many.start for i in call.many if not omit or entry.names[i] is not None]
     resolved = {name: spread(call.operator.options[name], at(entry.location), seen) for name, at in options.items()}
-    complaint = call.operator.check(**resolved) if call.operator.check else None
+    complaint = call.operator.check(models=len(seen), **resolved) if call.operator.check else None
     if complaint:
         where = "" if entry.block is None else f", block {entry.block.name}"
         fewer = f" for the {len(seen)} of {len(call.many)} models that hold it" if len(seen) < len(call.many) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,12 @@ from workbench.checkpoint.names.structure import PREDICTION, Structure, structur
 from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge import schedules, sources
+from workbench.merge.asked import Prepared
 from workbench.merge.call import Call
 from workbench.merge.declaration import UNION
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
 from workbench.merge.plan import Entry, Plan, plan_merge
+from workbench.merge.preparing import prepared
 from workbench.merge.rules import Rule
 from workbench.tensors import Calculation, Part, Precision, SavedDtype, Scope, TensorInfo, narrowed, rounded, widened
 
@@ -99,7 +101,9 @@ class Merge(Checkpoint):
         return workbench.Recipe.of(self)
 
     def _rounded_to(self, dtype: SavedDtype) -> Merge:
-        return Merge(self.call, self.options, self.rules, replace(self.settings, dtype=dtype))
+        made = Merge(self.call, self.options, self.rules, replace(self.settings, dtype=dtype))
+        made.notes = self.notes
+        return made
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -127,7 +131,8 @@ class Merge(Checkpoint):
 
     def fingerprint(self, key: str) -> str:
         if key not in self._fingerprints:  # a merge may be an input many times over
-            self._fingerprints[key] = self._fingerprint(key)
+            own = self._fingerprint(key)
+            self._fingerprints[key] = hashed(own, self._content) if self.own_scope is Scope.MODEL else own
         return self._fingerprints[key]
 
     def _fingerprint(self, key: str) -> str:
@@ -137,7 +142,7 @@ class Merge(Checkpoint):
             return hashed(inputs[entry.take], settings.dtype)
         operator = self.call.operator
         options = sorted(resolve_options(self.call, entry, self.bound).items())
-        asked = (entry.key, settings.seed) if operator.asks else ()
+        asked = (entry.key, settings.seed) if {*operator.asks.values()} - {Prepared} else ()
         # the code, not the name: in a notebook an operator may be defined anew
         return hashed(operator.function.__code__, options, asked, settings.precision, self.info(key).code, inputs)
 
@@ -152,8 +157,24 @@ class Merge(Checkpoint):
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
         wide = widened(part, Scope.TENSOR if entry.narrower else self.own_scope, entry.info.shape)
-        tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation)
+        state = self._state(calculation.device) if self.own_scope is Scope.MODEL else None
+        tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation, state)
         return tensor if wide == part else narrowed(tensor, wide, part, entry.info.shape)
+
+    def prepare(self, *, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> None:
+        super().prepare(progress=progress, cancelled=cancelled)
+        if self.own_scope is Scope.MODEL:
+            self._state("cpu", progress, cancelled)
+
+    def _state(self, device: str, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> Any:
+        """What the operator prepared for the whole model."""
+        calculation = Calculation(self.settings.precision, device)
+        return prepared(self._content, self.call, self.entries, self.bound, calculation, progress, cancelled)
+
+    @cached_property
+    def _content(self) -> str:
+        """What tells all that is read for it from every other whole model."""
+        return hashed(*(self._fingerprint(key) for key in self.entries))
 
     def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
         entry = self.entry(key)

@@ -1,4 +1,4 @@
-"""Options that differ by block: a mapping of block patterns to values, or a ramp from one block to another."""
+"""Options that differ by block: a mapping of block patterns to values, a ramp from one block to another, or LiNeS."""
 
 from __future__ import annotations
 
@@ -154,7 +154,45 @@ class Ramp:
         return first, last
 
 
-Schedule = Constant | ByBlock | Ramp
+@final
+@dataclass(frozen=True)
+class Lines:
+    """`alpha` in the first block and in no block, `alpha` + `beta` in the last, evenly over the blocks in depth between (LiNeS).
+
+    Source: Wang et al. 2024, arXiv:2410.17146, section 4.
+    """
+
+    alpha: Value
+    beta: Value
+
+    @property
+    def end(self) -> Value:
+        """The value in the last block."""
+        return _each(lambda alpha, beta: alpha + beta, self.alpha, self.beta)
+
+    @classmethod
+    def between(cls, start: Value, end: Value) -> Lines:
+        """Those that begin and end with these values."""
+        return cls(start, _each(lambda one, other: other - one, start, end))
+
+    def bind(self, depth: Depth) -> Callable[[Location], Value]:
+        """The value at each place in a model with these blocks. Raises OptionError without blocks."""
+        if not depth.blocks:
+            raise OptionError("lines go from block to block, and there are none here; give one value")
+        first, last = depth.through(depth.blocks[0]), depth.through(depth.blocks[-1])
+
+        def at(location: Location) -> Value:
+            share = 0.0 if location.block is None else (depth.through(location.block) - first) / max(last - first, 1)
+            return _mix(self.alpha, self.end, share)
+
+        return at
+
+    def mapped(self, change: Callable[[Value], Value]) -> Lines:
+        """The same schedule of changed values."""
+        return Lines(change(self.alpha), change(self.beta))
+
+
+Schedule = Constant | ByBlock | Ramp | Lines
 
 
 def parse(given: Any, option: Option) -> Schedule:
@@ -166,7 +204,10 @@ def parse(given: Any, option: Option) -> Schedule:
         return ByBlock(patterns, _remaining(given["blocks"], "default", option))
     if set(given) == {"ramp"} and isinstance(given["ramp"], Mapping):
         return _parse_ramp(given["ramp"], option)
-    raise OptionError(f"must be a value, {{'blocks': {{pattern: value, ...}}}} or {{'ramp': {{start, end, ...}}}}, got {given!r}")
+    if set(given) == {"lines"} and isinstance(given["lines"], Mapping) and set(given["lines"]) == {"alpha", "beta"}:
+        return Lines(**given["lines"])
+    forms = "{'blocks': {pattern: value, ...}}, {'ramp': {start, end, ...}} or {'lines': {alpha, beta}}"
+    raise OptionError(f"must be a value, {forms}, got {given!r}")
 
 
 def values(schedule: Schedule) -> list[Value]:
@@ -175,6 +216,8 @@ def values(schedule: Schedule) -> list[Value]:
         return [schedule.value]
     if isinstance(schedule, ByBlock):
         return [*(value for _, value in schedule.patterns), schedule.default]
+    if isinstance(schedule, Lines):
+        return [schedule.alpha, schedule.end]
     return [schedule.start, schedule.end, schedule.elsewhere]
 
 
@@ -201,10 +244,15 @@ def _parse_ramp(given: Mapping[str, Any], option: Option) -> Ramp:
 
 
 def _mix(start: Value, end: Value, share: float) -> Value:
+    return _each(lambda one, other: (1 - share) * one + share * other, start, end)
+
+
+def _each(change: Callable[[Any, Any], Any], start: Value, end: Value) -> Value:
+    """What comes of two values, or of each of two rows of them."""
     many = [value for value in (start, end) if isinstance(value, Sequence)]
     if not many:
-        return (1 - share) * start + share * end
+        return change(start, end)
     each = [value if isinstance(value, Sequence) else [value] * len(many[0]) for value in (start, end)]
     if len(each[0]) != len(each[1]):
         raise OptionError(f"a ramp must begin and end with as many numbers, got {len(each[0])} and {len(each[1])}")
-    return [_mix(one, other, share) for one, other in zip(*each, strict=True)]
+    return [_each(change, one, other) for one, other in zip(*each, strict=True)]

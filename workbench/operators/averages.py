@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.merge import Missing, PerModel, Range, operator
 from workbench.tensors import Scope, Weight, Weights
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     import torch
 
 
-_WEIGHTS = Range(-10, 10, 0.05, "share of each model; divided by their sum", per_block=True, soft=(0, 1), shares=True)
+Shares = Annotated[
+    PerModel[float], Range(-10, 10, 0.05, "share of each model; divided by their sum", per_block=True, soft=(0, 1), shares=True)
+]
 
 
-def _sums_to_something(weights: list[float]) -> str | None:
+def sums_to_something(weights: list[float], **_: Any) -> str | None:
+    """What is wrong with weights that are divided by their sum."""
     if abs(sum(weights)) < 1e-9:
         return f"weights must not sum to 0, since they are divided by their sum, got {weights}"
     return None
@@ -24,14 +27,10 @@ def _sums_to_something(weights: list[float]) -> str | None:
     scope=Scope.ELEMENT,
     keys="union",
     missing=Missing.OMIT,
-    check=_sums_to_something,
+    check=sums_to_something,
     source="Wortsman et al. 2022, arXiv:2203.05482, section 2; renormalised over the holders as in MergeFlux",
 )
-def weighted_average(
-    models: Weights,
-    *,
-    weights: Annotated[PerModel[float], _WEIGHTS] = 1.0,
-) -> Weight:
+def weighted_average(models: Weights, *, weights: Shares = 1.0) -> Weight:
     """Average the models, each with its weight; a tensor that only some hold is the average of those.
 
     Shapes: `models` are n tensors of one shape, `weights` n numbers; the result has that shape.

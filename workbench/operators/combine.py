@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from workbench.merge import Flag, OneOf, PerModel, Random, Range, operator
+from workbench.errors import OptionError
+from workbench.merge import Flag, OneOf, PerModel, Prepared, Random, Range, operator
+from workbench.merge.preparing import Passes
 from workbench.operators import sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
 _PIECES = {"cpu": 1 << 15}  # elements worked on at once: all that is made of them stays in the cache
+NO_WEIGHT = 1e-8  # weights that sum to less do not divide, as in mergekit
 _PIECE_GPU = 1 << 24  # enough for a GPU to be busy between two calls
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
 _DARE = "Yu et al. 2023, arXiv:2311.03099, section 3"
@@ -19,14 +22,37 @@ _BREADCRUMBS = "Davari and Belilovsky 2023, arXiv:2312.06795, section 3; counted
 
 Density = Annotated[float, Range(0, 1, 0.01, "share of each delta that is kept", per_block=True)]
 Weighting = Annotated[PerModel[float], Range(-2, 2, 0.05, "how much of each delta", per_block=True)]
-Sign = Annotated[Literal["total", "frequency"], OneOf("what votes on the sign of an element: the deltas' sum, or one vote each")]
+Sign = Annotated[
+    Literal["total", "frequency", "frequency, then total"],
+    OneOf("what votes on the sign of an element: the deltas' sum; one vote each, a tie being plus; one vote each, a tie left to the sum"),
+]
+Normalize = Annotated[
+    Literal["number", "weights", "none"],
+    OneOf("what deltas that agree are divided by: how many they are, their weights (mergekit's normalize: true), nothing (false)"),
+]
+Strength = Annotated[float, Range(-2, 2, 0.05, "how much of the merged delta is added", per_block=True)]
+Over = Annotated[
+    Literal["tensor", "model"],
+    OneOf("whether the largest of each tensor are kept, or of the whole model (as the paper's), which is read twice before"),
+]
 
 
-def _scope(prune: str, **_: Any) -> Scope:
-    return Scope.TENSOR if prune == "magnitude" else Scope.ELEMENT
+def _scope(prune: str = "magnitude", over: str = "tensor", **_: Any) -> Scope:
+    if prune != "magnitude":
+        return Scope.ELEMENT
+    return Scope.MODEL if over == "model" else Scope.TENSOR
 
 
-@operator(scope=_scope, keys="base", source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}")
+def _thresholds(passes: Passes) -> list[float]:
+    """For each model, the magnitude from which on a change is among the largest of all tensors together."""
+    densities = {options["density"] for _, options in passes()}
+    if len(densities) > 1:
+        raise OptionError(f"density must be the same in every block where the largest of the whole model are kept, got {sorted(densities)}")
+    (density,) = densities or {1.0}
+    return sparsify.thresholds(lambda: (read()[1] for read, _ in passes()), density)
+
+
+@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}")
 def delta_merge(
     base: Weight,
     models: Deltas,
@@ -40,18 +66,31 @@ def delta_merge(
     density: Density = 0.5,
     weights: Weighting = 1.0,
     majority_sign: Sign = "total",
+    normalize: Normalize = "number",
+    strength: Strength = 1.0,
     rescale: Annotated[bool | None, Flag("divide what is kept by the density; None: if it was chosen at random")] = None,
+    over: Over = "tensor",
     random: Random = Random(),
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Prune each delta, weight it, combine them, and add the result to the base.
 
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     A model that lacks a tensor has a delta of zeros, which counts in the mean, and in the disjoint mean has no say.
+    Of two models a vote of frequency is none: where they differ, plus always wins, unless ties are left to the total.
     """
-    keeps = [_keep(prune, delta, density, weight, random, i) for i, (delta, weight) in enumerate(zip(models, weights, strict=True))]
+    if not strength:
+        return base.clone()  # 0 times NaN is NaN
+    smallest = prepared.state or [None] * len(models)
+    pairs = enumerate(zip(models, weights, smallest, strict=True))
+    keeps = [_keep(prune, delta, density, weight, random, i, known) for i, (delta, weight, known) in pairs]
     rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
     scale = 1 / density if rescaled else 1.0
-    return _added(base, models, keeps, [weight * scale for weight in weights], lambda kept: _combined(combine, kept, majority_sign))
+
+    def combined(kept: list[torch.Tensor]) -> torch.Tensor:
+        return strength * _combined(combine, kept, weights, majority_sign, normalize)
+
+    return _added(base, models, keeps, [weight * scale for weight in weights], combined)
 
 
 def _added(
@@ -72,30 +111,43 @@ def _added(
     return result
 
 
-def _keep(prune: str, delta: torch.Tensor, density: float, weight: float, random: Random, model: int) -> sparsify.Keep:
+def _keep(
+    prune: str, delta: torch.Tensor, density: float, weight: float, random: Random, model: int, smallest: float | None
+) -> sparsify.Keep:
     if not weight:
         return sparsify.nothing  # 0 times NaN is NaN
     if prune == "magnitude":
-        return sparsify.largest(delta, density)
+        return sparsify.largest(delta, density) if smallest is None else sparsify.from_magnitude(smallest, delta.dtype)
     if prune == "random":
         return sparsify.random(lambda: random.uniform(delta, model), density)
     return sparsify.everything
 
 
-def _combined(combine: str, deltas: list[torch.Tensor], majority_sign: str) -> torch.Tensor:
+def _combined(combine: str, deltas: list[torch.Tensor], weights: Sequence[float], majority_sign: str, normalize: str) -> torch.Tensor:
     if combine == "disjoint":
-        return _disjoint_mean(deltas, majority_sign)
+        return _disjoint(deltas, weights, majority_sign, normalize)
     total = sum(deltas[1:], start=deltas[0])
     return total / len(deltas) if combine == "mean" else total
 
 
-def _disjoint_mean(deltas: list[torch.Tensor], majority_sign: str) -> torch.Tensor:
-    """The mean of the deltas whose sign is the elected one; a tied vote elects plus, as in MergeFlux and PEFT."""
+def _disjoint(deltas: list[torch.Tensor], weights: Sequence[float], majority_sign: str, normalize: str) -> torch.Tensor:
+    """What the deltas come to whose sign is the elected one; a tied vote elects plus, as in MergeFlux and PEFT."""
     votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
-    elected = torch.ones_like(deltas[0]).copysign_(sum(votes[1:], start=votes[0]))
+    vote = sum(votes[1:], start=votes[0])
+    if majority_sign == "frequency, then total":
+        vote = torch.where(vote == 0, sum(deltas[1:], start=deltas[0]), vote)
+    elected = torch.ones_like(deltas[0]).copysign_(vote)
     agreeing = [(delta * elected).clamp_(min=0) for delta in deltas]  # their magnitudes, and 0 for the others
-    count = sum((magnitude.sign() for magnitude in agreeing[1:]), start=agreeing[0].sign())
-    return sum(agreeing[1:], start=agreeing[0]) * elected / count.clamp_(min=1)
+    total = sum(agreeing[1:], start=agreeing[0]).mul_(elected)
+    if normalize == "none":
+        return total
+    if normalize == "number":
+        count = sum((magnitude.sign() for magnitude in agreeing[1:]), start=agreeing[0].sign())
+        return total.div_(count.clamp_(min=1))
+    of_weights = torch.zeros_like(total)
+    for magnitude, weight in zip(agreeing, weights, strict=True):
+        of_weights.add_(magnitude.sign_(), alpha=weight)
+    return total.div_(of_weights.masked_fill_(of_weights.abs() < NO_WEIGHT, 1))
 
 
 @operator(scope=Scope.ELEMENT, keys="base", source="Ilharco et al. 2023, arXiv:2212.04089, section 2")
@@ -107,22 +159,43 @@ def task_arithmetic(base: Weight, models: Deltas, *, weights: Weighting = 1.0) -
     return delta_merge.function(base, models, prune="none", combine="sum", weights=weights)
 
 
-@operator(scope=Scope.TENSOR, keys="base", source=_TIES)
-def ties(base: Weight, models: Deltas, *, density: Density = 0.5, weights: Weighting = 1.0, majority_sign: Sign = "total") -> Weight:
+@operator(scope=_scope, keys="base", prepare=_thresholds, source=_TIES)
+def ties(
+    base: Weight,
+    models: Deltas,
+    *,
+    density: Density = 0.5,
+    weights: Weighting = 1.0,
+    majority_sign: Sign = "total",
+    normalize: Normalize = "number",
+    strength: Strength = 1.0,
+    over: Over = "tensor",
+    prepared: Prepared = Prepared(),
+) -> Weight:
     """Keep each model's largest changes; average those that agree in sign.
 
+    mergekit's `ties` is normalize="weights", its lambda `strength`. Of two models a vote of frequency is none: plus always wins.
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     """
-    return delta_merge.function(base, models, density=density, weights=weights, majority_sign=majority_sign)
+    voting = {"majority_sign": majority_sign, "normalize": normalize, "strength": strength}
+    return delta_merge.function(base, models, density=density, weights=weights, over=over, prepared=prepared, **voting)
 
 
-@operator(scope=Scope.TENSOR, keys="base", source=f"{_TIES}, trimming only; PEFT's magnitude_prune")
-def magnitude_prune(base: Weight, models: Deltas, *, density: Density = 0.5, weights: Weighting = 1.0) -> Weight:
+@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"{_TIES}, trimming only; PEFT's magnitude_prune")
+def magnitude_prune(
+    base: Weight,
+    models: Deltas,
+    *,
+    density: Density = 0.5,
+    weights: Weighting = 1.0,
+    over: Over = "tensor",
+    prepared: Prepared = Prepared(),
+) -> Weight:
     """Keep each model's largest changes; add them up.
 
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     """
-    return delta_merge.function(base, models, combine="sum", density=density, weights=weights)
+    return delta_merge.function(base, models, combine="sum", density=density, weights=weights, over=over, prepared=prepared)
 
 
 @operator(scope=Scope.ELEMENT, keys="base", source=_DARE)
@@ -142,29 +215,59 @@ def dare_ties(
     density: Density = 0.5,
     weights: Weighting = 1.0,
     majority_sign: Sign = "total",
+    normalize: Normalize = "number",
+    strength: Strength = 1.0,
     random: Random = Random(),
 ) -> Weight:
     """Drop changes at random and scale up the rest; average those that agree in sign.
 
+    mergekit's `dare_ties` is normalize="none", its lambda `strength`. Of two models a vote of frequency is none: plus always wins.
     Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
     """
-    return delta_merge.function(base, models, prune="random", density=density, weights=weights, majority_sign=majority_sign, random=random)
+    voting = {"majority_sign": majority_sign, "normalize": normalize, "strength": strength}
+    return delta_merge.function(base, models, prune="random", density=density, weights=weights, random=random, **voting)
+
+
+Gamma = Annotated[float, Range(0, 1, 0.01, "share of each delta that is left out, largest first", per_block=True)]
 
 
 @operator(scope=Scope.TENSOR, keys="base", source=_BREADCRUMBS)
 def breadcrumbs(
-    base: Weight,
-    models: Deltas,
-    *,
-    density: Density = 0.9,
-    gamma: Annotated[float, Range(0, 1, 0.01, "share of each delta that is left out, largest first", per_block=True)] = 0.01,
-    weights: Weighting = 1.0,
-    strength: Annotated[float, Range(-2, 2, 0.05, "how much of their sum", per_block=True)] = 1.0,
+    base: Weight, models: Deltas, *, density: Density = 0.9, gamma: Gamma = 0.01, weights: Weighting = 1.0, strength: Strength = 1.0
 ) -> Weight:
     """Leave out each model's very largest changes and its smallest; add up the rest.
 
     `gamma` gives way where it and `density` are more than 1. Shapes: `base`, each of the n deltas, and the result are of one shape;
     `weights` are n numbers.
     """
-    keeps = [sparsify.middle(delta, density, gamma) if weight else sparsify.nothing for delta, weight in zip(models, weights, strict=True)]
-    return _added(base, models, keeps, [weight * strength for weight in weights], lambda kept: sum(kept[1:], start=kept[0]))
+    scales = [weight * strength for weight in weights]
+    return _added(base, models, _crumbs(models, density, gamma, scales), scales, lambda kept: sum(kept[1:], start=kept[0]))
+
+
+@operator(scope=Scope.TENSOR, keys="base", source=f"{_BREADCRUMBS}; signs as in TIES: mergekit 0.1.5 breadcrumbs_ties")
+def breadcrumbs_ties(
+    base: Weight, models: Deltas, *, density: Density = 0.9, gamma: Gamma = 0.01, weights: Weighting = 1.0, strength: Strength = 1.0
+) -> Weight:
+    """Leave out each model's very largest changes and its smallest; add up those that agree in sign.
+
+    They are added, not averaged, as mergekit does here. `gamma` gives way where it and `density` are more than 1.
+    Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
+    """
+    scales = [weight * strength for weight in weights]
+    return _added(base, models, _crumbs(models, density, gamma, scales), scales, lambda kept: agreeing(kept, scales)[0])
+
+
+def _crumbs(models: Sequence[torch.Tensor], density: float, gamma: float, weights: Sequence[float]) -> list[sparsify.Keep]:
+    pairs = zip(models, weights, strict=True)
+    return [sparsify.middle(delta, density, gamma) if weight else sparsify.nothing for delta, weight in pairs]
+
+
+def agreeing(deltas: Sequence[torch.Tensor], weights: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum of the weighted deltas of the sign of their sum (0: plus), and the sum of the weights of those."""
+    elected = torch.where(sum(deltas[1:], start=deltas[0]) >= 0, 1, -1)
+    total, weight_of = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
+    for delta, weight in zip(deltas, weights, strict=True):
+        agrees = delta.sign() == elected
+        total += delta * agrees
+        weight_of.add_(agrees, alpha=weight)
+    return total, weight_of

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch.nn.functional import hardshrink
+
+_LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
 Keep = Callable[[torch.Tensor, slice], torch.Tensor]  # a piece of a delta laid flat, and where it lies -> what is kept of it
 
@@ -25,7 +28,44 @@ def largest(delta: torch.Tensor, density: float) -> Keep:
     count = int(density * delta.numel())
     if count in (0, delta.numel()):
         return everything if count else nothing
-    return _from(_kth_largest(delta.abs(), count), delta.dtype)
+    return from_magnitude(_kth_largest(delta.abs(), count), delta.dtype)
+
+
+def thresholds(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float) -> list[float]:
+    """For each of several models, whose deltas `passes()` yields tensor by tensor, the smallest magnitude that is kept of all of them.
+
+    The k = int(density * numel) largest, and what ties with the smallest of them, as `largest` has it for one tensor; infinity for none.
+    Counted in two passes by the bits of float32, which order magnitudes: nothing is held but the counts.
+    """
+    high = _counts(passes, None)
+    keep = [int(density * int(one.sum())) for one in high]
+    tops = [_place(one, count) for one, count in zip(high, keep, strict=True)]
+    low = _counts(passes, [top for top, _ in tops])
+    places = [_place(one, left)[0] for one, (_, left) in zip(low, tops, strict=True)]
+    bits = [(top << _LOW) + place for (top, _), place in zip(tops, places, strict=True)]
+    found = torch.tensor(bits, dtype=torch.int32).view(torch.float32).tolist() if bits else []
+    return [value if count else math.inf for value, count in zip(found, keep, strict=True)]
+
+
+def _counts(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], tops: Sequence[int] | None) -> list[torch.Tensor]:
+    """How many magnitudes of each model have each value of their upper bits; or of their lower ones, of those with these upper ones."""
+    found: list[torch.Tensor] = []
+    for deltas in passes():
+        found = found or [torch.zeros(1 << _LOW, dtype=torch.int64) for _ in deltas]
+        for number, delta in enumerate(deltas):
+            bits = delta.reshape(-1).float().abs().cpu().view(torch.int32)
+            upper = bits >> _LOW
+            chosen = upper if tops is None else (bits & ((1 << _LOW) - 1))[upper == tops[number]]
+            found[number] += torch.bincount(chosen, minlength=1 << _LOW)
+    return found
+
+
+def _place(counts: torch.Tensor, keep: int) -> tuple[int, int]:
+    """The value that the `keep`-th largest has, and how many are to be kept of those that have it."""
+    above = counts.flip(0).cumsum(0)
+    at = int((above < max(keep, 1)).sum())
+    place = len(counts) - 1 - at
+    return place, keep - (int(above[at - 1]) if at else 0)
 
 
 def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
@@ -38,14 +78,16 @@ def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
     if not beyond or not count:
         return largest(delta, density)
     top, bottom = _kth_largest(delta.abs(), beyond + 1), _kth_largest(delta.abs(), beyond + count)
-    kept = _from(bottom, delta.dtype)
+    kept = from_magnitude(bottom, delta.dtype)
     return lambda piece, place: kept(piece, place).masked_fill(piece.abs() > top, 0)
 
 
-def _from(smallest: float, dtype: torch.dtype) -> Keep:
+def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
     """The elements whose magnitude is not below `smallest`."""
     if smallest == 0:
         return everything
+    if math.isinf(smallest):
+        return nothing
     below = torch.tensor(smallest, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()
     return lambda piece, place: hardshrink(piece, below)  # in one pass: what is beyond `below` stays, all else is 0
 
@@ -58,6 +100,20 @@ def random(uniform: Callable[[], torch.Tensor], density: float) -> Keep:
     return lambda piece, place: piece * (numbers[place] < density)
 
 
+def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is kept by chance, larger changes of a row likelier, and each element's probability.
+
+    Of a row (what follows dimension 0; all of a vector) of n elements that of rank r by magnitude, the smallest 0, has the probability
+    density - epsilon + 2 epsilon r / (n - 1).
+    """
+    rows = delta.reshape(1, -1) if delta.dim() < 2 else delta.reshape(delta.shape[0], delta.shape[1:].numel())
+    order, last = rows.abs().argsort(1), max(rows.shape[1] - 1, 1)
+    places = torch.arange(rows.shape[1], dtype=torch.float64) / last if rows.shape[1] > 1 else torch.tensor([0.5])
+    likely = (density - epsilon + 2 * epsilon * places).to(rows)
+    probability = torch.empty_like(rows).scatter_(1, order, likely.expand_as(rows)).reshape(delta.shape)
+    return torch.where(uniform < probability, delta, 0), probability
+
+
 def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     """The k-th largest of magnitudes, found without sorting; on the CPU their order is lost."""
     place = magnitudes.numel() - k
@@ -66,3 +122,8 @@ def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     values = magnitudes.reshape(-1).numpy()
     values.partition(place)
     return float(values[place])
+
+
+def quantile(values: torch.Tensor, share: float) -> float:
+    """The value at int(share * (n - 1)) of n values in order."""
+    return _kth_largest(values.clone(), values.numel() - int(share * (values.numel() - 1)))

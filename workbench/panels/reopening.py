@@ -30,7 +30,7 @@ from workbench.untrusted import Refused, parse_yaml, read_bounded
 _MOST = 1 << 28  # bytes of what is dropped: a larger file is chosen by its path
 _PICKLES = tuple(suffix for suffix in SUFFIXES if suffix not in SAFETENSORS)
 _TEXTS, _PNG = (".yaml", ".yml", ".json"), b"\x89PNG"
-_KINDS = "the PNG of a grid or of a picture that was kept, a recipe or a panel's state (.yaml), or a model"
+_KINDS = "the PNG of a grid or of a picture that was kept, a recipe (also mergekit's, sd-mecha's) or a panel's state (.yaml), or a model"
 
 
 @final
@@ -126,6 +126,8 @@ def _told(path: Path) -> _Told:
         return _of_grid(path)
     if suffix in _TEXTS:
         return _of_text(path)
+    if suffix == ".mecha":
+        return _of_recipe(path.name, Recipe.load(path))
     if suffix in SUFFIXES or path.is_dir():
         recipe = Recipe.carried_by(open_checkpoint(path))
         return _of_recipe(path.name, recipe) if recipe else _Told(path.parent, {path.stem: ModelFile(path=path.name)})
@@ -165,7 +167,7 @@ def _of_recipe(name: str, recipe: Recipe) -> _Told:
         state = keeping.understood({"recipe": recipe.to_dict(), "pictures": {}}, tuple(recipe.data.models))
     except (ValidationError, WorkbenchError, LookupError, TypeError, ValueError) as error:
         raise RecipeError(f"{name}: {error}") from error
-    return _Told(recipe.folder, recipe.data.models, state)
+    return _Told(recipe.folder, recipe.data.models, state, said=recipe.notes)
 
 
 def _wanted(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, final
 from workbench.errors import InputError
 from workbench.merge.declaration import Declaration, Option
 from workbench.merge.rules import complaint_of
+from workbench.merge.schedules import Lines
 from workbench.operators import find
 from workbench.panels.prompts import expanded
 from workbench.panels.viewing import Viewing
@@ -259,6 +260,9 @@ def each_value(given: Any, change: Callable[[Any], Any]) -> Any:
     if not isinstance(given, Mapping):
         return change(given)
     ((form, inner),) = given.items()
+    if form == "lines":  # of which the end is a value, and `beta` a difference
+        lines = Lines.between(change(inner["alpha"]), change(Lines(**inner).end))
+        return {"lines": {"alpha": lines.alpha, "beta": lines.beta}}
     return {form: {key: value if key in ("first", "last") and form == "ramp" else change(value) for key, value in inner.items()}}
 
 

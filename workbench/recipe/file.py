@@ -1,24 +1,27 @@
-"""`Recipe`: reads, writes and builds recipes; from a file, from a merge, or from the header of a merged checkpoint."""
+"""`Recipe`: reads, writes and builds recipes; from a file, from a merge, or from the header of a merged checkpoint.
+
+How other programs' recipes are read is in `siblings`.
+"""
 
 from __future__ import annotations
 
-import difflib
 import html
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 import yaml
-from pydantic import ValidationError
 
 from workbench import operators
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.base import MOST_MERGES, merges_in
 from workbench.checkpoint.files import hashing
+from workbench.checkpoint.files.catalogue import SUFFIXES
 from workbench.checkpoint.files.hub import is_address, located
 from workbench.checkpoint.files.opening import open_input
 from workbench.checkpoint.files.writing import failing, replacing
@@ -26,11 +29,13 @@ from workbench.errors import CheckpointError, RecipeError
 from workbench.merge import Merge
 from workbench.merge.call import unique
 from workbench.merge.declaration import near
-from workbench.recipe.schema import Ends, Input, ModelFile, Node, Output, RecipeData
-from workbench.untrusted import MOST_BYTES, MOST_LEVELS, Refused, expanded, parse_json, parse_yaml, read_bounded
+from workbench.recipe import siblings
+from workbench.recipe.schema import Input, ModelFile, Node, Output, RecipeData, validated
+from workbench.untrusted import MOST_BYTES, MOST_LEVELS, Refused, expanded, parse_json, read_bounded
+from workbench.wording import printable
 
-HEADER = "sd_merge_recipe"  # where AUTOMATIC1111 keeps its own, told apart by `type`
-TYPE = "workbench"
+HEADER = siblings.RECIPE  # where AUTOMATIC1111 keeps its own, told apart by `type`
+TYPE = siblings.OWN
 
 
 class _Dumper(yaml.SafeDumper):
@@ -48,32 +53,45 @@ _Dumper.add_representer(str, _quoted)
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """A merge as data. `folder` is what relative paths in it are relative to."""
+    """A merge as data. `folder` is what relative paths in it are relative to.
+
+    `notes` tell, of a recipe that another program wrote, what has no counterpart here or differs; preflight shows them, and a file has
+    them as comments.
+    """
 
     data: RecipeData
     folder: Path
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recipe:
-        """Read a recipe file (YAML or JSON) of at most 1 MB. Raises RecipeError, which names the file and the field."""
-        try:
+        """Read a recipe file (YAML or JSON) of at most 1 MB, or of a checkpoint the recipe that it carries.
+
+        Also mergekit's YAML, sd-mecha's text and the JSON of AUTOMATIC1111, SuperMerger and SD.Next: what has no counterpart is told in
+        `notes`, or refused. Raises RecipeError, which names the file and the field.
+        """
+        with _naming(path, "is not YAML that can be read"):
             path = expanded(path)
-            found = parse_yaml(read_bounded(path))
-        except OSError as error:
-            raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-        except Refused as error:
-            raise RecipeError(f"{path}: is not YAML that can be read: {error}") from error
-        return cls(_validated(path, found), path.parent)
+            carries = path.suffix.lower() in SUFFIXES and path.is_file()
+            told = None if carries else siblings.of_text(read_bounded(path), path.parent)
+        return cls.from_file(path) if told is None else cls(validated(path, told.data), path.parent, told.notes)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Recipe:
-        """The recipe that a merged checkpoint, a file or a folder, carries in its headers. Raises RecipeError when it carries none."""
+        """The recipe that a merged checkpoint, a file or a folder, carries in its headers: ours, or another program's as ours.
+
+        Raises RecipeError when it carries none, and for what has no counterpart.
+        """
         made = open_checkpoint(path)
         if found := cls.carried_by(made):
             return found
-        header = _header(made)
-        other = f"; its recipe is of type {header.get('type')!r}" if isinstance(header, dict) else ""
-        raise RecipeError(f"{path}: carries no Workbench recipe{other}")
+        place = _path(made)
+        folder = place if place.is_dir() else place.parent
+        with _naming(path, "the recipe in its header is damaged"):
+            told = siblings.of_header(made.metadata, folder)
+        if told is None:
+            raise RecipeError(f"{path}: carries no Workbench recipe, nor one of another program that is read")
+        return cls(validated(place, told.data), folder, told.notes)
 
     @classmethod
     def carried_by(cls, checkpoint: Checkpoint) -> Recipe | None:
@@ -82,7 +100,7 @@ class Recipe:
         if not isinstance(header, dict) or header.get("type") != TYPE or checkpoint.path is None:
             return None
         place = _path(checkpoint)
-        return cls(_validated(place, header.get("recipe")), place if place.is_dir() else place.parent)
+        return cls(validated(place, header.get("recipe")), place if place.is_dir() else place.parent)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, hashes: Mapping[Path, str] | None = None) -> Recipe:
@@ -102,17 +120,17 @@ class Recipe:
         settings = merge.settings
         output = Output(dtype=settings.dtype, layout=checkpoint.layout)
         data = RecipeData(models=files, merge=node, output=output, precision=settings.precision, seed=settings.seed)
-        return cls(data, Path()).relative_to(Path())
+        return cls(data, Path(), merge.notes).relative_to(Path())
 
     def with_output(self, **changes: str | None) -> Recipe:
         """The same recipe with another `dtype` or `layout` of its result."""
-        return Recipe(self.data.model_copy(update={"output": self.data.output.model_copy(update=changes)}), self.folder)
+        return replace(self, data=self.data.model_copy(update={"output": self.data.output.model_copy(update=changes)}))
 
     def relative_to(self, folder: Path) -> Recipe:
         """The same recipe with its paths written as seen from `folder`."""
         models = {name: model.model_copy(update={"path": self._seen_from(folder, model.path)}) for name, model in self.data.models.items()}
         merge = self.data.merge.relocated(lambda path: self._seen_from(folder, path) if os.path.exists(self.folder / path) else path)
-        return Recipe(self.data.model_copy(update={"models": models, "merge": merge}), folder)
+        return replace(self, data=self.data.model_copy(update={"models": models, "merge": merge}), folder=folder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recipe file; a recipe of that name is replaced. Raises RecipeError for another suffix than .yaml."""
@@ -126,7 +144,8 @@ class Recipe:
         """The recipe as it stands in a file."""
         # in the merge, the innermost lists and mappings lie on one line
         styles = {name: None if name == "merge" else False for name in RecipeData.model_fields}
-        return "".join(
+        told = "".join(f"# {printable(note)}\n" for note in self.notes)
+        return told + "".join(
             yaml.dump({name: value}, Dumper=_Dumper, sort_keys=False, default_flow_style=styles[name], allow_unicode=True)
             for name, value in self.to_dict().items()
         )
@@ -143,6 +162,7 @@ class Recipe:
         """
         models = {name: self._open(name, model) for name, model in self.data.models.items()}
         merge, layout = self._build(self.data.merge, models, self.data.output.dtype, {}), self.data.output.layout
+        merge.notes = self.notes
         return in_layout(merge, layout) if layout else merge
 
     def __str__(self) -> str:
@@ -194,6 +214,19 @@ class Recipe:
         return in_layout(made, node.layout) if node.layout else made
 
 
+@contextmanager
+def _naming(path: str | os.PathLike[str], damaged: str) -> Iterator[None]:
+    """Every error in reading a recipe as a RecipeError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except Refused as error:
+        raise RecipeError(f"{path}: {damaged}: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
 def _header(checkpoint: Checkpoint) -> Any:
     """What stands where recipes do in a checkpoint's metadata. Raises RecipeError for what is no JSON."""
     text = checkpoint.metadata.get(HEADER, "null")
@@ -217,22 +250,6 @@ def _check_hash(name: str, model: ModelFile, checkpoint: Checkpoint) -> None:
             f"model {name!r}: {file} is not the file the recipe was made with: its sha256 is {found}, the recipe's {model.sha256}; "
             "find the right file, or take the sha256 out of the recipe"
         )
-
-
-def _validated(path: Path, found: Any) -> RecipeData:
-    try:
-        return RecipeData.model_validate(found)
-    except ValidationError as error:
-        told = "; ".join(map(_complaint, error.errors()[:5]))
-        raise RecipeError(f"{path}: is no recipe: {told}") from error
-
-
-def _complaint(error: Mapping[str, Any]) -> str:
-    """One error of pydantic: where, what, and which field may have been meant."""
-    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<")) or "recipe"
-    fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *Ends.__annotations__]
-    guess = difflib.get_close_matches(str(error["loc"][-1]), fields, 1) if error["type"] == "extra_forbidden" else ()
-    return f"{place}: {error['msg'].removeprefix('Value error, ')}" + (f"; did you mean {guess[0]!r}?" if guess else "")
 
 
 def _describe(merge: Merge, models: dict[str, Checkpoint], seed: int) -> Node:

@@ -78,7 +78,7 @@ def preflight(checkpoint: Checkpoint) -> Preflight:
     findings = list(dict.fromkeys([*_repetition(checkpoint), *(one for merge in merges for one in judge(merge))]))
     findings += leftovers(merges)
     findings += rounding(checkpoint.merge) if checkpoint.merge else ()
-    findings += [Finding("note", f"{file.name}: {text}") for file in files for text in file.notes]
+    findings += [Finding("note", f"{file.name}: {text}") for file in [*merges, *files] for text in file.notes]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))
     return Preflight(tuple(describe(model) for model in files), tuple(findings))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import (
@@ -17,12 +19,14 @@ from pydantic import (
     StrictStr,
     StringConstraints,
     Tag,
+    ValidationError,
     model_serializer,
     with_config,
 )
 from typing_extensions import TypedDict  # pydantic takes Python's own only from 3.12
 
 from workbench.checkpoint.names.naming import Layout
+from workbench.errors import RecipeError
 from workbench.merge import sources
 from workbench.merge.rules import Rule
 from workbench.tensors import Precision, SavedDtype
@@ -86,19 +90,35 @@ class RampOption(TypedDict):
     ramp: Ends
 
 
+@with_config(ConfigDict(extra="forbid"))
+class LinesEnds(TypedDict):
+    """The value in the first block and in none, and how much more it is in the last."""
+
+    alpha: JsonValue
+    beta: JsonValue
+
+
+@with_config(ConfigDict(extra="forbid"))
+class LinesOption(TypedDict):
+    """LiNeS: values that grow evenly with depth."""
+
+    lines: LinesEnds
+
+
 Source = dict[str, JsonValue]  # where the numbers of a vector come from: the arguments of one of `merge.sources`
 
 
 def _form(given: Any) -> str:
     if not isinstance(given, Mapping):
         return "<value>"
-    return {("blocks",): "<blocks>", ("ramp",): "<ramp>"}.get(tuple(given), "<source>")
+    return {("blocks",): "<blocks>", ("ramp",): "<ramp>", ("lines",): "<lines>"}.get(tuple(given), "<source>")
 
 
 Option = Annotated[
     Annotated[JsonValue, Tag("<value>")]
     | Annotated[BlocksOption, Tag("<blocks>")]
     | Annotated[RampOption, Tag("<ramp>")]
+    | Annotated[LinesOption, Tag("<lines>")]
     | Annotated[Source, Tag("<source>")],
     Discriminator(_form),
 ]
@@ -158,3 +178,20 @@ class RecipeData(Strict):
     output: Output = Output()
     precision: Precision = "float32"
     seed: Seed = 0
+
+
+def validated(path: Path, found: Any) -> RecipeData:
+    """The recipe that plain data of a file spells. Raises RecipeError, which names the file and the fields."""
+    try:
+        return RecipeData.model_validate(found)
+    except ValidationError as error:
+        told = "; ".join(map(_complaint, error.errors()[:5]))
+        raise RecipeError(f"{path}: is no recipe: {told}") from error
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    """One error of pydantic: where, what, and which field may have been meant."""
+    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<")) or "recipe"
+    fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *Ends.__annotations__]
+    guess = difflib.get_close_matches(str(error["loc"][-1]), fields, 1) if error["type"] == "extra_forbidden" else ()
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}" + (f"; did you mean {guess[0]!r}?" if guess else "")

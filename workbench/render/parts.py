@@ -57,6 +57,7 @@ class Parts:
         module = self._pipeline.components[part]
         if not plan.renamed:
             self._made_ready(part, module, checkpoint, prints)
+        checkpoint.prepare(progress=progress, cancelled=cancelled)
         state: dict[str, torch.Tensor] = {}
         waiting = 0
         with bar_of(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:

@@ -1,0 +1,162 @@
+"""Sums of deltas in which the models' changes decide together what counts: by their angles, sizes, or in how many there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Annotated, Any
+
+import torch
+
+from workbench.merge import Flag, Range, operator
+from workbench.operators import geometry, sparsify
+from workbench.tensors import Deltas, Scope, Weight
+
+Epsilon = Annotated[float, Range(0, 1, 1e-5, "a change no larger than this is none")]
+
+
+def _several(models: int, **_: Any) -> str | None:
+    return None if models > 1 else "takes two models or more, whose changes are compared; got 1"
+
+
+@operator(scope=Scope.TENSOR, keys="base", check=_several, source="Jang et al. 2024, arXiv:2403.19522, section 4; mergekit 0.1.5")
+def model_stock(
+    base: Weight,
+    models: Deltas,
+    *,
+    filter_wise: Annotated[bool, Flag("a share for each row (what follows dimension 0) instead of one for the tensor")] = False,
+) -> Weight:
+    """Go from the base towards the models' mean as far as the angles between their changes say: the more alike, the farther.
+
+    base + t * mean delta with t = n c / (1 + (n - 1) c), c the mean cosine over all pairs of n deltas; t is 0 where that is not defined.
+    Shapes: `base`, each of the n deltas, and the result are of one shape; one of fewer than two dimensions has one share.
+    """
+    flat = [geometry.vectors(delta, "row" if filter_wise else "tensor")[0] for delta in models]
+    count, units = len(flat), [geometry.unit(one, 1) for one in flat]
+    cosines = [torch.linalg.vecdot(one, other, dim=1) for one, other in combinations(units, 2)]
+    mean = (sum(cosines[1:], start=cosines[0]) / len(cosines)).unsqueeze(1)
+    below = 1 + (count - 1) * mean
+    share = torch.where(below == 0, 0, count * mean / below)
+    return base + (share * (sum(flat[1:], start=flat[0]) / count)).reshape(base.shape)
+
+
+@operator(scope=Scope.TENSOR, keys="base", source="Wan et al. 2024, arXiv:2408.07990, section 3 (SCE); mergekit 0.1.5 sce")
+def sce(
+    base: Weight,
+    models: Deltas,
+    *,
+    density: Annotated[float, Range(0, 1, 0.01, "share of elements kept, most varied first")] = 1.0,
+) -> Weight:
+    """Select the elements in which the models differ most, weight each model by the size of its changes, erase the minority's signs.
+
+    Of the m elements whose variance over the models is not 0, int(density m) are kept, at density 1 all; a model's weight is the mean
+    square of its delta there; elements not of the sign of the deltas' sum are left out, and the rest is averaged by the weights.
+    Shapes: `base`, each of the n deltas, and the result are of one shape.
+    """
+    deltas = torch.stack([*models])
+    if density < 1:
+        deltas *= _most_varied(deltas, density)
+    weights = deltas.square().reshape(len(deltas), base.numel()).sum(1)
+    shares = weights / weights.sum() if weights.sum() else torch.full_like(weights, 1 / len(weights))
+    shares = shares.reshape(-1, *[1] * base.dim())
+    agree = deltas.sign() == torch.where(deltas.sum(0) >= 0, 1, -1)
+    divisor = (shares * agree).sum(0)
+    return base + (shares * agree * deltas).sum(0) / divisor.masked_fill_(divisor == 0, 1)
+
+
+def _most_varied(deltas: torch.Tensor, density: float) -> torch.Tensor:
+    """1 where the variance over the models is among the largest, else 0."""
+    variance = deltas.var(0, unbiased=False)
+    count = int(density * int(variance.count_nonzero()))
+    kept = torch.zeros_like(variance).reshape(-1)
+    kept[variance.reshape(-1).topk(count).indices] = 1
+    return kept.reshape(variance.shape)
+
+
+@operator(scope=Scope.ELEMENT, keys="base", source="arXiv:2601.13572 (RAM); mergekit 0.1.5 ram")
+def ram(base: Weight, models: Deltas, *, epsilon: Epsilon = 1e-5) -> Weight:
+    """Keep whole what one model alone changed; average what several did, over those that did.
+
+    For sparse changes, as reinforcement learning makes them: dense ones are averaged.
+    Shapes: `base`, each of the n deltas, and the result are of one shape.
+    """
+    changed = [delta.abs() > epsilon for delta in models]
+    return base + _mean_of_changes(models, changed)
+
+
+@operator(scope=Scope.TENSOR, keys="base", source="arXiv:2601.13572 (RAM+); counts per tensor as in mergekit 0.1.5 ramplus_tl")
+def ram_plus(
+    base: Weight,
+    models: Deltas,
+    *,
+    r: Annotated[float, Range(0, 10, 0.05, "how much sole changes are scaled up", per_block=True)] = 0.1,
+    alpha: Annotated[float, Range(0, 10, 0.05, "most that the ratio of shared to sole changes counts", per_block=True)] = 0.2,
+    epsilon: Epsilon = 1e-5,
+) -> Weight:
+    """As `ram`, with a model's sole changes scaled up by how many of its changes it shares: 1 + r min(shared / sole, alpha).
+
+    Shapes: `base`, each of the n deltas, and the result are of one shape.
+    """
+    changed = [delta.abs() > epsilon for delta in models]
+    count = sum((one.to(base.dtype) for one in changed[1:]), start=changed[0].to(base.dtype))
+    result = base + _mean_of_changes(models, changed)
+    for delta, one in zip(models, changed, strict=True):
+        alone = one & (count == 1)
+        sole = int(alone.sum())
+        if sole:
+            result += r * min(int((one & (count > 1)).sum()) / sole, alpha) * delta * alone
+    return result
+
+
+def _mean_of_changes(models: Sequence[torch.Tensor], changed: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean of those that changed an element, 0 where none did."""
+    total, count = torch.zeros_like(models[0]), torch.zeros_like(models[0])
+    for delta, one in zip(models, changed, strict=True):
+        total += torch.where(one, delta, 0)
+        count += one
+    return total / count.clamp_(min=1)
+
+
+@operator(
+    scope=Scope.ELEMENT,
+    keys="base",
+    check=lambda models, threshold, **_: (
+        f"threshold must be at most the number of models, {models}, got {threshold}" if threshold > models else None
+    ),
+    source="Wang et al. 2024, arXiv:2405.07813, section 4 (TALL masks, consensus); nik-dim/tall_masks",
+)
+def consensus(
+    base: Weight,
+    models: Deltas,
+    *,
+    mask_lambda: Annotated[float, Range(0, 10, 0.05, "how large a change is beside the others' sum to be its own", per_block=True)] = 0.4,
+    threshold: Annotated[int, Range(1, 64, 1, "how many models must call an element their own for it to stay")] = 2,
+    strength: Annotated[float, Range(-2, 2, 0.05, "how much of the sum is added", per_block=True)] = 0.3,
+) -> Weight:
+    """Add up the deltas, and keep the elements that several models call their own: changes of one model alone and of none go.
+
+    The mask of a model is |delta| > mask_lambda |sum of the others|. Shapes: `base`, each of the n deltas, and the result are of one shape.
+    """
+    total = sum(models[1:], start=models[0])
+    agree = torch.zeros_like(base)
+    for delta in models:
+        agree += delta.abs() > mask_lambda * (total - delta).abs()
+    return base + strength * total * (agree >= threshold) if strength else base.clone()  # 0 times NaN is NaN
+
+
+@operator(scope=Scope.TENSOR, keys="base", source="arcee-ai/mergekit 0.1.5 arcee_fusion; quantiles of all elements")
+def arcee_fusion(base: Weight, tuned: Weight) -> Weight:
+    """Take the tuned model's elements where it changed most of what the row says, and the base's elsewhere.
+
+    Importance: |tuned - base| times the Kullback-Leibler divergence of the rows' softmaxes, tuned's from base's; taken from the median
+    plus 1.5 times the distance of the quartiles on. A row is all that follows dimension 0, a vector is one row.
+    Shapes: both and the result are of one shape.
+    """
+    one, other = (tensor.reshape(1, -1) if tensor.dim() < 2 else tensor.flatten(1) for tensor in (tuned, base))
+    if not one.numel():
+        return base.clone()
+    likely, before = (tensor.softmax(1) + 1e-8 for tensor in (one, other))
+    divergence = (likely * (likely / before).log()).sum(1, keepdim=True)
+    importance = ((one - other).abs() * divergence).reshape(base.shape)
+    low, middle, high = (sparsify.quantile(importance, share) for share in (0.25, 0.5, 0.75))
+    return torch.where(importance >= middle + 1.5 * (high - low), tuned, base)

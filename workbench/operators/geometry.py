@@ -1,0 +1,55 @@
+"""Lengths, cosines, angles and singular vectors of tensors, as methods need them. Pure functions; no method is here.
+
+Nothing has an absolute floor: changes a thousandth as large have the same angles. A vector of zeros stands at a right angle to all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+Over = Literal["tensor", "row", "column"]
+
+
+def vectors(tensor: torch.Tensor, over: Over) -> tuple[torch.Tensor, int]:
+    """A tensor as a matrix of vectors, and the dimension they lie along: all of it, its rows (what follows dimension 0) or its columns.
+
+    Of fewer than two dimensions it is one vector.
+    """
+    if tensor.dim() < 2 or over == "tensor":
+        return tensor.reshape(1, -1), 1
+    return tensor.reshape(tensor.shape[0], tensor.shape[1:].numel()), 1 if over == "row" else 0
+
+
+def length(tensor: torch.Tensor, dim: int) -> torch.Tensor:
+    """Lengths of the vectors along a dimension, which stays with one place."""
+    found: torch.Tensor = torch.linalg.vector_norm(tensor, dim=dim, keepdim=True)
+    return found
+
+
+def unit(tensor: torch.Tensor, dim: int) -> torch.Tensor:
+    """The vectors along a dimension, of length 1; those of zeros stay so."""
+    found = length(tensor, dim)
+    result: torch.Tensor = tensor / found.masked_fill_(found == 0, 1)
+    return result
+
+
+def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Singular vectors and values, the strongest first: rows x k, k, k x columns. Raises LinAlgError for NaN and infinity."""
+    if not matrix.isfinite().all():  # LAPACK may give anything for them
+        raise torch.linalg.LinAlgError("the matrix holds NaN or infinity")  # type: ignore[attr-defined]
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    return left, values, right
+
+
+def cosine(first: torch.Tensor, second: torch.Tensor, dim: int) -> torch.Tensor:
+    """Cosines of the vectors along a dimension, which stays with one place."""
+    found: torch.Tensor = torch.linalg.vecdot(unit(first, dim), unit(second, dim), dim=dim)
+    return found.unsqueeze(dim).clamp_(-1, 1)
+
+
+def angle(first: torch.Tensor, second: torch.Tensor, dim: int) -> torch.Tensor:
+    """Angles of the vectors along a dimension, from 0 to pi; exact for small ones too, where a cosine is not (Kahan 2006)."""
+    one, other = unit(first, dim), unit(second, dim)
+    return 2 * torch.atan2(length(one - other, dim), length(one + other, dim))
