@@ -160,8 +160,7 @@ function render({ model, el }) {
       if (on && rows[beside]) open(beside, null);
       else rows[i].row.focus();
     });
-    // a moment later, for a page that is left takes the focus away, too, and nobody is there then to be told
-    input.addEventListener("blur", () => setTimeout(() => el.isConnected && shut(true)));
+    input.addEventListener("blur", () => shut(true));
   }
 
   // Take the field away; what was typed counts, or does not.
