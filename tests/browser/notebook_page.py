@@ -24,6 +24,7 @@ WIDTHS, HEIGHT = (900, 1400), 1000
 _RUN = "() => { window.ran = undefined; window.jupyterapp.commands.execute('notebook:run-all-cells').then((ok) => (window.ran = ok)) }"
 # JupyterLab takes seconds to come up, a notebook in one that is there does not; what was in it is left unsaved
 _LEAVE = """() => {
+  document.activeElement?.blur(); // what is typed is told while there is a kernel to be told
   const { shell } = window.jupyterapp;
   for (const document of [...shell.widgets("main")]) {
     if (document.context) document.context.model.dirty = false;

@@ -76,7 +76,7 @@ def drawn(app: Page) -> None:
 
 
 def weight(app: Page) -> Locator:
-    return app.locator(".widget-slider .noUi-handle").first
+    return app.locator(".widget-slider .noUi-handle:visible").first
 
 
 def looked_at(app: Page, name: str, shots: Path) -> None:

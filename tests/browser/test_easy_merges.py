@@ -24,7 +24,7 @@ def notebook(lab) -> NotebookPage:
 def test_two_models_are_one_slider_and_block_weights_are_pasted(notebook):
     page = notebook.page
     with redrawn(notebook):
-        page.locator(".wb-option:has(.wb-ends) .noUi-handle").press("Home")
+        page.locator(".wb-option:visible:has(.wb-ends) .noUi-handle").press("Home")
     assert notebook.python("panel.merge.options['weights']") == [1, 0]
     page.locator(".wb-switch").first.click()
     text = page.locator(".wb-blocks-text")
@@ -43,7 +43,7 @@ def test_two_models_are_one_slider_and_block_weights_are_pasted(notebook):
 
 def test_what_cannot_be_read_is_said_and_the_panel_goes_on(notebook):
     page = notebook.page
-    rules = page.locator(".wb-option:has(.wb-name span:text-is('rules')) textarea")
+    rules = page.locator(".wb-option:visible:has(.wb-name span:text-is('rules')) textarea")
     rules.fill("vae base")
     rules.blur()
     expect(page.locator(".wb-words .wb-error")).to_contain_text("'vae base' is no rule", timeout=SECONDS)
@@ -57,6 +57,6 @@ def test_what_cannot_be_read_is_said_and_the_panel_goes_on(notebook):
     page.get_by_role("button", name="Go back").click()
     expect(seeds).to_have_value("0")
     with redrawn(notebook):
-        page.locator(".wb-option:has(.wb-ends) .noUi-handle").press("Home")
+        page.locator(".wb-option:visible:has(.wb-ends) .noUi-handle").press("Home")
     until(lambda: notebook.python("panel.merge.options['weights'] == [1, 0]"), "the slider does nothing any more")
     expect(page.locator(".wb-words .wb-error")).to_have_count(0)

@@ -25,7 +25,7 @@ def notebook(lab) -> NotebookPage:
 
 
 def test_the_rank_is_moved_and_error_and_picture_follow(notebook):
-    handle = notebook.page.locator(".wb-left .noUi-handle").first
+    handle = notebook.page.locator(".wb-left .noUi-handle:visible").first
     chosen = notebook.page.locator(".wb-error .wb-chosen")
     before = chosen.get_attribute("cx")
     with redrawn(notebook):

@@ -31,7 +31,7 @@ def slider(notebook: NotebookPage, option: str) -> Locator:
 
 def of_option(notebook: NotebookPage, option: str, part: str) -> Locator:
     """A part of an option's control."""
-    return notebook.page.locator(f'.wb-option:has(.wb-name span:text-is("{option}")) {part}')
+    return notebook.page.locator(f'.wb-option:visible:has(.wb-name span:text-is("{option}")) {part}')
 
 
 def paint(notebook: NotebookPage, column: Locator, first: tuple[float, float], last: tuple[float, float]) -> None:
@@ -206,6 +206,6 @@ def test_two_panels_in_one_notebook_are_two(lab):
     notebook = lab(["import workbench as wb\none, panel = wb.MergePanel(), wb.MergePanel()", "one", "panel"]).run_all()
     until(lambda: notebook.python("one.wait(0) and panel.wait(0)"), "pictures are still being drawn", 120)
     second = notebook.page.locator(".wb-panel").nth(1)
-    second.locator(".wb-left .noUi-handle").first.press("PageDown")
+    second.locator(".wb-left .noUi-handle:visible").first.press("PageDown")
     until(lambda: notebook.python("bool(panel.state.options)"), "the slider did not move")
     assert notebook.python("dict(one.state.options)") == {}

@@ -30,7 +30,7 @@ def test_sdxl_is_drawn_after_a_prompt_and_follows_prompts_sliders_and_sizes(note
     for change in ("weights", "prompt", "negative", "size"):
         with redrawn(notebook):
             if change == "weights":
-                notebook.page.locator('.wb-option:has(.wb-name span:text-is("weights")) .noUi-handle').first.press("PageDown")
+                notebook.page.locator('.wb-option:visible:has(.wb-name span:text-is("weights")) .noUi-handle').first.press("PageDown")
             elif change == "prompt":
                 prompt.fill("a blue star on a gray background")
                 prompt.blur()

@@ -62,7 +62,7 @@ class Later:
         self._map = BlockMapView(self.map_blocks, getattr(panel, "use_block_map", None))
         self._view = QueueView(self.queue, self._seen, self.show_result)
         forms = widgets.Accordion([self._sweep.widget, self._map.form], titles=["sweep this", "which block does it?"])
-        self.asking = forms.add_class("wb-shelf")
+        self.asking = forms.add_class("wb-fold")
         self.showing = widgets.VBox([self._grid_place, self._map.result, self._view.widget]).add_class("wb-column")
         self.drawing = _button("Draw later", "Draw these pictures of the result into the gallery, when it is their turn", self.draw)
         self.exporting = _button("Export later", "Write the file when it is its turn", self._export_as_typed)

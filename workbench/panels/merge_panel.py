@@ -85,7 +85,7 @@ class MergePanel(Panel):
         wanted = self._wanted.widget.add_class("wb-wanted")
         pictures = [self._history.widget, wanted, status, self._pictures.widget, self._later.showing]
         left = [
-            self._chooser.add_class("wb-shelf"),
+            self._chooser.add_class("wb-fold").add_class("wb-shelf"),
             self._loras.widget,
             self._merging.widget,
             self._naming.using,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -13,6 +12,7 @@ import traitlets
 
 from workbench.panels.callbacks import on_message
 from workbench.panels.ticks import Shown
+from workbench.render.thumbnails import webp
 
 _HERE = Path(__file__).parent
 _EDGE = 96  # pixels of a ticked picture beside its label
@@ -51,8 +51,5 @@ class PictureActions(anywidget.AnyWidget):
 
 
 def _told(number: int, shown: Shown) -> dict[str, Any]:
-    small, held = shown.image.convert("RGB"), io.BytesIO()
-    small.thumbnail((_EDGE, _EDGE))
-    small.save(held, "WEBP", quality=80)
-    picture = f"data:image/webp;base64,{base64.b64encode(held.getvalue()).decode()}"
+    picture = f"data:image/webp;base64,{base64.b64encode(webp(shown.image, _EDGE)).decode()}"
     return {"id": number, "label": shown.label, "title": shown.title, "picture": picture}

@@ -16,6 +16,7 @@ from workbench.panels.labels import labels
 from workbench.panels.shelf import RESULT
 from workbench.panels.viewing import Viewing
 from workbench.render.request import Request
+from workbench.render.thumbnails import webp
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -184,11 +185,10 @@ def _labels(request: Request) -> str:
 
 def _data_url(image: Image, most: int) -> str:
     """A picture as it travels: small ones to the bit, large ones as a thumbnail of at most so many pixels."""
-    held, kind = io.BytesIO(), "png"
     if max(image.size) > min(most, _EXACT):
-        kind, image = "webp", image.copy()
-        image.thumbnail((most, most))
-        image.save(held, "WEBP", quality=90)
+        kind, content = "webp", webp(image, most, quality=90)
     else:
+        held = io.BytesIO()
         image.save(held, "PNG", compress_level=1)
-    return f"data:image/{kind};base64,{base64.b64encode(held.getvalue()).decode()}"
+        kind, content = "png", held.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

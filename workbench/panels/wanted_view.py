@@ -57,7 +57,7 @@ class WantedView:
         on_click(yes, lambda: self._changed(self._asked))
         on_click(no, lambda: self.show(self._shown))
         self._asking = widgets.HBox([self._question, yes, no]).add_class("wb-row")
-        self._more = widgets.Accordion([self._settings.widget], titles=["more"], selected_index=None).add_class("wb-shelf")
+        self._more = widgets.Accordion([self._settings.widget], titles=["more"], selected_index=None).add_class("wb-fold")
         self.widget = widgets.VBox([self._prompts, row, self._asking, self._more.add_class("wb-more")]).add_class("wb-column")
 
     def show(self, wanted: Wanted) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 import sqlite3
@@ -18,6 +17,7 @@ from workbench.checkpoint.files.writing import replacing
 from workbench.errors import SweepError
 from workbench.render.drawn import Drawn
 from workbench.render.request import Request
+from workbench.render.thumbnails import webp
 from workbench.sweeps.carrying import carried
 from workbench.sweeps.store import TOLD, keep, open_store, picture_at
 
@@ -167,7 +167,7 @@ class PictureStore:
         from PIL import Image
 
         with suppress(OSError), Image.open(picture.path) as image:
-            return _small(image)
+            return webp(image, EDGE)
         return None
 
     def star(self, pictures: Sequence[KeptPicture], star: bool = True) -> None:
@@ -308,12 +308,4 @@ def _thumbnail(cell: Path, number: int) -> Path:
 
 def _save_thumbnail(cell: Path, number: int, image: Image) -> None:
     with suppress(OSError), replacing(_thumbnail(cell, number)) as temporary:  # without it, it is made when it is looked at
-        temporary.write_bytes(_small(image))
-
-
-def _small(image: Image) -> bytes:
-    small = image.convert("RGB")
-    small.thumbnail((EDGE, EDGE))
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=80)
-    return buffer.getvalue()
+        temporary.write_bytes(webp(image, EDGE))
