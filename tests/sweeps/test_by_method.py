@@ -65,7 +65,7 @@ def test_methods_are_swept_over_with_options_of_each(models, short):
 def test_a_sweep_over_methods_says_what_it_needs(models, short):
     with pytest.raises(SweepError, match=r"over names the method of each cell, as in over=\{\"method\""):
         wb.sweep(over={"density": [0.2, 0.5]}, inputs={"base": models["base"], "models": [models["heart"]]}, **short)
-    with pytest.raises(SweepError, match="takes inputs=.*got first, second"):
+    with pytest.raises(SweepError, match=r"takes inputs=.*got first, second"):
         wb.sweep(over={"method": ["slerp"]}, inputs={"first": models["heart"], "second": models["moon"]}, **short)
     with pytest.raises(SweepError, match="got none"):
         wb.sweep(over={"method": ["slerp"]}, **short)

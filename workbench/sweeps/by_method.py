@@ -45,7 +45,7 @@ def placed(declared: Declaration, base: Checkpoint, models: Sequence[Checkpoint]
         summed = find("task_arithmetic")(base, list(models))
         return {name: summed if name == corrected else base for name in names} | several
     if several:
-        return {name: base for name in names} | several
+        return dict.fromkeys(names, base) | several
     given = _singles(names, base, models)
     if given is None:
         raise InputError(f"{declared.name} takes two models tuned from a base, got {len(models)}: {', '.join(one.name for one in models)}")
@@ -56,7 +56,7 @@ _CORRECTED = {"clamp": "model", "svc": "merged", "truncate_rank": "tuned"}  # th
 _COMMON = ("anchor", "original")  # inputs that are what the others were tuned from
 
 
-def _singles(names: Sequence[str], base: Checkpoint, models: Sequence[Checkpoint]) -> Mapping[str, Checkpoint] | None:
+def _singles(names: Sequence[str], base: Checkpoint, models: Sequence[Checkpoint]) -> dict[str, Checkpoint] | None:
     """Two models in order, the base where a third input asks for it; None where their number does not fit."""
     common = [name for name in names if name in _COMMON] or (["base"] if len(names) > 2 else [])
     free = [name for name in names if name not in common]
