@@ -19,8 +19,8 @@ RESULT = Path("workbench/analysis/methods.json")
 
 
 def write(result: Path, folder: Path, tasks: Sequence[Task]) -> None:
-    """Write what is in the folder of each task as one file; a task of which nothing is there is left out."""
-    there = [task for task in tasks if (folder / task.name / "alone.json").exists()]
+    """Write what is in the folder of each task as one file; a task whose average is not there yet is left out."""
+    there = [task for task in tasks if (folder / task.name / "weighted_average.json").exists()]
     asked = {"choosing": CHOOSING, "reporting": REPORTING}
     told = {"asked": asked, "tasks": {task.name: _task(task, folder / task.name) for task in there}}
     told["apart"] = _apart([folder / task.name for task in there])

@@ -43,7 +43,7 @@ TASKS = (
     Task("epsilon and v-prediction (SDXL)", "shapes-sdxl", ("heart", "base-v"), steps=10),
 )
 # Options are chosen with the first, and what they come to is reported with the second: no prompt and no seed is in both.
-CHOOSING, REPORTING = {"start": 0, "count": 1, "seeds": (100, 101)}, {"start": 1, "count": 2, "seeds": (0, 1, 2, 3)}
+CHOOSING, REPORTING = {"start": 0, "count": 2, "seeds": (100, 101)}, {"start": 2, "count": 2, "seeds": (10, 11, 12, 13)}
 
 
 def prompts(task: Task, start: int, count: int) -> dict[str, tuple[str, Subject]]:

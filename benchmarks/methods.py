@@ -41,6 +41,7 @@ TIMED = TASKS[0]  # where time and memory are measured, once for each method
 QUICK_METHODS = (AVERAGE, "task_arithmetic", "slerp")
 _CLIP = DATA / "shapes-clip"
 _GUIDANCE = 3.0
+_EQUAL = 1.0  # CLIP score that options may be below the best ones: with so few pictures it is chance, and the default is to be preferred
 _SEEN = ("shape", "colour", "style")  # what must be as asked for a picture to be right
 
 
@@ -86,14 +87,15 @@ class Comparison:
         return by_method(name, base=self.models[BASE], models=[self.models[one] for one in self.task.models], **seeded)
 
     def _chosen(self, name: str) -> tuple[Options, list[tuple[Options, float]]]:
-        """The options with the best CLIP score on the prompts and seeds for choosing, and those of all; the first of equals."""
+        """The first options, from the default on, that are as good as the best on the prompts and seeds for choosing; and all scores."""
         several = tried(name)[: 1 if self.quick else None]
         for options in several:
             self._merge(name, options)
         if len(several) == 1:
             return several[0], []
         points = [(dict(options), self._drawn(self._merge(name, options), **CHOOSING)[0]["clip"]) for options in several]
-        return max(points, key=lambda point: point[1])[0], points
+        enough = max(score for _, score in points) - _EQUAL
+        return next(options for options, score in points if score >= enough), points
 
     def _drawn(self, model: Checkpoint, start: int, count: int, seeds: Sequence[int]) -> tuple[dict[str, Any], np.ndarray]:
         """Shares of pictures that are right, by skill and by seed, and the pictures, from 0 to 1."""

@@ -18,7 +18,9 @@ def test_no_prompt_and_no_seed_is_both_chosen_with_and_reported():
         choosing, reporting = (prompts(task, one["start"], one["count"]) for one in (CHOOSING, REPORTING))
         assert not choosing.keys() & reporting.keys()
         assert {skill for skill, _ in choosing.values()} == {skill for skill, _ in reporting.values()} == set(task.skills)
-        assert all(f" {skill} " in caption or caption.endswith(f", {skill}") or skill == "base" for caption, (skill, _) in reporting.items())
+        assert all(
+            f" {skill} " in caption or caption.endswith(f", {skill}") or skill == "base" for caption, (skill, _) in reporting.items()
+        )
 
 
 def test_every_method_is_tried_with_options_that_it_has_the_default_first():

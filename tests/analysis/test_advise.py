@@ -36,7 +36,9 @@ def task(cosine=0.1, **methods):
 def table(below=None, **tasks):
     names = list(dict.fromkeys(name for one in tasks.values() for name in one["methods"]))
     below = below or [[0.1] * row for row in range(len(names))]
-    return read({"asked": {}, "tasks": {name.replace("_", " "): one for name, one in tasks.items()}, "apart": {"methods": names, "below": below}})
+    return read(
+        {"asked": {}, "tasks": {name.replace("_", " "): one for name, one in tasks.items()}, "apart": {"methods": names, "below": below}}
+    )
 
 
 AVERAGE = {"weighted_average": drew(0.5, 0.5)}
@@ -76,7 +78,10 @@ def test_the_best_are_those_that_none_beats_and_a_skill_is_lost_below_half():
         (drew(0.5, 0.52), "No better than averaging here"),
         (drew(1, 1), "For one and two: among the best there, and better than averaging"),
         (drew(0.8, 0.8), "Better than averaging at one and two, where others are better still"),
-        (drew(0.8, 0.4, time=12.2), "Better than averaging at one and two, where others are better still. Loses moon (one and two). Takes 12 times"),
+        (
+            drew(0.8, 0.4, time=12.2),
+            "Better than averaging at one and two, where others are better still. Loses moon (one and two). Takes 12 times",
+        ),
         (drew(0.3, 0.0), "Worse than averaging here: one and two. Loses all that was asked (one and two)"),
         (drew(0.0, 0.05), "Worse than averaging here: one and two. Draws next to nothing of what was asked"),
     ],
@@ -140,7 +145,9 @@ def test_advice_on_real_models_shows_methods_with_reasons_and_how_often_it_held(
     assert found.right in found.headline
     frame = found.frame()
     assert frame["why"].tolist() == [purpose(found.compared, method) for method in found.methods]
-    assert (frame["expected"] >= frame["average"]).all()
+    assert (frame["expected"] >= frame["averaging"]).all()
+    assert frame["options"].tolist() == [found.nearest.methods[method].told["options"] for method in found.methods]
+    assert str(found.choices[0]) in found.headline
     shown = found._repr_mimebundle_()
     assert all(method in shown["text/html"] for method in found.methods)
     assert found.plot().data[0].y[0] == "two concepts"
@@ -180,5 +187,5 @@ def test_damaged_numbers_say_what_writes_them_anew(tmp_path, monkeypatch):
     path = tmp_path / "methods.json"
     path.write_text(json.dumps({"tasks": {}}))
     monkeypatch.setattr(comparing_methods, "_KEPT", path)
-    with pytest.raises(WorkbenchError, match="python -m benchmarks.methods writes it anew"):
+    with pytest.raises(WorkbenchError, match=r"python -m benchmarks\.methods writes it anew"):
         methods_compared.__wrapped__()

@@ -50,12 +50,17 @@ def advise(base: Checkpoint, models: Models, *, progress: bool = True) -> Advise
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, and the share of right pictures that it had at the tasks, and averaging had, by how near they are."""
+    """A method with its `options` at the nearest task; shares of right pictures, its own and averaging's, nearer tasks counting more."""
 
     method: str
+    options: Mapping[str, Any]
     expected: float
-    average: float
+    averaging: float
     why: str
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.method} ({told})" if told else self.method
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,10 +92,10 @@ class Advised(Result):
     def headline(self) -> str:
         near, apart = self.nearest, distance(self.measures, self.nearest.measures)
         like = "nothing that was measured is like these" if apart >= _FAR else f"most like {near.name} ({', '.join(near.models)})"
-        return f"Try {', then '.join(self.methods)}: {like}. {self.right}"
+        return f"Try {', then '.join(map(str, self.choices))}: {like}. {self.right}"
 
     def frame(self) -> pd.DataFrame:
-        """A row for each method: `method`, `expected` and `average` (shares of right pictures), and `why`."""
+        """A row for each method: `method`, `options`, `expected` and `averaging` (shares of right pictures), and `why`."""
         import pandas as pd
 
         return pd.DataFrame([vars(choice) for choice in self.choices])
@@ -124,39 +129,35 @@ class Advised(Result):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """The sentence and the table, which has the reasons; `plot` draws their numbers."""
-        table = self.frame().style.hide(axis="index").format("{:.0%}", subset=["expected", "average"])
+        frame = self.frame().assign(method=list(map(str, self.choices))).drop(columns="options")
+        table = frame.style.hide(axis="index").format("{:.0%}", subset=["expected", "averaging"])
         left = table.set_properties(**{"text-align": "left", "white-space": "normal", "vertical-align": "top"})
         return {"text/plain": repr(self), "text/html": f"<p>{html.escape(self.headline)}</p>{left.to_html()}"}
 
 
 def ranked(compared: MethodsCompared, found: Mapping[str, float], tasks: Sequence[MethodTask]) -> list[Choice]:
     """All methods that take so many models, by what they came to at the tasks, the nearer the more; one of those that draw the same."""
-    several = found["models"] > 2
-    weights = np.exp([-2 * distance(found, task.measures) for task in tasks])
-    choices = []
-    for name in compared.names:
-        if several and not any(name in task.methods and len(task.models) > 2 for task in compared.tasks.values()):
-            continue
-        there = np.array([name in task.methods and AVERAGE in task.methods for task in tasks], bool)
-        if not there.any():
-            continue
-        expected, average = (
-            float(
-                np.average(
-                    [task.methods[one].score for task, is_there in zip(tasks, there, strict=True) if is_there], weights=weights[there]
-                )
-            )
-            for one in (name, AVERAGE)
-        )
-        choices.append(Choice(name, round(expected, 4), round(average, 4), purpose(compared, name)))
-    choices.sort(key=lambda choice: choice.average - choice.expected)  # against averaging, since not all are at the same tasks
-    alike: set[str] = set()
-    different = []
-    for choice in choices:
-        if choice.method not in alike:
+    able = {name for task in compared.tasks.values() if found["models"] <= 2 or len(task.models) > 2 for name in task.methods}
+    choices = [_choice(compared, name, found, tasks) for name in compared.names if name in able]
+    # by what is gained over averaging, since not all were measured at the same tasks
+    best = sorted(filter(None, choices), key=lambda choice: choice.averaging - choice.expected)
+    different: list[Choice] = []
+    for choice in best:
+        if not any(choice.method in compared.same(other.method) for other in different):
             different.append(choice)
-            alike |= {choice.method, *compared.same(choice.method)}
     return different
+
+
+def _choice(compared: MethodsCompared, name: str, found: Mapping[str, float], tasks: Sequence[MethodTask]) -> Choice | None:
+    """A method by its scores at those of the tasks that it was measured at; None where there are none."""
+    there = [task for task in tasks if name in task.methods and AVERAGE in task.methods]
+    if not there:
+        return None
+    away = [distance(found, task.measures) for task in there]
+    near = np.exp(np.multiply(away, -2))
+    expected, averaging = (float(np.average([task.methods[one].score for task in there], weights=near)) for one in (name, AVERAGE))
+    nearest = there[int(np.argmin(away))]
+    return Choice(name, nearest.methods[name].told["options"], round(expected, 4), round(averaging, 4), purpose(compared, name))
 
 
 def held(compared: MethodsCompared) -> dict[str, tuple[bool, bool]]:

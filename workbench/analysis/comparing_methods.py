@@ -107,8 +107,11 @@ class MethodsCompared(Result):
 
     @property
     def headline(self) -> str:
-        better = [name for name in self.names if all(self.verdicts(name)[task] > 0 for task in self.verdicts(name))]
-        return f"{len(self.names)} methods at {len(self.tasks)} tasks; better than averaging wherever they were tried: {_listed(better)}"
+        """How many methods are better than averaging wherever they were tried, how many nowhere."""
+        found = [set(self.verdicts(name).values()) for name in self.names if name != AVERAGE]
+        always, never = sum(one == {1} for one in found), sum(1 not in one for one in found)
+        tasks = f"{len(self.names)} methods at {len(self.tasks)} tasks"
+        return f"{tasks}: {always} are better than averaging wherever they were tried, {never} nowhere"
 
     def verdicts(self, method: str) -> dict[str, int]:
         """By task, whether a method is better (1) than averaging, worse (-1), or neither."""
@@ -122,7 +125,7 @@ class MethodsCompared(Result):
         from workbench import figures
 
         mean = {name: np.mean([task.methods[name].score for task in self.tasks.values() if name in task.methods]) for name in self.names}
-        groups = list(dict.fromkeys(tuple(sorted({name, *self.same(name)}, key=self.names.index)) for name in self.names))
+        groups = self._groups()
         firsts = [self.names.index(group[0]) for group in groups]
         places = _plane(self.apart[np.ix_(firsts, firsts)])
         frame = pd.DataFrame(places, columns=["x", "y"])
@@ -135,6 +138,13 @@ class MethodsCompared(Result):
             title="How alike the pictures of methods are",
             told="Near each other: the same prompts and seeds come out alike.",
         )
+
+    def _groups(self) -> list[list[str]]:
+        """Methods that draw the same, each in the group of the first that it draws as."""
+        groups: dict[str, list[str]] = {}
+        for name in self.names:
+            groups.setdefault(next((first for first in groups if first in self.same(name)), name), []).append(name)
+        return list(groups.values())
 
 
 @cache
@@ -181,7 +191,3 @@ def _plane(apart: np.ndarray) -> np.ndarray:
     largest = largest * np.sign(largest[np.abs(largest).argmax(0), range(largest.shape[1])])  # a sign of its own on every machine
     found: np.ndarray = largest * np.sqrt(np.maximum(values[::-1][:2], 0))
     return found
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) if names else "none"
