@@ -1,4 +1,4 @@
-"""Makes the figures of the README and of docs/methods.md from the embedded models: `python docs/figures.py`. Needs kaleido, and a Chrome or chromium."""
+"""Makes figures of README.md and docs/methods.md from the embedded models: `python docs/figures.py`. Needs kaleido and a Chrome."""
 
 from __future__ import annotations
 
