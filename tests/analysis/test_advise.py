@@ -76,7 +76,7 @@ def test_the_best_are_those_that_none_beats_and_a_skill_is_lost_below_half():
     ("drawn", "sentence"),
     [
         (drew(0.5, 0.52), "No better than averaging here"),
-        (drew(1, 1), "For one and two: among the best there, and better than averaging"),
+        (drew(1, 1), "For one and two: among the best there, and better than averaging; nowhere better than adding"),
         (drew(0.8, 0.8), "Better than averaging at one and two, where others are better still"),
         (
             drew(0.8, 0.4, time=12.2),
@@ -89,6 +89,12 @@ def test_the_best_are_those_that_none_beats_and_a_skill_is_lost_below_half():
 def test_a_sentence_follows_from_the_numbers(drawn, sentence):
     methods = AVERAGE | {"task_arithmetic": drew(1, 1), "ties": drawn}
     assert purpose(table(one=task(**methods), two=task(**methods)), "ties").startswith(sentence)
+
+
+def test_what_beats_adding_says_so():
+    found = table(one=task(**AVERAGE, task_arithmetic=drew(0.8, 0.6), ties=drew(1, 1)))
+    assert purpose(found, "ties") == "For one: among the best there, and better than averaging; better than adding at one"
+    assert purpose(found, "task_arithmetic") == "Better than averaging at one, where others are better still"
 
 
 def test_a_method_that_was_not_measured_says_why():

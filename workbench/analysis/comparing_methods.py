@@ -113,10 +113,10 @@ class MethodsCompared(Result):
         tasks = f"{len(self.names)} methods at {len(self.tasks)} tasks"
         return f"{tasks}: {always} are better than averaging wherever they were tried, {never} nowhere"
 
-    def verdicts(self, method: str) -> dict[str, int]:
-        """By task, whether a method is better (1) than averaging, worse (-1), or neither."""
-        there = {name: task for name, task in self.tasks.items() if method in task.methods and AVERAGE in task.methods}
-        return {name: task.methods[method].against(task.methods[AVERAGE], task.pictures) for name, task in there.items()}
+    def verdicts(self, method: str, other: str = AVERAGE) -> dict[str, int]:
+        """By task, whether a method is better (1) than another, by default averaging, worse (-1), or neither."""
+        there = {name: task for name, task in self.tasks.items() if method in task.methods and other in task.methods}
+        return {name: task.methods[method].against(task.methods[other], task.pictures) for name, task in there.items()}
 
     def plot(self) -> go.Figure:
         """The methods as a map: near each other where they draw alike; the colour is the mean share of pictures that are right."""

@@ -34,7 +34,15 @@ def _lead(compared: MethodsCompared, method: str, tasks: Sequence[MethodTask], b
     told = [f"for {_names(winning)}: among the best there, and better than averaging"] if winning else []
     told += [f"better than averaging at {_names(others)}, where others are better still"] if others else []
     told += [f"worse than averaging at {_names(worse)}" if better else f"worse than averaging here: {_names(worse)}"] if worse else []
-    return "; ".join(told) or "no better than averaging here"
+    told += [_beside_adding(compared, method)] if better and method != SUM and SUM not in compared.same(method) else []
+    return "; ".join(filter(None, told)) or "no better than averaging here"
+
+
+def _beside_adding(compared: MethodsCompared, method: str) -> str:
+    """Whether a method that is better than averaging is better than adding too, which asks for nothing."""
+    verdicts = compared.verdicts(method, SUM)
+    won = [compared.tasks[name] for name, verdict in verdicts.items() if verdict > 0]
+    return f"better than adding at {_names(won)}" if won else "nowhere better than adding" if verdicts else ""
 
 
 def _losses(method: str, tasks: Sequence[MethodTask]) -> str:
