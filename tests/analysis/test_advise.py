@@ -80,7 +80,7 @@ def test_the_best_are_those_that_none_beats_and_a_skill_is_lost_below_half():
         (drew(0.8, 0.8), "Better than averaging at one and two, where others are better still"),
         (
             drew(0.8, 0.4, time=12.2),
-            "Better than averaging at one and two, where others are better still. Loses moon (one and two). Takes 12 times",
+            "Better than averaging at one and two, where others are better still; nowhere better than adding. Loses moon (one and two). Takes 12",
         ),
         (drew(0.3, 0.0), "Worse than averaging here: one and two. Loses all that was asked (one and two)"),
         (drew(0.0, 0.05), "Worse than averaging here: one and two. Draws next to nothing of what was asked"),
