@@ -82,7 +82,7 @@ def test_the_best_are_those_that_none_beats_and_a_skill_is_lost_below_half():
             drew(0.8, 0.4, time=12.2),
             "Better than averaging at one and two, where others are better still; nowhere better than adding. Loses moon",
         ),
-        (drew(0.3, 0.0), "Worse than averaging here: one and two. Loses all that was asked (one and two)"),
+        (drew(0.3, 0.0), "Worse than averaging here: one and two"),
         (drew(0.0, 0.05), "Worse than averaging here: one and two. Draws next to nothing of what was asked"),
     ],
 )
@@ -100,6 +100,7 @@ def test_what_beats_adding_says_so():
 def test_what_takes_long_and_what_is_lost_ends_the_sentence():
     found = table(one=task(**AVERAGE, ties=drew(1, 0.2, time=12.2), della=drew(1, 0.5, time=9.9)))
     assert purpose(found, "ties").endswith("Loses moon (one). Takes 12 times as long as averaging")
+    assert purpose(found, "weighted_average") == "What all are compared with"
     assert purpose(found, "della") == "For one: among the best there, and better than averaging"
 
 

@@ -19,7 +19,7 @@ def purpose(compared: MethodsCompared, method: str) -> str:
     if not tasks:
         return "not compared: " + "; ".join(dict.fromkeys(task.problems.get(method, "not measured") for task in compared.tasks.values()))
     best = [task for task in tasks if method in task.best]
-    found = [_lead(compared, method, tasks, best), _losses(method, tasks), _alike(compared, method), _cost(method, tasks)]
+    found = [_lead(compared, method, tasks, best), _losses(compared, method, tasks), _alike(compared, method), _cost(method, tasks)]
     return ". ".join(one[0].upper() + one[1:] for one in found if one)
 
 
@@ -45,16 +45,15 @@ def _beside_adding(compared: MethodsCompared, method: str) -> str:
     return f"better than adding at {_names(won)}" if won else "nowhere better than adding" if verdicts else ""
 
 
-def _losses(method: str, tasks: Sequence[MethodTask]) -> str:
-    """The skills of which less than half is left."""
+def _losses(compared: MethodsCompared, method: str, tasks: Sequence[MethodTask]) -> str:
+    """The skills of which less than half is left where it is better than averaging; that it is not says enough elsewhere."""
     if all(task.methods[method].score <= _NONE for task in tasks):
         return "draws next to nothing of what was asked"
+    verdicts = compared.verdicts(method)
     at: dict[str, list[MethodTask]] = {}
     for task in tasks:
-        if lost := task.lost(method):
-            everything = len(lost) == len(task.methods[method].skills)
-            what = "all that was asked" if everything else enumerated([_OF_BASE.get(skill, skill) for skill in lost], _ALL)
-            at.setdefault(what, []).append(task)
+        if (method == AVERAGE or verdicts.get(task.name, 0) > 0) and (lost := task.lost(method)):
+            at.setdefault(enumerated([_OF_BASE.get(skill, skill) for skill in lost], _ALL), []).append(task)
     return f"loses {'; '.join(f'{what} ({_names(some)})' for what, some in at.items())}" if at else ""
 
 
