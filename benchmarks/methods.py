@@ -29,7 +29,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.files.writing import replacing
 from workbench.demo.captions import Subject
 from workbench.demo.judge import Judge
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, MergeError, OptionError
 from workbench.operators import own
 from workbench.places import DATA
 from workbench.render import ClipScorer, Renderer, ab_grid
@@ -73,10 +73,10 @@ class Comparison:
         """What a method gives with the best of its options; a problem where it cannot take these models."""
         try:
             chosen, points = self._chosen(name)
-        except (InputError, OptionError) as error:
+            merge = self._merge(name, chosen)
+            row, pictures = self._drawn(merge, **REPORTING)
+        except (InputError, OptionError, MergeError) as error:
             return {"problem": str(error)}
-        merge = self._merge(name, chosen)
-        row, pictures = self._drawn(merge, **REPORTING)
         np.save(self.folder / f"{name}.npy", pictures)
         away = {one: round(float(np.sqrt(np.mean((pictures - other) ** 2))), 4) for one, other in self.pictures.items()}
         costs = against(merge, self._merge(AVERAGE, {})) if self.task.name == TIMED.name else {}

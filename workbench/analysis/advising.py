@@ -132,6 +132,7 @@ class Advised(Result):
         frame = self.frame().assign(method=list(map(str, self.choices))).drop(columns="options")
         table = frame.style.hide(axis="index").format("{:.0%}", subset=["expected", "averaging"])
         left = table.set_properties(**{"text-align": "left", "white-space": "normal", "vertical-align": "top"})
+        left = left.set_table_styles([{"selector": "th", "props": "text-align: left"}])
         return {"text/plain": repr(self), "text/html": f"<p>{html.escape(self.headline)}</p>{left.to_html()}"}
 
 
