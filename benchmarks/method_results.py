@@ -22,8 +22,9 @@ def write(result: Path, folder: Path, tasks: Sequence[Task]) -> None:
     """Write what is in the folder of each task as one file; a task whose average is not there yet is left out."""
     there = [task for task in tasks if (folder / task.name / "weighted_average.json").exists()]
     asked = {"choosing": CHOOSING, "reporting": REPORTING}
-    told = {"asked": asked, "tasks": {task.name: _task(task, folder / task.name) for task in there}}
-    told["apart"] = _apart([folder / task.name for task in there])
+    told: dict[str, Any] = {"asked": asked, "tasks": {task.name: _task(task, folder / task.name) for task in there}}
+    alike = [task for task in there if told["tasks"][task.name]["measures"]["predictions"] == 1]  # other merges may draw noise
+    told["apart"] = _apart([folder / task.name for task in alike])
     with replacing(result) as temporary:
         temporary.write_text(_lines(told), encoding="utf-8")
     print(f"written {result}: " + ", ".join(f"{name} ({len(one['methods'])} methods)" for name, one in told["tasks"].items()))

@@ -18,7 +18,7 @@ from workbench.errors import InputError, WorkbenchError
 from workbench.operators import own
 from workbench.places import DATA
 
-NUMBERS = {"models": 2, "cosine": 0.1, "overlap": 1.2, "conflict": 0.4, "length": 0.05, "balance": 0.9, "directions": 0.6}
+NUMBERS = {"models": 2, "predictions": 1, "cosine": 0.1, "overlap": 1.2, "conflict": 0.4, "length": 0.05, "balance": 0.9, "directions": 0.6}
 
 
 def drew(one, other, *, spread=0.0, **told):
@@ -182,7 +182,7 @@ def test_measures_by_hand():
     found = measures(base, [one, other], progress=False)
     root = math.sqrt(32)
     assert found["length"] == pytest.approx(4.5 / root, abs=1e-4)
-    assert (found["models"], found["cosine"], found["balance"], found["directions"]) == (2, 0, 0.5, 0.5)
+    assert (found["models"], found["predictions"], found["cosine"], found["balance"], found["directions"]) == (2, 1, 0, 0.5, 0.5)
 
 
 def test_the_kept_numbers_are_of_methods_there_are_and_add_up():

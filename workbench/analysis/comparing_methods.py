@@ -62,6 +62,11 @@ class MethodTask:
     problems: Mapping[str, str]
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether its models predict different things."""
+        return self.measures["predictions"] > 1
+
+    @property
     def best(self) -> frozenset[str]:
         """The methods that no other one beats."""
         top = max(self.methods.values(), key=lambda one: one.score)
@@ -75,7 +80,10 @@ class MethodTask:
 
 @dataclass(frozen=True, repr=False)
 class MethodsCompared(Result):
-    """All methods at all tasks. `apart` says how far the pictures of two methods are from each other, over the tasks that both take."""
+    """All methods at all tasks. `apart` says how far the pictures of two methods are from each other, at the tasks that both take.
+
+    Tasks whose models predict different things do not count there: pictures of such a merge may be noise.
+    """
 
     tasks: Mapping[str, MethodTask]
     asked: Mapping[str, Any]
@@ -119,12 +127,16 @@ class MethodsCompared(Result):
         return {name: task.methods[method].against(task.methods[other], task.pictures) for name, task in there.items()}
 
     def plot(self) -> go.Figure:
-        """The methods as a map: near each other where they draw alike; the colour is the mean share of pictures that are right."""
+        """The methods as a map: near each other where they draw alike; the colour is the mean share of pictures that are right.
+
+        Tasks whose models predict different things do not count.
+        """
         import pandas as pd
 
         from workbench import figures
 
-        mean = {name: np.mean([task.methods[name].score for task in self.tasks.values() if name in task.methods]) for name in self.names}
+        tasks = [task for task in self.tasks.values() if not task.is_mixed]
+        mean = {name: np.mean([task.methods[name].score for task in tasks if name in task.methods]) for name in self.names}
         groups = self._groups()
         firsts = [self.names.index(group[0]) for group in groups]
         places = _plane(self.apart[np.ix_(firsts, firsts)])

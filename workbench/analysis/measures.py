@@ -16,6 +16,7 @@ from workbench.errors import InputError
 # name -> what it says, and how much of a difference in it is a large one
 MEASURES: Mapping[str, tuple[str, float]] = {
     "models": ("how many models", 1.0),
+    "predictions": ("how many kinds of prediction they have, epsilon or v", 0.1),
     "cosine": ("cosine of two changes", 0.25),
     "overlap": ("how often the largest elements of two changes meet, over chance", 0.5),
     "conflict": ("share of these with opposite signs", 0.15),
@@ -38,7 +39,8 @@ def measures(base: Checkpoint, models: Models, *, progress: bool = True) -> dict
         raise InputError(f"advise: {found.hint}")
     ranks = singular_values(models, base=base, progress=progress).frame()
     numbers = {
-        "models": len(named(models, "advise")),
+        "models": len(tuned := named(models, "advise")),
+        "predictions": len({one.structure.prediction for one in (base, *tuned.values())} - {"unknown"}) or 1,
         "cosine": pairs["cosine"].mean(),
         "overlap": (pairs["overlap"] / pairs["overlap_by_chance"]).mean(),
         "conflict": pairs["conflict"].mean(),

@@ -16,6 +16,7 @@ _HEIGHT = 620  # pixels of the plane
 _ROOM = 90  # pixels beside the outermost points, where half of their labels lie
 _LINE = FONT + 4  # pixels of a label
 _SMALL = 10  # its font
+_BESIDE = 10  # between two labels
 _STEPS = [sign * step for step in range(1, 16) for sign in (1, -1)]  # lines above and below a point at which its label may lie
 
 
@@ -28,7 +29,7 @@ def labelled_map(frame: pd.DataFrame, *, colour: str, title: str, told: str) -> 
 
     head, said = heading(title, told)
     points, labels = _pixels(frame[["x", "y"]].to_numpy())
-    labels = _apart(points, [len(text) * _SMALL * LETTER / FONT for text in frame["label"]])
+    labels = _apart(points, [len(text) * _SMALL * LETTER / FONT + _BESIDE for text in frame["label"]])
     figure = go.Figure()
     marker = {"color": frame[colour], "colorscale": "Viridis", "cmin": 0, "cmax": 1, "size": 11, "line": {"width": 1, "color": INK}}
     bar = {"title": {"text": f"share {colour}", "side": "right"}, "tickformat": ".0%", "thickness": 12}
