@@ -1,4 +1,4 @@
-"""Makes the figures of the README from the embedded models: `python docs/figures.py`. Needs kaleido, and a Chrome or chromium."""
+"""Makes figures of README.md and docs/methods.md from the embedded models: `python docs/figures.py`. Needs kaleido and a Chrome."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main() -> None:
     figures = {
         "similarity": similarity(models | merges, base=base).plot(),
         "recover": wb.recover(ramp, {"outline": outline, "stripes": stripes}).plot(),
+        "methods": wb.analysis.methods_compared().plot(),
     }
     for name, figure in figures.items():
         figure.update_layout(paper_bgcolor="white").write_image(IMAGES / f"{name}.png", width=800, scale=1.5)

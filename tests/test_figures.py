@@ -182,3 +182,19 @@ def test_losses_have_a_line_for_each_kind_and_a_picture_over_its_step():
     assert {line.name: list(line.y) for line in figure.data} == {"loss": [0.5, 0.25], "held_out": [0.125]}
     assert sorted(image.x for image in figure.layout.images) == [10, 20]
     assert figure.layout.yaxis.type == "log"
+
+
+def test_labels_of_a_map_cover_neither_each_other_nor_a_point():
+    near = np.random.default_rng(0).normal(0, 0.03, (20, 2))
+    frame = pd.DataFrame([*near, [1.0, 0.5]], columns=["x", "y"])
+    frame = frame.assign(label=[f"method_{i}" for i in range(21)], told=[f"told {i}" for i in range(21)], right=np.linspace(0, 1, 21))
+    figure = figures.labelled_map(frame, colour="right", title="A map", told="Near is alike")
+    points = figure.data[0]
+    assert list(points.customdata) == list(frame["told"])
+    assert [note.text for note in figure.layout.annotations] == list(frame["label"])
+    across, up = np.ptp(points.x) / np.ptp(frame["x"]), np.ptp(points.y) / np.ptp(frame["y"])
+    assert across == pytest.approx(up)  # one scale
+    boxes = [(note.x, note.y, 6.0 * len(note.text), 14.0) for note in figure.layout.annotations]
+    for number, one in enumerate(boxes):
+        for x, y, width, height in [*boxes[number + 1 :], *((x, y, 0, 0) for x, y in zip(points.x, points.y, strict=True))]:
+            assert abs(one[0] - x) >= (one[2] + width) / 2 - 1e-9 or abs(one[1] - y) >= (one[3] + height) / 2 - 1e-9

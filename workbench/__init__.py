@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from workbench import merge as merge
     from workbench import operators as operators
     from workbench import render as render
+    from workbench.analysis import advise as advise
     from workbench.analysis import compare as compare
     from workbench.analysis import diff as diff
     from workbench.analysis import explain as explain
@@ -58,6 +59,7 @@ _HOMES = {
     "preflight": "workbench.recipe",
     "export": "workbench.engine",
     "verify": "workbench.engine",
+    "advise": "workbench.analysis",
     "compare": "workbench.analysis",
     "explain": "workbench.analysis",
     "diff": "workbench.analysis",

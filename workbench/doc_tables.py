@@ -1,4 +1,4 @@
-"""The tables in the docs that are made from declarations: the merge methods, the families of models, the kinds of LoRAs.
+"""The tables in the docs that are made from declarations and measurements: the merge methods, families of models, kinds of LoRAs.
 
 `python -m workbench.doc_tables README.md docs/families.md docs/loras.md docs/methods.md` writes each anew between the two marks that a
 file has for it.
@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench import families
+from workbench.analysis.advising import held_in_words
+from workbench.analysis.comparing_methods import AVERAGE, SUM, MethodTask, TaskScore, methods_compared
+from workbench.analysis.purposes import purpose
 from workbench.checkpoint.changes.kinds import KINDS
 from workbench.checkpoint.names.lora_modules import EXAMPLES, module_of
 from workbench.errors import WorkbenchError
@@ -36,6 +39,32 @@ def options_table() -> str:
     return _table(["method", "option", "what it may be: what it does"], rows)
 
 
+def tasks_table() -> str:
+    """A Markdown table, one row for each task that methods were compared at: what its models draw alone, and merged."""
+    rows = [
+        [task.name, "; ".join(f"{name} {_share(one)}" for name, one in task.alone.items()), *_merged(task)]
+        for task in methods_compared().tasks.values()
+    ]
+    return _table(["task", "each model alone", "averaging", "adding", "methods that none beats"], rows)
+
+
+def purposes_table() -> str:
+    """A Markdown table, one row for each operator: what it is for, and what it came to at each task."""
+    compared = methods_compared()
+    tasks = list(compared.tasks.values())
+    rows = []
+    for name in own():
+        scores = [task.methods.get(name) for task in tasks]
+        costs = [next((f"{one.told[cost]:.1f}" for one in scores if one and cost in one.told), "") for cost in ("time", "memory")]
+        rows.append([f"`{name}`", purpose(compared, name), *map(_chosen, scores), *costs])
+    return _table(["method", "what it is for", *(task.name for task in tasks), "time", "memory"], rows)
+
+
+def advice_line() -> str:
+    """How often `wb.advise` was right."""
+    return f"{held_in_words(methods_compared())}\n"
+
+
 def families_table() -> str:
     """A Markdown table, one row for each family of models: its name, its class in diffusers, its layouts, what it predicts."""
     found = [family for family in families.registry().values() if family.is_model]
@@ -58,6 +87,9 @@ def lora_dialects_table() -> str:
 _TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "options": options_table,
+    "tasks": tasks_table,
+    "purposes": purposes_table,
+    "advice": advice_line,
     "families": families_table,
     "lora kinds": lora_kinds_table,
     "lora dialects": lora_dialects_table,
@@ -87,6 +119,25 @@ def marks(name: str) -> tuple[str, str]:
 
 def _called(found: Declaration) -> str:
     return f"`{found.name}({', '.join(f'[{slot.name}]' if slot.many else slot.name for slot in found.inputs)})`"
+
+
+def _merged(task: MethodTask) -> list[str]:
+    found = [task.methods.get(name) for name in (AVERAGE, SUM)]
+    best = [f"`{name}`" for name in task.methods if name in task.best]
+    return [*(_share(one) if one else "" for one in found), f"{len(best)} of {len(task.methods)}: {', '.join(best)}"]
+
+
+def _share(one: TaskScore) -> str:
+    """In per cent, with the deviation between seeds."""
+    return f"{100 * one.score:.0f} ± {100 * one.spread:.0f}"
+
+
+def _chosen(one: TaskScore | None) -> str:
+    """The share, and the options it was had with where they are not the default."""
+    if one is None:
+        return ""
+    options = ", ".join(f"`{name}={value}`" for name, value in one.told["options"].items())
+    return _share(one) + (f" ({options})" if options else "")
 
 
 def _counted(told: list[tuple[str, str]]) -> list[tuple[bool, tuple[str, str]]]:

@@ -1,5 +1,7 @@
 """Numbers about checkpoints, and what they say. No picture of a model is drawn here, and no file but the checkpoints' own is read."""
 
+from workbench.analysis.advising import Advised, advise
+from workbench.analysis.comparing_methods import MethodsCompared, methods_compared
 from workbench.analysis.comparison import compare
 from workbench.analysis.conflicts import Interference, interference
 from workbench.analysis.difference_result import Difference
@@ -14,19 +16,23 @@ from workbench.analysis.spectra import spectrum
 from workbench.analysis.spectrum_result import Spectrum
 
 __all__ = [
+    "Advised",
     "Difference",
     "Explanation",
     "Interference",
     "Lineage",
+    "MethodsCompared",
     "Recovery",
     "Similarity",
     "SingularValues",
     "Spectrum",
+    "advise",
     "compare",
     "diff",
     "explain",
     "interference",
     "lineage",
+    "methods_compared",
     "recover",
     "similarity",
     "singular_values",

@@ -5,6 +5,7 @@ from workbench.figures.heat_maps import heat, heats
 from workbench.figures.line_plots import lines
 from workbench.figures.lineages import Branch, family_tree
 from workbench.figures.look import COLOURS, INK
+from workbench.figures.maps import labelled_map
 from workbench.figures.panel_plots import panels
 from workbench.figures.progress_plots import losses
 from workbench.figures.ratio_plots import ratio_lines
@@ -20,6 +21,7 @@ __all__ = [
     "family_tree",
     "heat",
     "heats",
+    "labelled_map",
     "lines",
     "losses",
     "panels",

@@ -19,6 +19,7 @@ from workbench.render.request import Request, requests
 from workbench.render.scorers import ParentDistance, Scorer, default_scorers, listed
 from workbench.render.scorers import score as score_pictures
 from workbench.render.spec import Spec
+from workbench.sweeps.by_method import of_methods
 from workbench.sweeps.combinations import MOST_CELLS, Options, Over, check_make, combinations
 from workbench.sweeps.drawing import Outcome, in_words, outcomes
 from workbench.sweeps.jobs import Job, Planner
@@ -36,8 +37,8 @@ Parents = Mapping[Path | str, Cell]  # a file or an address that merges are made
 
 
 def sweep(
-    make: Make,
-    over: Over,
+    make: Make | None = None,
+    over: Over = (),
     *,
     prompts: str | Sequence[str],
     seeds: int | Sequence[int] = (0,),
@@ -61,7 +62,9 @@ def sweep(
     """Draw and score the merge of every combination of options.
 
     `make` is a function of options that returns a checkpoint, or an operator whose `inputs` are given. `over` maps options to
-    lists of values, all of which are combined, or is a list of mappings. Pictures are kept in `folder/name` by recipe, input
+    lists of values, all of which are combined, or is a list of mappings. Without `make`, `over` names methods, as in
+    `over={"method": ["ties", "slerp"]}` or `over=[{"method": "ties", "density": 0.2}, {"method": "slerp"}]`, and `inputs` has the
+    `base` and the `models` tuned from it. Pictures are kept in `folder/name` by recipe, input
     files and everything asked of the renderer: what is there is not drawn again, whoever drew it, and an interrupted sweep goes
     on where it stopped. Scores are made anew each time; `score` is one scorer or several, by default as `ab_grid` has it.
     What goes wrong with one cell is said in that cell. Settings of pictures may be lists, as `ab_grid` has them; without a `renderer`
@@ -74,7 +77,7 @@ def sweep(
     Raises SweepError and RenderError for what cannot be swept over or drawn at all, and when the store cannot be written.
     """
     found = combinations(over)
-    make = partial(make, **inputs) if inputs else make
+    make = of_methods(found, inputs) if make is None else partial(make, **inputs) if inputs else make
     check_make(make, found)
     settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "negative": negative, "clip_skip": clip_skip}
     asked = requests(prompts, seeds, width=width, height=height, **settings)
