@@ -42,7 +42,7 @@ function head(el, model, set, ask) {
     folder.title = model.get("folder");
     if (document.activeElement !== words) words.value = model.get("words");
     below.checked = model.get("below");
-    recent.replaceChildren(new Option("recent …", ""), ...model.get("recent").map((one) => new Option(one, one)));
+    recent.replaceChildren(new Option("recent", ""), ...model.get("recent").map((one) => new Option(one, one)));
     recent.disabled = !model.get("recent").length;
   };
 }
@@ -84,7 +84,7 @@ function pages(el, model, set) {
 // A row, and what is told of the file later.
 function row(body, one, act) {
   const line = make("tr", body, { tabIndex: -1 });
-  const icon = { folder: "📁 ", model: "📦 ", file: "" }[one.kind];
+  const icon = { folder: "▸ ", model: "▪ ", file: "" }[one.kind];
   cut(make("td", line, { className: "wb-filename" }), icon, one.kind === "folder" ? `${one.name}/` : one.name.replace(/\.safetensors$/i, ""));
   make("td", line, { className: "wb-size" }, one.size);
   make("td", line, { className: "wb-date" }, one.date);

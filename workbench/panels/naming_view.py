@@ -33,7 +33,7 @@ class NamingView:
 
     def show(self, models: Sequence[str]) -> None:
         """Show the models that can be renamed."""
-        options = (("rename …", ""), *((label, name) for name, label in labels(models, MENU).items()))
+        options = (("rename", ""), *((label, name) for name, label in labels(models, MENU).items()))
         if self._models.options != options:
             self._models.options, self._models.value = options, ""
 
