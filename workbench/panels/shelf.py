@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
+from tqdm.auto import tqdm
+
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.folders import PIPELINE
@@ -46,7 +48,7 @@ class Shelf:
 
     def _add_all(self, folder: Path) -> None:
         """Everything in a folder that can be opened."""
-        for path in models_in(folder):
+        for path in tqdm(models_in(folder), desc="opening models", unit="file", delay=2):  # few are opened at once
             try:
                 self.add(path)
             except (WorkbenchError, OSError) as error:
