@@ -227,7 +227,7 @@ def test_a_folder_that_vanishes_is_said(queue, models, tmp_path):
 
 def test_a_runner_that_was_killed_is_seen_and_the_next_goes_on(tmp_path, models, asked):
     queue = Queue(tmp_path / "queue")
-    job = queue.sweep(lambda: models["base"], {}, axes=["seed"], **asked | {"seeds": range(12)})
+    job = queue.sweep(lambda: models["base"], {}, axes=["seed"], **asked | {"seeds": range(80)})
     _until(lambda: queue.job(job.id).results)
     assert queue.running
     assert work_off(queue.folder) is None, "two runners at once"
@@ -240,7 +240,7 @@ def test_a_runner_that_was_killed_is_seen_and_the_next_goes_on(tmp_path, models,
     assert drawn > 0
     assert work_off(queue.folder) == 1
     assert queue.job(job.id).state == "done"
-    assert queue.job(job.id).message == f"12 cells, {12 - drawn} drawn now"
+    assert queue.job(job.id).message == f"80 cells, {80 - drawn} drawn now"
     assert queue.problem == ""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import OptionError
 from workbench.lora.decomposition import Decomposed, decompose_product
-from workbench.merge import Operator, Random, TensorName
+from workbench.merge import Operator, Prepared, Random, TensorName
 from workbench.merge.declaration import near
 from workbench.merge.decorator import check_options
 from workbench.tensors import Space
@@ -20,7 +20,9 @@ LINEAR = "linear"  # the sum, which needs no core space
 ROUNDING = 1e-6  # of the strongest direction, or of the changes: what is below is float32's rounding
 # options that LoRAs have another word for, or only one answer to
 _TAKEN = dict.fromkeys(("weights", "strengths"), "strengths= says how much of each LoRA") | {
-    "convolutions": "the convolutions of a LoRA are matrices"
+    "convolutions": "the convolutions of a LoRA are matrices",
+    "over": "each layer is merged by itself, in directions of its own, which are no rows and columns",
+    "filter_wise": "a layer is merged in directions of its own, which are no rows",
 }
 
 
@@ -44,7 +46,7 @@ class Method:
         import torch
 
         declared = self.operator.declaration
-        answers = {Random: Random(self.seed, key), TensorName: TensorName(key)}
+        answers = {Random: Random(self.seed, key), TensorName: TensorName(key), Prepared: Prepared()}
         named = dict(self.options) | {name: answers[asked] for name, asked in declared.asks.items()}
         if "convolutions" in declared.options:
             named["convolutions"] = "matrix"

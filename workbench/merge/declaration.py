@@ -136,6 +136,13 @@ class Declaration:
             return self.scope
         return self.scope(**{name: options.get(name, option.default) for name, option in self.options.items()})
 
+    def suits(self, models: int) -> bool:
+        """Whether its default options go with so many models."""
+        if self.check is None or any(option.required for option in self.options.values()):
+            return True
+        plain = {name: spread(option, option.default, range(models)) for name, option in self.options.items()}
+        return self.check(models=models, **plain) is None
+
     def option(self, name: str) -> Option:
         try:
             return self.options[name]

@@ -66,8 +66,9 @@ def as_data(folder: Path, state: PanelState, snapshots: Mapping[str, PanelState]
     }
 
 
-def load(path: Path) -> Kept:
+def load(file: str | os.PathLike[str]) -> Kept:
     """Read it back. Raises RecipeError, which names the file and what is wrong in it."""
+    path = Path(file)
     try:
         found = parse_yaml(read_bounded(path))
     except OSError as error:

@@ -137,7 +137,7 @@ class PanelState:
         inputs = {slot: tuple(pool[i : i + 1]) for i, slot in enumerate(singles)}
         if new.many:
             rest = used[len(singles) :] or tuple(pool[len(singles) : max(AT_FIRST, len(singles) + 1)])
-            inputs[new.many.name] = rest
+            inputs[new.many.name] = rest[: next((count for count in range(len(rest), 0, -1) if new.suits(count)), len(rest))]
         ordered = {slot.name: inputs[slot.name] for slot in new.inputs}
         changed = replace(self, operator=name, inputs=ordered, options=kept | begun, rules=None, setups=setups)
         return changed._dealt(self.many)
