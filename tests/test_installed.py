@@ -64,6 +64,7 @@ def test_the_wheel_holds_the_package_with_all_its_files_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     kinds = (".py", ".css", ".js", ".typed")
     shipped = {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "render" / "shipped").rglob("*") if path.is_file()}
+    shipped |= {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.json")}
     ours = shipped | {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*") if path.suffix in kinds}
     assert {"workbench/py.typed", "workbench/panels/panel.css", "workbench/panels/compare.js"} <= ours
     assert {"workbench/render/shipped/clip_merges.txt", "workbench/render/shipped/sd1/unet/config.json"} <= shipped

@@ -20,7 +20,7 @@ from playwright.sync_api import BrowserContext, Locator, expect
 from servers import TOKEN, Lab, ask
 
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-WIDTHS, HEIGHT = (900, 1400), 1000
+WIDTHS, HEIGHT = (900, 1600), 1000
 _RUN = "() => { window.ran = undefined; window.jupyterapp.commands.execute('notebook:run-all-cells').then((ok) => (window.ran = ok)) }"
 # JupyterLab takes seconds to come up, a notebook in one that is there does not; what was in it is left unsaved
 _LEAVE = """() => {
@@ -124,8 +124,9 @@ class NotebookPage:
         expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
     def screenshots(self, name: str, part: Locator) -> list[Path]:
-        """Pictures of one part, light and dark, narrow and wide, in out/screenshots; to be looked at by people."""
-        return [self._screenshot(f"{name}-{theme}-{width}.png", part, theme, width) for theme in THEMES for width in WIDTHS]
+        """Pictures of one part, light and narrow, dark and wide, in out/screenshots; to be looked at by people."""
+        pairs = zip(THEMES, WIDTHS, strict=True)
+        return [self._screenshot(f"{name}-{theme}-{width}.png", part, theme, width) for theme, width in pairs]
 
     def _screenshot(self, file: str, part: Locator, theme: str, width: int) -> Path:
         self.theme(theme)

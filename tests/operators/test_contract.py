@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from held import Held
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
@@ -92,6 +92,7 @@ def test_models_that_are_all_the_same_give_that_model(operator):
 
 
 @every_operator
+@settings(max_examples=25)  # each of many operators; together they see all kinds of parts
 @given(st.integers(0, 5), st.integers(1, 6), st.integers(0, 20), st.integers(1, 24))
 def test_a_part_of_the_result_is_the_result_of_that_part(operator, first, rows, start, count):
     whole = operator(*held(operator, (6, 4)), **required(operator))["x"]

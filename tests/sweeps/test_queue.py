@@ -183,6 +183,7 @@ def test_jobs_are_stopped_moved_up_removed_and_done_again(queue, models, tmp_pat
         queue.stop(first.id)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the interrupt may come anywhere, also within a library
 def test_a_job_that_runs_is_stopped_and_what_it_drew_is_kept(queue, models, asked):
     job = queue.sweep(lambda: models["base"], {}, axes=["seed"], **asked | {"seeds": range(1000)})
 
