@@ -80,8 +80,8 @@ def weight(app: Page) -> Locator:
 
 
 def looked_at(app: Page, name: str, shots: Path) -> None:
-    """Narrow and wide, with nothing out of sight; then wide again."""
-    for width in reversed(WIDTHS):
+    """Narrow, then wide, with nothing out of sight."""
+    for width in WIDTHS:
         app.set_viewport_size({"width": width, "height": HEIGHT})
         until(lambda: app.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the window", 5)
         app.screenshot(path=shots / f"{name}-{width}.png", full_page=True)
