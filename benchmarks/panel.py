@@ -70,7 +70,7 @@ def seconds(operator: str, rounds: int) -> list[float]:
 
 
 def _move(page) -> float:
-    handle = page.locator(".wb-left .noUi-handle").first
+    handle = page.locator(".wb-left .noUi-handle:visible").first
     handle.scroll_into_view_if_needed()
     page.evaluate(_MEASURE)
     handle.press("ArrowLeft")

@@ -23,6 +23,9 @@ panel.wait(60)
 panel""",
     """gallery = wb.Gallery(panel=panel)
 gallery""",
+    """panel.recipe.save("after.yaml")
+asked = {"prompts": ["a yellow moon on a black background"], "seeds": [3], "steps": 4}
+grid = wb.ab_grid({"mine": panel.merge}, **asked, progress=False).save("grid.png")""",
 ]
 DROP = """([selector, name, content]) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -61,11 +64,18 @@ def test_pictures_are_starred_enlarged_and_given_back_to_the_panel(notebook):
     until(lambda: notebook.python("panel.state == before"), "the panel did not take the state", 20)
 
 
-def test_a_picture_that_is_dropped_onto_the_panel_brings_its_state_back(notebook):
+def test_a_picture_a_recipe_or_a_grid_that_is_dropped_onto_the_panel_brings_its_state_back(notebook):
     path = notebook.python("str(gallery._store.find(model='result')[1].path.resolve())")
     drop(notebook, "picture.png", Path(path).read_bytes())
     until(lambda: notebook.python("panel.state == before"), "the panel did not take the state", 20)
     notebook.screenshots("reopened", notebook.find(".wb-panel"))
+    weights = 'panel.state.options["weights"]'
+    drop(notebook, "after.yaml", notebook.python('open("after.yaml", "rb").read()'))
+    until(lambda: notebook.python(f"{weights} == [0.2, 0.2, 0.6]"), "the recipe was not taken", 20)
+    notebook.python('panel.show(panel.state.with_option("weights", [1.0, 0.0, 0.0]))')
+    drop(notebook, "grid.png", notebook.python('open("grid.png", "rb").read()'))
+    until(lambda: notebook.python(f"{weights} == [0.2, 0.2, 0.6]"), "the grid was not taken", 20)
+    assert notebook.python("(panel.state.wanted.prompts, panel.state.wanted.seeds)") == (("a yellow moon on a black background",), (3,))
     drop(notebook, "notes.txt", b"hello")
     expect(notebook.find(".wb-panel")).to_contain_text("notes.txt: nothing that a panel can reopen")
 

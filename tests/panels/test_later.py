@@ -140,7 +140,7 @@ def test_pictures_that_are_gone_are_said_in_their_cell_and_drawn_again(panel, tm
     job = panel.sweep({"density": "0.5, 0.6"})
     work_off(panel.queue.folder)
     shutil.rmtree(panel.queue.job(job.id).results["1"]["folder"])
-    panel._later._view.refresh()
+    panel._later.show_result(panel.queue.job(job.id))  # as a click on the job does
     assert [bool(one["problem"]) for one in panel._later._grid.told] == [False, True]
     assert "gone or damaged" in panel._later._grid.told[1]["problem"]
     panel._later._view._rows[job.id]._buttons["again"].click()
