@@ -69,7 +69,7 @@ def test_a_picture_a_recipe_or_a_grid_that_is_dropped_onto_the_panel_brings_its_
     drop(notebook, "picture.png", Path(path).read_bytes())
     until(lambda: notebook.python("panel.state == before"), "the panel did not take the state", 20)
     notebook.screenshots("reopened", notebook.find(".wb-panel"))
-    weights = 'panel.state.options["weights"]'
+    weights = 'panel.state.options.get("weights")'
     drop(notebook, "after.yaml", notebook.python('open("after.yaml", "rb").read()'))
     until(lambda: notebook.python(f"{weights} == [0.2, 0.2, 0.6]"), "the recipe was not taken", 20)
     notebook.python('panel.show(panel.state.with_option("weights", [1.0, 0.0, 0.0]))')

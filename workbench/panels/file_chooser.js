@@ -122,8 +122,6 @@ function render({ model, el }) {
   const merge = make("button", buttons, { className: "wb-first", title: `Open, and put into the merge. ${HINT}` });
   const shelve = make("button", buttons, { title: "Open, to be chosen in an input later" }, "Only onto the shelf");
   make("button", buttons, { title: "List the folder anew, and open files anew that have changed", onclick: () => ask("again") }, "Read again");
-  const said = make("div", el, { className: "wb-files-said" });
-  said.setAttribute("role", "status");
 
   const rows = () => model.get("page");
   const add = (names, merged) => (ask("add", names, merged), chosen.clear(), mark());
@@ -205,7 +203,6 @@ function render({ model, el }) {
     names = now;
     rows().forEach((one, i) => tells[i](one));
     updates.forEach((update) => update());
-    said.textContent = model.get("said");
   }
 
   const left = () => (chosen.clear(), ([anchor, current] = [0, 0]), (list.scrollTop = 0));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
@@ -35,7 +36,9 @@ class ModelsView:
         on_change(self._shelf, self._arranged)
         hint = widgets.HTML(_HINT).add_class("wb-hint")
         shelf = widgets.VBox([hint, self._shelf]).add_class("wb-column")
-        self.widget = widgets.VBox([shelf, self.files]).add_class("wb-column")
+        self._said = widgets.HTML().add_class("wb-said")
+        on_change(self.files, lambda change: setattr(self._said, "value", html.escape(change["new"]).replace("\n", "<br>")), "said")
+        self.widget = widgets.VBox([shelf, self.files, self._said]).add_class("wb-column")
 
     def show(self, models: Sequence[str]) -> None:
         """Put these names on the shelf."""
