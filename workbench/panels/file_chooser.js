@@ -33,7 +33,9 @@ function head(el, model, set, ask) {
   const looking = make("div", el);
   let timer;
   const words = make("input", looking, { type: "search", placeholder: "words of the name", ariaLabel: "words of the name" });
-  words.oninput = () => (clearTimeout(timer), (timer = setTimeout(() => set({ words: words.value }), PAUSE)));
+  const look = () => (clearTimeout(timer), set({ words: words.value }));
+  words.oninput = () => (clearTimeout(timer), (timer = setTimeout(look, PAUSE)));
+  words.onchange = look; // who leaves the field before the pause is over has typed it all the same
   const label = make("label", looking, { title: "Models in all folders below this one" });
   const below = make("input", label, { type: "checkbox", onchange: () => set({ below: below.checked }) });
   label.append("subfolders");

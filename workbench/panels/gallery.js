@@ -15,8 +15,10 @@ function make(tag, parent, properties = {}, text = "") {
 function filters(row, model, set) {
   const words = ["prompt", "model"].map((name) => {
     let timer;
-    const wait = () => (clearTimeout(timer), (timer = setTimeout(() => set({ [name]: input.value }), PAUSE)));
+    const look = () => (clearTimeout(timer), set({ [name]: input.value }));
+    const wait = () => (clearTimeout(timer), (timer = setTimeout(look, PAUSE)));
     const input = make("input", row, { type: "search", placeholder: name, ariaLabel: `words of the ${name}`, oninput: wait });
+    input.onchange = look; // who leaves the field before the pause is over has typed it all the same
     return () => document.activeElement === input || (input.value = model.get(name));
   });
   const method = make("select", row, { ariaLabel: "method", onchange: () => set({ method: method.value }) });
