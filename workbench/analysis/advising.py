@@ -181,7 +181,8 @@ def held_in_words(compared: MethodsCompared) -> str:
     by_chance = sum(_by_chance(compared.tasks[name]) for name in found) / len(found)
     return (
         f"On the embedded models, each task being advised on by the others, one of the three was among the best at {any_of} of "
-        f"{len(found)} tasks, and the first at {first}; three methods drawn at random would be at {by_chance:.0%} of them."
+        f"{len(found)} tasks, and the first at {first}; three methods drawn at random would be at {by_chance:.0%} of them. "
+        "What is measured was chosen with these tasks in view: elsewhere it may be right less often."
     )
 
 
