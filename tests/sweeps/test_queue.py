@@ -20,6 +20,7 @@ from workbench.errors import InputError, RecipeError, SweepError
 from workbench.render.request import Request
 from workbench.sweeps import Queue
 from workbench.sweeps.picture_store import PictureStore
+from workbench.sweeps.queue_folder import QueueFolder
 from workbench.sweeps.queue_runner import work_off
 from workbench.sweeps.queue_work import block_map_of
 
@@ -243,6 +244,14 @@ def test_a_runner_that_was_killed_is_seen_and_the_next_goes_on(tmp_path, models,
     assert queue.job(job.id).state == "done"
     assert queue.job(job.id).message == f"80 cells, {80 - drawn} drawn now"
     assert queue.problem == ""
+
+
+def test_a_job_that_somebody_wanted_to_stop_before_its_runner_was_killed_does_not_go_on(tmp_path):
+    folder = QueueFolder(tmp_path / "queue")
+    job = folder.add("draw", "a picture", {})
+    folder.change(job.id, lambda _: {"state": "running", "stopping": True})
+    assert work_off(folder.path) == 0
+    assert (folder.job(job.id).state, folder.job(job.id).message) == ("stopped", "stopped")
 
 
 def test_the_command_lists_and_works_off(queue, models, tmp_path):

@@ -138,7 +138,10 @@ class QueueFolder:
         """The next job, which runs from now on; where there is none, the runner is none any more before anybody can add one."""
         with self.changing():
             for interrupted in [job for job in self.jobs if job.state == RUNNING]:  # by a runner that was killed
-                change_job(interrupted, state=WAITING, message="was interrupted, and goes on")
+                if interrupted.stopping:  # which nobody was there to hear
+                    change_job(interrupted, state=STOPPED, message="stopped", stopping=False, ended=time.time())
+                else:
+                    change_job(interrupted, state=WAITING, message="was interrupted, and goes on")
             job = next((job for job in self.jobs if job.state == WAITING), None)
             if job is None:
                 lock.release()
