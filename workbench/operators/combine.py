@@ -88,7 +88,7 @@ def delta_merge(
     scale = 1 / density if rescaled else 1.0
 
     def combined(kept: list[torch.Tensor]) -> torch.Tensor:
-        return strength * _combined(combine, kept, weights, majority_sign, normalize)
+        return _times(strength, _combined(combine, kept, weights, majority_sign, normalize))
 
     return _added(base, models, keeps, [weight * scale for weight in weights], combined)
 
@@ -106,9 +106,13 @@ def _added(
     piece = _PIECES.get(base.device.type, _PIECE_GPU)
     for start in range(0, base.numel(), piece):
         place = slice(start, start + piece)
-        kept = [keep(delta[place], place) * scale for keep, delta, scale in zip(keeps, flat, scales, strict=True)]
+        kept = [_times(scale, keep(delta[place], place)) for keep, delta, scale in zip(keeps, flat, scales, strict=True)]
         result.view(-1)[place] += combine(kept)
     return result
+
+
+def _times(number: float, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if number == 1 else tensor * number
 
 
 def _keep(

@@ -164,29 +164,48 @@ class PicturesView:
         self.still.changed()
 
     def _work(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool]) -> None:
-        """On the worker's thread: draw, measure, and say how it went."""
+        """On the worker's thread: draw, measure, say how it went, and keep what was drawn: nobody waits for that."""
         began = time.monotonic()
+        drawn: dict[str, list[Image]] = {}
         with heard() as warned:
+            said: list[str] = []
             try:
-                failed = self._draw(models, cancelled)
+                failed = self._draw(models, cancelled, drawn)
                 told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
-                said = [*told, *failed, *self._measure(cancelled)]
+                said += [*told, *failed, *self._measure(cancelled)]
+                self._say([*said, *warned], cancelled)
             except Cancelled:
                 raise
             except Exception as error:  # on a thread of its own nobody else would hear of it
-                said = [in_words(error)]
-        said += warned
+                said.append(in_words(error))
+            finally:
+                said += self._keep(models, drawn)
+        self._say([*said, *warned], cancelled)
+
+    def _say(self, said: Sequence[str], cancelled: Callable[[], bool]) -> None:
         with self.publishing:
             if said and not cancelled():
                 self.status.say(said)
+
+    def _keep(self, models: Mapping[str, DrawnFrom], drawn: Mapping[str, Sequence[Image]]) -> list[str]:
+        """Keep pictures that were drawn in the folder, and show which of them have a star there; returns what went wrong."""
+        failed = []
+        for name, images in drawn.items():
+            try:
+                self._remembering.keep(name, models[name].model, models[name].request, images)
+            except Exception as error:
+                failed.append(f"{name}: not kept: {in_words(error)}")
+        with self.publishing:
+            self.picking.refresh()
+        return failed
 
     def _where(self) -> str:
         """The devices that drew, and what stays on them."""
         told = [renderer.where for renderer in self.studio.renderers if hasattr(renderer, "where")]
         return f" on {' and '.join(dict.fromkeys(told))}" if told else ""
 
-    def _draw(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool]) -> list[str]:
-        """Draw models, and show what is still wanted; returns what went wrong, model by model."""
+    def _draw(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool], drawn: dict[str, list[Image]]) -> list[str]:
+        """Draw models into `drawn`, and show what is still wanted; returns what went wrong, model by model."""
         failed: list[str] = []
         if models:
             self.status.begin(len(models))
@@ -204,9 +223,7 @@ class PicturesView:
                     raise Cancelled("another picture is wanted by now")
                 self._put(name, origin, images)
                 self.status.drawn()
-            self._remembering.keep(name, origin.model, origin.request, images)
-            with self.publishing:
-                self.picking.refresh()
+            drawn[name] = images
         return failed
 
     def _reading(self, cancelled: Callable[[], bool], name: str, part: str, done: int, tensors: int) -> None:

@@ -24,7 +24,6 @@ from workbench.panels.merge_view import MergeView
 from workbench.panels.panel import Panel
 from workbench.panels.shelf import Shelf
 from workbench.panels.state import PanelState
-from workbench.panels.studio import content_of
 from workbench.panels.timeline import Moment, Timeline
 from workbench.sweeps.picture_store import GALLERY
 
@@ -78,7 +77,7 @@ class SpectrumPanel(Panel):
     @property
     def spectrum(self) -> Spectrum | None:
         """The spectrum of the current merge; None while it is not measured yet, `wait()` first."""
-        return self._spectra.get(content_of(self._judged.merge)) if self._judged.ok else None
+        return self._spectra.get(self._judged.merge.content) if self._judged.ok else None
 
     def show(self, state: PanelState, change: str = "by Python") -> None:
         """Go on to another state, of the same method, with a curve; it can be undone. Raises OptionError for any other."""
@@ -113,7 +112,7 @@ class SpectrumPanel(Panel):
         if not judged.ok or cancelled():
             return []
         try:
-            if (content := content_of(judged.merge)) not in self._spectra:
+            if (content := judged.merge.content) not in self._spectra:
                 self._spectra[content] = spectrum(judged.merge, bands=_BANDS, progress=False)
         except (WorkbenchError, OSError) as error:  # on a thread of its own nobody else would hear of it
             return [str(error)]

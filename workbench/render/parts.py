@@ -110,7 +110,8 @@ class Parts:
         if empty := [name for name, one in module.named_parameters() if one.is_meta]:
             raise RenderError(f"{checkpoint.name!r} gives nothing for {empty[0]} of the {type(module).__name__}: load a whole checkpoint")
         module.requires_grad_(False)
-        module.to(self._device)  # its buffers; the parameters are there already
+        if any(one.device != self._device for one in module.buffers()):  # the parameters are there already
+            module.to(self._device)
 
     def _read(self, view: Checkpoint, name: str) -> torch.Tensor:
         """One tensor as an exported file would have it; what is merged is calculated on the device where there is room for it."""

@@ -34,6 +34,7 @@ class Structure:
         self.twins = twins  # tensors of a text encoder that are there under two names: the second name -> the first
         self.family = family
         self.conflict = conflict  # what is wrong with names of several families
+        self._locations: dict[str, Location] = {}  # those that were asked for
 
     @cached_property
     def denoiser(self) -> str:
@@ -151,7 +152,11 @@ class Structure:
 
     def location(self, key: str) -> Location:
         """The block of the denoiser that `key` lies in, or the module beside the blocks."""
-        name = self._names[key]
+        if key not in self._locations:  # asked again and again
+            self._locations[key] = self._located(self._names[key])
+        return self._locations[key]
+
+    def _located(self, name: Name) -> Location:
         if name.component != DENOISER:
             return Location()
         if block := self._blocks.block(name.rest, self.lookup):
