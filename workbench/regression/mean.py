@@ -15,7 +15,7 @@ from workbench.errors import InputError, OptionError
 from workbench.families.correspondence import DIFFUSERS
 from workbench.operators.combine import task_arithmetic
 from workbench.recipe import preflight
-from workbench.regression.asked import WHO, Asked, bar, prompts_of, ridge_of
+from workbench.regression.calibration import WHO, Calibration, bar, prompts_of, ridge_of
 from workbench.regression.routing import routed
 from workbench.regression.solved import Solving
 from workbench.render.listening import columns, layers_of
@@ -67,13 +67,13 @@ def regmean(
     Source: Jin et al. 2023, arXiv:2212.09849, section 3; for LoRAs Wei et al. 2026, arXiv:2606.10617.
     """
     _check(base, models, alpha, memory)
-    asked = Asked(renderer, base, prompts_of(prompts, len(models)), tuple(seeds), steps, guidance)
+    calibration = Calibration(renderer, base, prompts_of(prompts, len(models)), tuple(seeds), steps, guidance)
     loras = [model for model in models if isinstance(model, LowRank)]
     if loras:
         if len(loras) < len(models):
             raise InputError(f"{WHO} takes models, or LoRAs, and not both: apply the LoRAs first (wb.lora.apply), or extract the others")
-        return routed(base, loras, asked, progress)
-    return _averaged(base, models, asked, alpha, memory, progress)
+        return routed(base, loras, calibration, progress)
+    return _averaged(base, models, calibration, alpha, memory, progress)
 
 
 def _check(base: Checkpoint, models: Sequence[Checkpoint], alpha: float, memory: int) -> None:
@@ -86,11 +86,13 @@ def _check(base: Checkpoint, models: Sequence[Checkpoint], alpha: float, memory:
     preflight(task_arithmetic(base, [*models])).raise_errors()
 
 
-def _averaged(base: Checkpoint, models: Sequence[Checkpoint], asked: Asked, alpha: float, memory: int, progress: bool) -> Checkpoint:
+def _averaged(
+    base: Checkpoint, models: Sequence[Checkpoint], calibration: Calibration, alpha: float, memory: int, progress: bool
+) -> Checkpoint:
     rest = in_layout(task_arithmetic(base, [*models], weights=1 / len(models)), DIFFUSERS)
     views = [in_layout(like(model, base), DIFFUSERS) for model in (base, *models)]
-    asked.renderer.load(base, fallback=base, progress=False)
-    places = [_place(rest, name, layer) for name, layer in layers_of(asked.renderer).items()]
+    calibration.renderer.load(base, fallback=base, progress=False)
+    places = [_place(rest, name, layer) for name, layer in layers_of(calibration.renderer).items()]
     there = [place for place in places if all(place.key in view for view in views)]
     fitting = [place for place in there if place.nbytes <= memory]
     solving = Solving({place.key: rest.info(place.key).shape for place in fitting})
@@ -98,7 +100,7 @@ def _averaged(base: Checkpoint, models: Sequence[Checkpoint], asked: Asked, alph
     with bar(len(groups) * len(models), progress) as shown:
         for group in groups:
             for number, model in enumerate(models):
-                products = _products(asked, number, model, group)
+                products = _products(calibration, number, model, group)
                 for place in group:
                     change = _weights(views[1 + number], place.key) - _weights(views[0], place.key)
                     place.add(change, products.pop(place.name), alpha)
@@ -182,7 +184,7 @@ def _groups(places: Sequence[_Place], memory: int) -> Iterator[list[_Place]]:
         yield group
 
 
-def _products(asked: Asked, number: int, model: Checkpoint, group: Sequence[_Place]) -> dict[str, torch.Tensor]:
+def _products(calibration: Calibration, number: int, model: Checkpoint, group: Sequence[_Place]) -> dict[str, torch.Tensor]:
     """For each layer, the products of what it is given, over its places on average, while a model draws."""
     import torch
 
@@ -194,7 +196,7 @@ def _products(asked: Asked, number: int, model: Checkpoint, group: Sequence[_Pla
         sums[name] += (seen @ seen.T).to("cpu")
         counts[name] += seen.shape[1]
 
-    asked.listen(number, model, list(sums), hear)
+    calibration.listen(number, model, list(sums), hear)
     for name, total in sums.items():
         total.div_(max(1, counts[name]))
     return sums

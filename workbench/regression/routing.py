@@ -1,4 +1,4 @@
-"""SSR: LoRAs in one, whose directions are routed so that what one LoRA answers is heard where it was asked. Whole models: `mean`."""
+"""SSR: LoRAs in one, whose directions are routed so that what each answers goes where it was asked. Whole models: `mean`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.lora.formats import in_memory
 from workbench.lora.laying import laid
 from workbench.lora.one_change import directions
 from workbench.operators.difference import add_delta
-from workbench.regression.asked import WHO, Asked, bar, ridge_of
+from workbench.regression.calibration import WHO, Calibration, bar, ridge_of
 from workbench.render.listening import columns, layers_of
 from workbench.wording import listed
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _RIDGE = 1e-4  # of the diagonal; see `regmean` for how the source has it
 
 
-def routed(base: Checkpoint, loras: Sequence[LowRank], asked: Asked, progress: bool) -> LowRank:
+def routed(base: Checkpoint, loras: Sequence[LowRank], calibration: Calibration, progress: bool) -> LowRank:
     """One LoRA of several, with the directions of all; see `regmean`."""
     check_architectures(loras, WHO)
     for lora in loras:
@@ -45,14 +45,14 @@ def routed(base: Checkpoint, loras: Sequence[LowRank], asked: Asked, progress: b
                 whole[key] = whole[key] + change if key in whole else change
             elif (factors := _factors(lora, key)) is not None:
                 changes.setdefault(key, _Change(shape)).factors[place] = factors
-    asked.renderer.load(base, fallback=base, progress=False)
-    keys = {target.structure.spell(DENOISER, f"{name}.weight"): name for name in layers_of(asked.renderer)}
+    calibration.renderer.load(base, fallback=base, progress=False)
+    keys = {target.structure.spell(DENOISER, f"{name}.weight"): name for name in layers_of(calibration.renderer)}
     heard = {name: changes[key] for key, name in keys.items() if key in changes and len(changes[key].factors) > 1}
     for one in heard.values():
         one.begin()
     with bar(len(loras), progress) as shown:
         for place, lora in enumerate(loras):
-            _listen(asked, place, add_delta(base, [lora]), {name: one for name, one in heard.items() if place in one.factors})
+            _listen(calibration, place, add_delta(base, [lora]), {name: one for name, one in heard.items() if place in one.factors})
             shown.update()
     for one in heard.values():
         one.route()
@@ -70,14 +70,14 @@ def _factors(lora: LowRank, key: str) -> tuple[torch.Tensor, torch.Tensor] | Non
     return None if found is None else (found.up, found.down)
 
 
-def _listen(asked: Asked, place: int, model: Checkpoint, changes: Mapping[str, _Change]) -> None:
+def _listen(calibration: Calibration, place: int, model: Checkpoint, changes: Mapping[str, _Change]) -> None:
     """Sum up what the lower factors of all LoRAs make of what the layers of one are given."""
-    lower = {name: one.lower.to(asked.renderer.device) for name, one in changes.items()}
+    lower = {name: one.lower.to(calibration.renderer.device) for name, one in changes.items()}
 
     def hear(name: str, layer: Layer, given: torch.Tensor) -> None:
         changes[name].add(place, lower[name], columns(layer, given))
 
-    asked.listen(place, model, list(changes), hear)
+    calibration.listen(place, model, list(changes), hear)
 
 
 def _notes(changes: Mapping[str, _Change], heard: Mapping[str, _Change], whole: Mapping[str, torch.Tensor]) -> Iterator[str]:

@@ -29,7 +29,7 @@ def _is_plain(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def heard(layers: Mapping[str, Layer], hear: Hear) -> Iterator[None]:
+def listening(layers: Mapping[str, Layer], hear: Hear) -> Iterator[None]:
     """While it is open, `hear` is told what each of these layers is given."""
     handles = [layer.register_forward_pre_hook(partial(_tell, hear, name)) for name, layer in layers.items()]
     try:

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import InputError, MergeError
-from workbench.render.listening import Hear, heard, layers_of
+from workbench.render.listening import Hear, layers_of, listening
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ WHO = "regmean"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Calibration:
     """`prompts` has those of each model; `lender` has what a model lacks."""
 
     renderer: Renderer
@@ -44,7 +44,7 @@ class Asked:
                     raise MergeError(f"{WHO}: {name!r} is given NaN or infinity while {model.name} draws: {told}")
                 hear(name, layer, given)
 
-            with heard({name: layers[name] for name in names}, sound):
+            with listening({name: layers[name] for name in names}, sound):
                 self.renderer.images(self.prompts[place], self.seeds, steps=self.steps, guidance=self.guidance, progress=False)
 
 
