@@ -111,6 +111,18 @@ def test_the_file_of_solved_tensors_goes_with_the_checkpoint(models, drawn):
     assert not folder.exists()
 
 
+def test_a_model_that_is_a_unet_alone_is_solved_for_in_the_whole_base():
+    data = Path(__file__).resolve().parents[2] / "data" / "shapes-sdxl"
+    base, heart = wb.open(data / "base.safetensors"), wb.open(data / "heart.safetensors")
+    renderer = wb.Renderer(data / "config", device="cpu", fallback=base)
+    merged = wb.regmean(base, [heart, base], ["a red heart on a white background"], renderer, steps=1, progress=False)
+    mean = task_arithmetic(base, [heart, base], weights=0.5)
+    key = next(key for key in heart if key.endswith("attn1.to_q.weight"))
+    assert list(merged) == list(base)
+    assert " 0 layers" not in merged.notes[0]
+    assert not torch.equal(merged[key], mean[key])
+
+
 def test_a_flux_file_with_fused_layers_is_solved_for_in_its_own_layout():
     data = Path(__file__).resolve().parents[2] / "data" / "shapes-flux"
     schnell, krea = wb.open(data / "schnell"), wb.open(data / "krea.safetensors")

@@ -11,7 +11,7 @@ from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint.names.components import DENOISER
 from workbench.checkpoint.views.layouts import like
 from workbench.checkpoint.views.low_rank import LowRank
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, MergeError, OptionError
 from workbench.families.correspondence import DIFFUSERS
 from workbench.operators.combine import task_arithmetic
 from workbench.recipe import preflight
@@ -93,7 +93,9 @@ def _averaged(
     views = [in_layout(like(model, base), DIFFUSERS) for model in (base, *models)]
     calibration.renderer.load(base, fallback=base, progress=False)
     places = [_place(rest, name, layer) for name, layer in layers_of(calibration.renderer).items()]
-    there = [place for place in places if all(place.key in view for view in views)]
+    there = [place for place in places if all(_key(view, place.name) in view for view in views)]
+    if not there:
+        raise MergeError(f"{WHO}: {' and '.join(model.name for model in (base, *models))} have no layer of the denoiser in common")
     fitting = [place for place in there if place.nbytes <= memory]
     solving = Solving({place.key: rest.info(place.key).shape for place in fitting})
     groups = list(_groups(fitting, memory))
@@ -102,19 +104,24 @@ def _averaged(
             for number, model in enumerate(models):
                 products = _products(calibration, number, model, group)
                 for place in group:
-                    change = _weights(views[1 + number], place.key) - _weights(views[0], place.key)
+                    change = _weights(views[1 + number], place.name) - _weights(views[0], place.name)
                     place.add(change, products.pop(place.name), alpha)
                 shown.update()
             for place in group:
                 if (found := place.solved()) is not None:
-                    solving.put(place.key, _weights(views[0], place.key) + found.reshape(rest.info(place.key).shape))
+                    solving.put(place.key, _weights(views[0], place.name) + found.reshape(rest.info(place.key).shape))
     merged = solving.over(rest, "+".join(model.name for model in models), tuple(_notes(solving.there, there, fitting, memory)))
     layout = base.structure.layout
     return in_layout(merged, layout) if layout in base.structure.family.layouts else merged  # type: ignore[arg-type]
 
 
-def _weights(view: Checkpoint, key: str) -> torch.Tensor:
-    return view.calculate(key, None, Calculation("float32"))
+def _key(view: Checkpoint, name: str) -> str:
+    """What a model in diffusers' layout calls the weights of a layer of its denoiser: one that is a denoiser alone has no prefix."""
+    return view.structure.spell(DENOISER, f"{name}.weight") or ""
+
+
+def _weights(view: Checkpoint, name: str) -> torch.Tensor:
+    return view.calculate(_key(view, name), None, Calculation("float32"))
 
 
 def _notes(solved: set[str], there: Sequence[_Place], fitting: Sequence[_Place], memory: int) -> Iterator[str]:
@@ -169,7 +176,7 @@ class _Place:
 
 def _place(rest: Checkpoint, name: str, layer: Layer) -> _Place:
     rows = layer.weight.shape[0]
-    return _Place(name, rest.structure.spell(DENOISER, f"{name}.weight") or name, (rows, math.prod(layer.weight.shape[1:])))
+    return _Place(name, _key(rest, name), (rows, math.prod(layer.weight.shape[1:])))
 
 
 def _groups(places: Sequence[_Place], memory: int) -> Iterator[list[_Place]]:
