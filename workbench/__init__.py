@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from workbench.panels.spectrum_panel import SpectrumPanel as SpectrumPanel
     from workbench.recipe import Recipe as Recipe
     from workbench.recipe import preflight as preflight
+    from workbench.render import NoiseLevels as NoiseLevels
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
@@ -65,6 +66,7 @@ _HOMES = {
     "diff": "workbench.analysis",
     "recover": "workbench.analysis",
     "lineage": "workbench.analysis",
+    "NoiseLevels": "workbench.render",
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
