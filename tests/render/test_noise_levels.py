@@ -234,6 +234,14 @@ def test_a_grid_draws_it_beside_others_and_says_whose_parts_it_has(shared, tmp_p
     assert shared.loaded.note == "'heart then moon' with vae of 'heart' and text_encoder of 'heart'"
 
 
+def test_a_renderer_may_be_made_of_it_and_a_grid_finds_one(shared, heart, moon):
+    levels = wb.NoiseLevels(heart, moon)
+    expected = drawn(shared, levels)
+    assert np.array_equal(np.asarray(Renderer(levels, device="cpu").images([PROMPT], [3], **QUICK)[0], int), expected)
+    grid = wb.ab_grid({"levels": levels}, [PROMPT], [3], scorers=[], **QUICK)
+    assert np.abs(np.asarray(grid.images[0], int) - expected).max() <= 3  # on the best device there is
+
+
 def test_a_denoiser_alone_may_be_the_second_half(shared, heart, moon):
     unet = Held({key: moon.read(key) for key in moon if moon.structure.component(key) == "unet"}, "unet alone")
     assert np.array_equal(drawn(shared, wb.NoiseLevels(heart, unet)), drawn(shared, wb.NoiseLevels(heart, moon)))
