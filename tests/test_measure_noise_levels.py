@@ -32,6 +32,9 @@ def test_the_command_measures_what_is_not_there_yet_and_writes_a_row_of_the_tabl
     assert max(rows["by noise level"]["tried"], key=rows["by noise level"]["tried"].get) == rows["by noise level"]["chosen"]
     capsys.readouterr()
     rows["one merge"] |= {"score": 0.4167, "spread": 0.0962}
+    rows["by noise level"]["seeds"], rows["one merge, weights chosen"]["seeds"] = [0.5, 0.75, 0.25], [0.25, 0.5, 0.5]
     kept.write_text(json.dumps(rows), encoding="utf-8")
     noise_levels.main(["--quick", "--folder", str(tmp_path)])
-    assert "| two concepts | `weighted_average` | 42 ± 10 |" in capsys.readouterr().out
+    row = capsys.readouterr().out.strip().splitlines()[-1]
+    assert row.startswith("| two concepts | `weighted_average` | 42 ± 10 |")
+    assert row.endswith("| 2, 1 of 3 |")
