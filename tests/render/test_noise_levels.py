@@ -22,16 +22,8 @@ from workbench.render.silence import quiet
 
 PROMPT, QUICK = "a red heart on a white background", {"steps": 4, "guidance": 3.0}
 SMALL = {"width": 64, "height": 32}
-KINDS = (
-    "SD 1",
-    "SD 2",
-    "SDXL",
-    "SD 3",
-    "Flux",
-    "Z-Image",
-    "Qwen-Image",
-    "Sana",
-)  # PNDM, DDIM, flows; times turned around, two calls a step
+# PNDM (a timestep twice), DDIM, flows; Z-Image is given its times turned around, Qwen-Image is called twice a step
+KINDS = ("SD 1", "SD 2", "SDXL", "SD 3", "Flux", "Z-Image", "Qwen-Image", "Sana")
 SCALE = {"Qwen-Image": "true_cfg_scale"}
 
 ops = wb.operators
@@ -302,6 +294,14 @@ def test_halves_that_cannot_take_turns_are_refused_before_anything_is_read(famil
         with pytest.raises(RenderError, match=said):
             wb.NoiseLevels(high, low)
     assert wide.reads == []
+
+
+def test_a_half_whose_prediction_nothing_tells_may_take_turns_with_one_that_says_it(folders):
+    first, second = folders("SD 2")
+    silent, told = wb.open(first), counted(wb.open(second))
+    told.metadata = {"modelspec.prediction_type": "v"}
+    assert (silent.structure.prediction, told.structure.prediction) == ("unknown", "v")
+    assert wb.NoiseLevels(silent, told).components == silent.components
 
 
 def test_two_denoisers_are_refused_where_parts_only_visit_the_device(family, heart, moon):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, final
+from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.checkpoint.names.buffers import is_marker, leftover
@@ -94,14 +94,11 @@ class NoiseLevels(Checkpoint):
     def _only(self, key: str) -> Checkpoint:
         """Who has the one value of a tensor. Raises RenderError for one of the denoiser."""
         if self._differs(key):
-            self._refuse(key)
+            raise RenderError(
+                f"{self.name!r}: {key} has two values, one for high noise and one for low, so it cannot be read, merged or exported as "
+                "one model: do so with its `high` and `low` each, or with workbench.operators.weighted_average([high, low])"
+            )
         return self.high
-
-    def _refuse(self, key: str) -> NoReturn:
-        raise RenderError(
-            f"{self.name!r}: {key} has two values, one for high noise and one for low, so it cannot be read, merged or exported as one "
-            "model: do so with its `high` and `low` each, or with workbench.operators.weighted_average([high, low])"
-        )
 
 
 def halves(checkpoint: Checkpoint) -> tuple[Checkpoint, Checkpoint | None]:
@@ -132,7 +129,7 @@ def _check_pair(high: Checkpoint, low: Checkpoint) -> None:
             "give two models of one architecture"
         )
     kinds = high.structure.prediction, low.structure.prediction
-    if kinds[0] != kinds[1]:
+    if kinds[0] != kinds[1] and "unknown" not in kinds:
         raise RenderError(
             f"NoiseLevels: high, {high.name!r}, predicts {kinds[0]}, and low, {low.name!r}, {kinds[1]}: "
             "they take steps on one schedule, so give two that predict the same"

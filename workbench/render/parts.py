@@ -36,7 +36,7 @@ class Parts:
         self._pipeline, self._device, self._dtype = pipeline, device, dtype
         self._at, self._kept = at, kept
         self._prints: dict[str, Mapping[str, str]] = {}  # part -> tensor -> what was read for it
-        self._beside: dict[str, Any] = {}
+        self._beside: dict[str, Any] = {}  # modules that the pipeline has no place for
         self.owners: dict[str, str] = {}
 
     def module(self, part: str) -> Any:
