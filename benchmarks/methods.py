@@ -41,7 +41,7 @@ TIMED = TASKS[0]  # where time and memory are measured, once for each method
 QUICK_METHODS = (AVERAGE, "task_arithmetic", "slerp")
 _CLIP = DATA / "shapes-clip"
 _GUIDANCE = 3.0
-_EQUAL = 1.0  # CLIP score that options may be below the best ones: with so few pictures it is chance, and the default is to be preferred
+EQUAL = 1.0  # CLIP score that options may be below the best ones: with so few pictures it is chance, and the default is to be preferred
 _SEEN = ("shape", "colour", "style")  # what must be as asked for a picture to be right
 
 
@@ -66,7 +66,7 @@ class Comparison:
 
     def alone(self, name: str) -> dict[str, Any]:
         """What a model draws by itself."""
-        row, self.pictures[name] = self._drawn(self.models[name], **REPORTING)
+        row, self.pictures[name] = self.drawn(self.models[name], **REPORTING)
         return row
 
     def method(self, name: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Comparison:
         try:
             chosen, points = self._chosen(name)
             merge = self._merge(name, chosen)
-            row, pictures = self._drawn(merge, **REPORTING)
+            row, pictures = self.drawn(merge, **REPORTING)
         except (InputError, OptionError, MergeError) as error:
             return {"problem": str(error)}
         np.save(self.folder / f"{name}.npy", pictures)
@@ -93,11 +93,11 @@ class Comparison:
             self._merge(name, options)
         if len(several) == 1:
             return several[0], []
-        points = [(dict(options), self._drawn(self._merge(name, options), **CHOOSING)[0]["clip"]) for options in several]
-        enough = max(score for _, score in points) - _EQUAL
+        points = [(dict(options), self.drawn(self._merge(name, options), **CHOOSING)[0]["clip"]) for options in several]
+        enough = max(score for _, score in points) - EQUAL
         return next(options for options, score in points if score >= enough), points
 
-    def _drawn(self, model: Checkpoint, start: int, count: int, seeds: Sequence[int]) -> tuple[dict[str, Any], np.ndarray]:
+    def drawn(self, model: Checkpoint, start: int, count: int, seeds: Sequence[int]) -> tuple[dict[str, Any], np.ndarray]:
         """Shares of pictures that are right, by skill and by seed, and the pictures, from 0 to 1."""
         asked = prompts(self.task, start, count)
         seeds = seeds[:2] if self.quick else seeds
@@ -146,15 +146,16 @@ def compare(task: Task, folder: Path, quick: bool) -> None:
     folder = folder / task.name
     folder.mkdir(parents=True, exist_ok=True)
     work = Comparison(task, folder, quick)
-    _keep(folder / "alone.json", {name: work.alone(name) for name in work.models})
+    keep(folder / "alone.json", {name: work.alone(name) for name in work.models})
     for number, name in enumerate(methods := QUICK_METHODS if quick else tuple(own())):
         path = folder / f"{name}.json"
         if not path.exists():
-            _keep(path, work.method(name))
+            keep(path, work.method(name))
             print(f"{task.name}: {number + 1} of {len(methods)}, {name}", flush=True)
 
 
-def _keep(path: Path, told: Mapping[str, Any]) -> None:
+def keep(path: Path, told: Mapping[str, Any]) -> None:
+    """Write what was measured, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(told), encoding="utf-8")
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from workbench.recipe import Recipe as Recipe
     from workbench.recipe import preflight as preflight
     from workbench.regression import regmean as regmean
+    from workbench.render import NoiseLevels as NoiseLevels
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
@@ -67,6 +68,7 @@ _HOMES = {
     "recover": "workbench.analysis",
     "lineage": "workbench.analysis",
     "regmean": "workbench.regression",
+    "NoiseLevels": "workbench.render",
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",

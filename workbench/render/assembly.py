@@ -239,6 +239,14 @@ def _as_diffusers_knows_it(module: Any) -> Any:
     return module
 
 
+def another(module: Any) -> Any:
+    """A second module of a denoiser's class and config; its weights are shapes only."""
+    from accelerate import init_empty_weights
+
+    with BUILDING, quiet(), init_empty_weights():
+        return type(module).from_config(module.config).requires_grad_(False).eval()
+
+
 def embed_guidance(transformer: FluxTransformer2DModel, wanted: bool) -> None:
     """Give a Flux transformer a guidance embedder, its weights shapes only, or take it away, in place; all else stays as it is."""
     from accelerate import init_empty_weights

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from workbench.errors import NonFiniteWarning, warn
+from workbench.render.noise_levels import taking_turns
 from workbench.render.parts import Cancel, bar_of, go_on
 from workbench.render.request import Request
 from workbench.render.samplers import make_sampler
@@ -109,12 +110,13 @@ class Drawing:
 
         with quiet():
             stage.pipeline.scheduler = make_sampler(self.request.sampler, stage.own_scheduler, self.changes)
-            made = stage.pipeline(
-                prompt=[prompt for prompt, _ in batch],
-                generator=[torch.Generator().manual_seed(seed) for _, seed in batch],  # one for each: same seed, same noise, in any batch
-                output_type=output,
-                **stage.manner.arguments(self.request, len(batch), on_step),
-            ).images
+            with taking_turns(stage.pipeline, stage.blueprint.denoiser, stage.second):
+                made = stage.pipeline(
+                    prompt=[prompt for prompt, _ in batch],
+                    generator=[torch.Generator().manual_seed(seed) for _, seed in batch],  # one each: same seed, same noise, in any batch
+                    output_type=output,
+                    **stage.manner.arguments(self.request, len(batch), on_step),
+                ).images
         if learn and last:
             stage.colours.learn(last["latents"], made)
         return made

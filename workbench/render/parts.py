@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from workbench.checkpoint.base import Checkpoint, hashed
 from workbench.errors import Cancelled, RenderError
-from workbench.render.assembly import BUILDING, embed_guidance
+from workbench.render.assembly import BUILDING, another, embed_guidance
 from workbench.render.fitting import PartPlan, embeds_guidance, has_guidance
 from workbench.render.keymap import as_in_module
 from workbench.render.residents import Residents
@@ -36,7 +36,20 @@ class Parts:
         self._pipeline, self._device, self._dtype = pipeline, device, dtype
         self._at, self._kept = at, kept
         self._prints: dict[str, Mapping[str, str]] = {}  # part -> tensor -> what was read for it
+        self._beside: dict[str, Any] = {}  # modules that the pipeline has no place for
         self.owners: dict[str, str] = {}
+
+    def module(self, part: str) -> Any:
+        """A part of the pipeline, or what stands beside it."""
+        return self._beside[part] if part in self._beside else self._pipeline.components[part]
+
+    def stand_beside(self, part: str, like: str | None) -> None:
+        """Have a module beside the pipeline's, empty at first, of the kind of one of its parts; None takes it away with all it holds."""
+        if like is None:
+            for held in (self._beside, self._prints, self.owners):
+                held.pop(part, None)
+        elif part not in self._beside:
+            self._beside[part] = another(self._pipeline.components[like])
 
     def contents(self, part: str) -> str:
         """What tells apart the weights that a part has held."""
@@ -54,7 +67,7 @@ class Parts:
             self.owners[part] = checkpoint.name
             return
         self.owners.pop(part, None)
-        module = self._pipeline.components[part]
+        module = self.module(part)
         if not plan.renamed:
             self._made_ready(part, module, checkpoint, prints)
         checkpoint.prepare(progress=progress, cancelled=cancelled)
@@ -81,13 +94,14 @@ class Parts:
         self.owners[part] = checkpoint.name
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each part in this dtype, filled or not."""
+        """Bytes of each part of the pipeline in this dtype, filled or not."""
         modules = {name: one for name, one in self._pipeline.components.items() if isinstance(one, torch.nn.Module)}
         return {name: sum(one.numel() for one in module.parameters()) * self._dtype.itemsize for name, module in modules.items()}
 
     def bytes_on(self, device: torch.device) -> int:
         """Bytes that the parts hold on a device."""
-        modules = [one for one in self._pipeline.components.values() if isinstance(one, torch.nn.Module)]
+        parts = (*self._pipeline.components.values(), *self._beside.values())
+        modules = [one for one in parts if isinstance(one, torch.nn.Module)]
         return sum(one.nbytes for module in modules for one in module.parameters() if one.device.type == device.type)
 
     def _made_ready(self, part: str, module: Any, checkpoint: Checkpoint, prints: Mapping[str, str]) -> None:

@@ -32,6 +32,7 @@ from workbench.render.drawing import Drawing, OnStep
 from workbench.render.fitting import PartPlan, embeds_guidance
 from workbench.render.given import Given, opened
 from workbench.render.loaded import Loaded
+from workbench.render.noise_levels import SECOND, halves
 from workbench.render.parts import Cancel, OnTensor
 from workbench.render.request import Defaults, Request
 from workbench.render.samplers import check_sampler, samplers_for
@@ -117,6 +118,7 @@ class Renderer:
     def check(self, checkpoint: Checkpoint, request: Request | None = None) -> None:
         """Raises RenderError when a checkpoint does not fit this pipeline, or cannot draw a request; reads no tensor."""
         self._stage.fitting.plans(checkpoint)
+        self._stage.check_offload(checkpoint)
         if request is not None:
             self.check_request(request)
 
@@ -162,10 +164,15 @@ class Renderer:
         with self.lock:
             self._begun = True
             stage = self._stage
-            plans = stage.fitting.plans(checkpoint)
-            sources = {part: (checkpoint, plan) for part, plan in plans.items()} | self._lent(checkpoint, plans, fallback)
-            self._check_room()
+            high, low = halves(checkpoint)
+            plans = stage.fitting.plans(high)
+            sources = {part: (high, plan) for part, plan in plans.items()} | self._lent(high, plans, fallback)
+            if low is not None:
+                sources[SECOND] = low, stage.fitting.plan(low, stage.blueprint.denoiser)
+            stage.check_offload(checkpoint)
+            self._check_room(two=low is not None)
             self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
+            stage.set_levels(checkpoint)
             stage.residents.begin()
             with self._told_where_full(repr(checkpoint.name), "free what else lies there"), stage.at_rest():
                 for part, (owner, plan) in sources.items():
@@ -175,6 +182,7 @@ class Renderer:
                 self._changes, self._defaults = schedule_changes(denoising), self.defaults(denoising)
             used = {key for plan in plans.values() for origin in plan.entries.values() for key in origin.keys}
             components = {part: stage.parts.owners[part] for part in stage.blueprint.weighted}
+            components |= {stage.blueprint.denoiser: checkpoint.name} if low is not None else {}
             self.loaded = Loaded(checkpoint.name, components, tuple(key for key in checkpoint if key not in used))
             return self.loaded
 
@@ -299,12 +307,16 @@ class Renderer:
             )
         return lent
 
-    def _check_room(self) -> None:
-        """Raises RenderError where the device has no room for the pipeline; says how much the inputs of merges may take."""
+    def _check_room(self, two: bool) -> None:
+        """Raises RenderError where the device has no room for the pipeline, and for a second denoiser if it has `two`.
+
+        Says how much the inputs of merges may take.
+        """
         stage, free = self._stage, free_memory(self.device)
         if free is None:
             return
         sizes = stage.parts.sizes()
+        sizes |= {SECOND: sizes[stage.blueprint.denoiser]} if two else {}
         held = stage.parts.bytes_on(self.device)
         check_room(self.device, free + held, sizes, self.offload)
         needed = {None: sum(sizes.values()), "model": max(sizes.values()), "sequential": 0}[self.offload]

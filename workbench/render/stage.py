@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from workbench.checkpoint.base import Checkpoint
+from workbench.errors import RenderError
 from workbench.render.assembly import Blueprint, build_pipeline
 from workbench.render.calling import Manner
 from workbench.render.devices import Offload
 from workbench.render.fitting import Fitting
+from workbench.render.noise_levels import SECOND, NoiseLevels, Second
 from workbench.render.parts import Parts
 from workbench.render.previews import LatentColours
 from workbench.render.residents import Residents
@@ -39,6 +42,21 @@ class Stage:
         encoders = [part for part in blueprint.weighted if part.startswith("text_encoder")]
         self.texts = KnownTexts(self.pipeline, lambda: [self.parts.contents(part) for part in encoders])
         self.colours = LatentColours()
+        self.second: Second | None = None  # the denoiser for low noise, where there are two
+
+    def check_offload(self, checkpoint: Checkpoint) -> None:
+        """Raises RenderError for two denoisers where parts only visit the device."""
+        if self._offload and isinstance(checkpoint, NoiseLevels):
+            raise RenderError(
+                f"{checkpoint.name!r} has two denoisers, which are drawn with where both lie on the device: make a Renderer without "
+                f"offload={self._offload!r}"
+            )
+
+    def set_levels(self, checkpoint: Checkpoint) -> None:
+        """Have a second denoiser, empty at first, where a checkpoint has two; let go of it where it has one."""
+        boundary = checkpoint.boundary if isinstance(checkpoint, NoiseLevels) else None
+        self.parts.stand_beside(SECOND, None if boundary is None else self.blueprint.denoiser)
+        self.second = None if boundary is None else Second(self.parts.module(SECOND), boundary)
 
     def make_room(self, free: int | None) -> None:
         """Let inputs of merges stay on the device, in half of what is free there beside the pipeline."""
