@@ -53,6 +53,13 @@ def test_it_says_what_it_does_and_where_it_comes_from(operator):
         assert option.constraint.help, option.name
 
 
+def test_what_was_measured_of_a_method_is_in_its_help():
+    for name, operator in own().items():
+        assert " ".join(wb.analysis.purpose_of(name).split()) in " ".join(operator.__doc__.split()), name
+    assert "better than averaging" in own()["ties"].__doc__
+    assert wb.analysis.purpose_of("of_my_own") == ""
+
+
 @every_operator
 def test_every_range_has_a_step_and_holds_its_default(operator):
     for option in operator.declaration.options.values():

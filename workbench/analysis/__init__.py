@@ -9,6 +9,7 @@ from workbench.analysis.differences import diff
 from workbench.analysis.explaining import Explanation, explain
 from workbench.analysis.provenance.family_tree import lineage
 from workbench.analysis.provenance.lineage_result import Lineage
+from workbench.analysis.purposes import purpose, purpose_of
 from workbench.analysis.recovery import Recovery, recover
 from workbench.analysis.similarities import Similarity, similarity
 from workbench.analysis.singular import SingularValues, singular_values
@@ -33,6 +34,8 @@ __all__ = [
     "interference",
     "lineage",
     "methods_compared",
+    "purpose",
+    "purpose_of",
     "recover",
     "similarity",
     "singular_values",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench.analysis.comparing_methods import AVERAGE, SUM, MethodsCompared, MethodTask
+from workbench.analysis.comparing_methods import AVERAGE, SUM, MethodsCompared, MethodTask, methods_compared
 from workbench.wording import enumerated
 
 _SLOW = 10.0  # times averaging's from which on time is worth a word
@@ -21,6 +21,12 @@ def purpose(compared: MethodsCompared, method: str) -> str:
     best = [task for task in tasks if method in task.best]
     found = [_lead(compared, method, tasks, best), _losses(compared, method, tasks), _alike(compared, method), _cost(method, tasks)]
     return ". ".join(one[0].upper() + one[1:] for one in found if one)
+
+
+def purpose_of(method: str) -> str:
+    """That of a method which was compared; nothing of any other."""
+    compared = methods_compared()
+    return purpose(compared, method) if method in compared.names else ""
 
 
 def _lead(compared: MethodsCompared, method: str, tasks: Sequence[MethodTask], best: Sequence[MethodTask]) -> str:

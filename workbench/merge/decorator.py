@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, final
 
+import workbench  # what was measured lies floors above; the package's own front door is the way up
 from workbench.errors import InputError, OptionError
 from workbench.merge import rules as rule_parsing
 from workbench.merge import schedules
@@ -45,7 +47,9 @@ class Operator:
     @property
     def __doc__(self) -> str:  # type: ignore[override]
         options = "\n".join(f"    {written}: {what}" for written, what in (one.told for one in self.declaration.options.values()))
-        return f"{inspect.getdoc(self.function)}\n\nOptions:\n{options or '    none'}\n\nSource: {self.declaration.source}"
+        measured = workbench.analysis.purpose_of(self.declaration.name)
+        told = textwrap.fill(f"As measured on the embedded models (docs/methods.md): {measured}.", 130) + "\n\n" if measured else ""
+        return f"{inspect.getdoc(self.function)}\n\n{told}Options:\n{options or '    none'}\n\nSource: {self.declaration.source}"
 
     @property
     def __signature__(self) -> inspect.Signature:
