@@ -101,13 +101,13 @@ def test_pictures_are_the_same_when_parts_visit_the_device(folders, offload):
 def test_a_device_without_room_says_what_would_help_before_anything_is_read(folders, monkeypatch):
     renderer = Renderer(folders[0], device="cpu")
     sizes = renderer._stage.parts.sizes()
-    monkeypatch.setattr("workbench.render.pipeline.free_memory", lambda device: max(sizes.values()) + 1)
+    monkeypatch.setattr("workbench.render.stage.free_memory", lambda device: max(sizes.values()) + 1)
     with pytest.raises(
         RenderError,
         match=r'the pipeline takes .* GB on cpu, where .* are free \(vae .*, unet .* GB\): .*offload="model" keeps .*, the unet\)',
     ):
         renderer.load(wb.open(folders[0]))
-    monkeypatch.setattr("workbench.render.pipeline.free_memory", lambda device: 1)
+    monkeypatch.setattr("workbench.render.stage.free_memory", lambda device: 1)
     with pytest.raises(RenderError, match=re.escape('Renderer(..., offload="sequential" one layer at a time, which is slow)')):
         renderer.load(wb.open(folders[0]))
     with pytest.raises(RenderError, match="the unet takes"):

@@ -315,7 +315,7 @@ def test_a_device_has_room_for_both_denoisers_or_says_so_first(renderer, monkeyp
     before = drawn(renderer, heart)
     sizes = renderer._stage.parts.sizes()
     held = renderer._stage.parts.bytes_on(torch.device("cpu"))
-    monkeypatch.setattr("workbench.render.pipeline.free_memory", lambda device: sum(sizes.values()) - held + sizes["unet"] // 2)
+    monkeypatch.setattr("workbench.render.stage.free_memory", lambda device: sum(sizes.values()) - held + sizes["unet"] // 2)
     with pytest.raises(RenderError, match="denoiser for low noise"):
         renderer.load(wb.NoiseLevels(heart, moon))
     assert np.array_equal(np.asarray(renderer.images([PROMPT], [3], **QUICK)[0], int), before)  # what it held, it holds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +20,14 @@ from workbench.render.denoising import Denoiser
 from workbench.render.devices import (
     OFFLOADS,
     Offload,
-    check_room,
     chosen_device,
     describe,
     dtype_named,
-    free_memory,
     release,
     told_where_full,
 )
 from workbench.render.drawing import Drawing, OnStep
-from workbench.render.fitting import PartPlan, embeds_guidance
+from workbench.render.fitting import embeds_guidance
 from workbench.render.given import Given, opened
 from workbench.render.loaded import Loaded
 from workbench.render.noise_levels import SECOND, halves
@@ -166,11 +164,11 @@ class Renderer:
             stage = self._stage
             high, low = halves(checkpoint)
             plans = stage.fitting.plans(high)
-            sources = {part: (high, plan) for part, plan in plans.items()} | self._lent(high, plans, fallback)
+            sources = {part: (high, plan) for part, plan in plans.items()} | stage.lent(high, plans, self._lenders(fallback))
             if low is not None:
                 sources[SECOND] = low, stage.fitting.plan(low, stage.blueprint.denoiser)
             stage.check_offload(checkpoint)
-            self._check_room(two=low is not None)
+            stage.check_room(two=low is not None)
             self.loaded = None  # a read that fails half-way must not leave a mixture to draw with
             stage.set_levels(checkpoint)
             stage.residents.begin()
@@ -289,38 +287,6 @@ class Renderer:
     @property
     def _dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
-
-    def _lent(
-        self, checkpoint: Checkpoint, plans: Mapping[str, PartPlan], given: Checkpoint | None
-    ) -> dict[str, tuple[Checkpoint, PartPlan]]:
-        """What a fallback supplies. Raises RenderError for a component that neither it nor an earlier load has."""
-        stage = self._stage
-        missing = [part for part in stage.blueprint.weighted if part not in plans]
-        lent: dict[str, tuple[Checkpoint, PartPlan]] = {}
-        lenders = self._lenders(given)
-        while len(lent) < len(missing) and (one := next(lenders, None)) is not None:
-            lent |= {part: (one, stage.fitting.plan(one, part)) for part in missing if part not in lent and part in one.components}
-        if nobody := [part for part in missing if part not in lent and part not in stage.parts.owners]:
-            raise RenderError(
-                f"{checkpoint.name!r} has no {' and no '.join(nobody)}, only {', '.join(checkpoint.components)}: load a "
-                "checkpoint that has it first, or name one to borrow from in Renderer(..., fallback=checkpoint)"
-            )
-        return lent
-
-    def _check_room(self, two: bool) -> None:
-        """Raises RenderError where the device has no room for the pipeline, and for a second denoiser if it has `two`.
-
-        Says how much the inputs of merges may take.
-        """
-        stage, free = self._stage, free_memory(self.device)
-        if free is None:
-            return
-        sizes = stage.parts.sizes()
-        sizes |= {SECOND: sizes[stage.blueprint.denoiser]} if two else {}
-        held = stage.parts.bytes_on(self.device)
-        check_room(self.device, free + held, sizes, self.offload)
-        needed = {None: sum(sizes.values()), "model": max(sizes.values()), "sequential": 0}[self.offload]
-        stage.make_room(max(0, free + held - needed))
 
     def _told_where_full(self, what: str, advice: str) -> AbstractContextManager[None]:
         return told_where_full(what, advice, self.device, self._stage.parts.sizes(), self.offload)

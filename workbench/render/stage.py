@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ from workbench.checkpoint.base import Checkpoint
 from workbench.errors import RenderError
 from workbench.render.assembly import Blueprint, build_pipeline
 from workbench.render.calling import Manner
-from workbench.render.devices import Offload
-from workbench.render.fitting import Fitting
+from workbench.render.devices import Offload, check_room, free_memory
+from workbench.render.fitting import Fitting, PartPlan
 from workbench.render.noise_levels import SECOND, NoiseLevels, Second
 from workbench.render.parts import Parts
 from workbench.render.previews import LatentColours
@@ -58,9 +58,35 @@ class Stage:
         self.parts.stand_beside(SECOND, None if boundary is None else self.blueprint.denoiser)
         self.second = None if boundary is None else Second(self.parts.module(SECOND), boundary)
 
-    def make_room(self, free: int | None) -> None:
-        """Let inputs of merges stay on the device, in half of what is free there beside the pipeline."""
-        self.residents.room = 0 if free is None else self.residents.nbytes + free // _HALF_OF
+    def lent(
+        self, checkpoint: Checkpoint, plans: Mapping[str, PartPlan], lenders: Iterator[Checkpoint]
+    ) -> dict[str, tuple[Checkpoint, PartPlan]]:
+        """What others supply that a checkpoint lacks. Raises RenderError for a part that neither they nor an earlier load has."""
+        missing = [part for part in self.blueprint.weighted if part not in plans]
+        lent: dict[str, tuple[Checkpoint, PartPlan]] = {}
+        while len(lent) < len(missing) and (one := next(lenders, None)) is not None:
+            lent |= {part: (one, self.fitting.plan(one, part)) for part in missing if part not in lent and part in one.components}
+        if nobody := [part for part in missing if part not in lent and part not in self.parts.owners]:
+            raise RenderError(
+                f"{checkpoint.name!r} has no {' and no '.join(nobody)}, only {', '.join(checkpoint.components)}: load a "
+                "checkpoint that has it first, or name one to borrow from in Renderer(..., fallback=checkpoint)"
+            )
+        return lent
+
+    def check_room(self, two: bool) -> None:
+        """Raises RenderError where the device has no room for the pipeline, and for a second denoiser if it has `two`.
+
+        Lets inputs of merges stay there, in half of what is free beside it.
+        """
+        free = free_memory(self._device)
+        if free is None:
+            return
+        sizes = self.parts.sizes()
+        sizes |= {SECOND: sizes[self.blueprint.denoiser]} if two else {}
+        held = self.parts.bytes_on(self._device)
+        check_room(self._device, free + held, sizes, self._offload)
+        needed = {None: sum(sizes.values()), "model": max(sizes.values()), "sequential": 0}[self._offload]
+        self.residents.room = self.residents.nbytes + max(0, free + held - needed) // _HALF_OF
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
