@@ -34,12 +34,12 @@ def _seconds(merge: Checkpoint) -> float:
 def _memory(merge: Checkpoint) -> float:
     """The most bytes of tensors alive at once while the largest tensor is calculated, over its size in float32."""
     key = max(merge, key=lambda name: merge.info(name).numel)
-    with _Alive() as alive:
+    with Alive() as alive:
         merge[key]
     return alive.most / (merge.info(key).numel * _FLOAT32)
 
 
-class _Alive(TorchDispatchMode):  # type: ignore[misc]
+class Alive(TorchDispatchMode):  # type: ignore[misc]
     """Counts bytes of the storages that operations make, for as long as they live; what a library keeps for itself is not seen."""
 
     def __init__(self) -> None:

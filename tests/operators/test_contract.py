@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
+from benchmarks.method_costs import Alive
 from workbench.merge import Operator, Range
 from workbench.operators import own
 from workbench.tensors import Flat, Rows, Scope, Space
@@ -80,6 +81,15 @@ def test_the_result_has_the_inputs_shape_and_dtype_and_the_inputs_stay_as_they_a
     for tensor, copy in zip(flat(inputs), before, strict=True):
         assert torch.equal(tensor, copy)
         assert tensor.numel() == 0 or result.data_ptr() != tensor.data_ptr(), "the result must be memory of its own"
+
+
+@every_operator
+def test_what_it_works_with_is_a_small_multiple_of_its_inputs(operator):
+    inputs = arguments(operator, (120, 100))
+    operator.function(*inputs, **required(operator))  # what is made once and kept is not of this tensor
+    with Alive() as alive:
+        operator.function(*inputs, **required(operator))
+    assert alive.most <= 5.5 * sum(tensor.nbytes for tensor in flat(inputs))
 
 
 @every_operator

@@ -28,7 +28,7 @@ def largest(delta: torch.Tensor, density: float) -> Keep:
     count = int(density * delta.numel())
     if count in (0, delta.numel()):
         return everything if count else nothing
-    return from_magnitude(_kth_largest(delta.abs(), count), delta.dtype)
+    return from_magnitude(kth_largest(delta.abs(), count), delta.dtype)
 
 
 def thresholds(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float) -> list[float]:
@@ -77,7 +77,7 @@ def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
     beyond = min(int(gamma * total), total - count)
     if not beyond or not count:
         return largest(delta, density)
-    top, bottom = _kth_largest(delta.abs(), beyond + 1), _kth_largest(delta.abs(), beyond + count)
+    top, bottom = kth_largest(delta.abs(), beyond + 1), kth_largest(delta.abs(), beyond + count)
     kept = from_magnitude(bottom, delta.dtype)
     return lambda piece, place: kept(piece, place).masked_fill(piece.abs() > top, 0)
 
@@ -114,7 +114,7 @@ def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon:
     return torch.where(uniform < probability, delta, 0), probability
 
 
-def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:
+def kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     """The k-th largest of magnitudes, found without sorting; on the CPU their order is lost."""
     place = magnitudes.numel() - k
     if magnitudes.device.type != "cpu":
@@ -126,4 +126,4 @@ def _kth_largest(magnitudes: torch.Tensor, k: int) -> float:
 
 def quantile(values: torch.Tensor, share: float) -> float:
     """The value at int(share * (n - 1)) of n values in order."""
-    return _kth_largest(values.clone(), values.numel() - int(share * (values.numel() - 1)))
+    return kth_largest(values.clone(), values.numel() - int(share * (values.numel() - 1)))

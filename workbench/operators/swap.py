@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 
 from workbench.merge import Range, operator
+from workbench.operators import sparsify
 from workbench.tensors import Scope, Weight, Weights
 
 Width = Annotated[float, Range(0, 1, 0.01, "share of the tensor that is taken", per_block=True)]
@@ -83,14 +84,15 @@ def top_k_tensor_sum(first: Weight, second: Weight, *, width: Width = 1.0, offse
     if not flat.numel():
         return first.clone()
     start, stop, around = _region(width, offset, flat.numel())
+    magnitudes = flat.abs()
+    low, high = (sparsify.kth_largest(magnitudes, flat.numel() - k + 1) if k else -1.0 for k in (start, stop))
+    del magnitudes
     ordered, rank = flat.sort().values, second.reshape(-1).argsort(stable=True)
-    magnitude = ordered.abs()
-    by_size = magnitude.sort().values
-    low, high = (by_size[k - 1].item() if k else -1.0 for k in (start, stop))
-    inside = (low <= magnitude) & (magnitude <= high)
-    result = flat.clone()
-    moved = ~inside if around else inside
-    result[rank[moved]] = ordered[moved]
+    magnitudes = ordered.abs()
+    inside = (low <= magnitudes) & (magnitudes <= high)
+    del magnitudes
+    moved = torch.where(~inside if around else inside, ordered, flat[rank])  # no lists of places: an index takes twice a number's bytes
+    result = torch.empty_like(flat).scatter_(0, rank, moved)
     return result.reshape(first.shape)
 
 
