@@ -62,6 +62,10 @@ class SweepError(WorkbenchError):
     """A sweep that cannot be begun or kept, or a question about one that has no answer."""
 
 
+class SearchError(WorkbenchError):
+    """A search that cannot be done: of a space that is empty, or an objective that gives no number."""
+
+
 class NotInCloneError(WorkbenchError):
     """Embedded models or notebooks, asked of a package that was installed without the clone they come with."""
 

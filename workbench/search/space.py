@@ -1,0 +1,204 @@
+"""What a search may vary: dimensions, from what a person says or from an operator's declaration, and the options that a point means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import SearchError
+from workbench.merge import Flag, OneOf, Operator, Range
+
+if TYPE_CHECKING:
+    from workbench.merge.declaration import Option
+
+Point = Mapping[str, Any]  # a dimension's name -> its value
+
+# Blocks of a U-Net that go together, by the patterns of block weights; what fits none is `default`.
+_PARTS = {"in": "IN*", "mid": "M*", "out": "OUT*"}
+GROUPS = ("all", "parts", "ramp")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One number between `low` and `high`, in steps where `step` is given, or one of `choices`."""
+
+    name: str
+    low: float = math.nan
+    high: float = math.nan
+    step: float | None = None
+    log: bool = False
+    whole: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def levels(self, count: int) -> list[Any]:
+        """So many values from end to end, as a grid has them; all choices, whatever the count."""
+        if self.choices:
+            return list(self.choices)
+        if count == 1:
+            return [self.fitted((self.low * self.high) ** 0.5 if self.log else (self.low + self.high) / 2)]
+        shares = [number / (count - 1) for number in range(count)]
+        return list(dict.fromkeys(self.fitted(self.at(share)) for share in shares))
+
+    def at(self, share: float) -> float:
+        """What lies that far from `low` to `high`."""
+        return self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
+
+    def fitted(self, value: float) -> Any:
+        """The nearest value that it may have."""
+        if self.step:
+            value = min(self.low + self.step * round((value - self.low) / self.step), self.high)
+        return round(value) if self.whole else round(value, 6)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An option, its dimensions, and how its value is made of theirs."""
+
+    option: str
+    dimensions: tuple[Dimension, ...]
+    value: Callable[[Sequence[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """All that is varied."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        return tuple(dimension for axis in self.axes for dimension in axis.dimensions)
+
+    def options(self, point: Point) -> dict[str, Any]:
+        """What a point means for the merge."""
+        return {axis.option: axis.value([point[one.name] for one in axis.dimensions]) for axis in self.axes}
+
+    def grid(self, most: int) -> Iterator[Point]:
+        """The coarse grid of at most so many points: as many levels in each dimension as there is room for, two at least.
+
+        Where two of each are too many, the points that differ from the middle in one dimension.
+        """
+        levels = max((count for count in range(2, most + 1) if self._size(count) <= most), default=0)
+        if levels:
+            names = [one.name for one in self.dimensions]
+            yield from (dict(zip(names, values, strict=True)) for values in product(*(one.levels(levels) for one in self.dimensions)))
+            return
+        middle = {one.name: one.levels(1)[0] for one in self.dimensions}
+        around = [middle, *({**middle, one.name: value} for one in self.dimensions for value in one.levels(2))]
+        seen: list[Point] = []
+        for point in around:
+            if point not in seen and len(seen) < most:
+                seen.append(point)
+                yield point
+
+    def _size(self, count: int) -> int:
+        return math.prod(len(one.levels(count)) for one in self.dimensions)
+
+
+def space_of(given: Mapping[str, Any] | None, operator: Operator | None, models: int) -> Space:
+    """The space that somebody describes; None takes all of the operator's options but vectors. Raises SearchError.
+
+    An option maps to `(low, high)`, to a list of choices, or to a mapping: `low` and `high`, or `choices`; with `step`, `log`;
+    `each: model` for a number of its own for each model; `blocks: all | parts | ramp`, for one number, for one each of in, mid and
+    out, or for the two ends of a ramp. What is left out comes from the operator's declaration.
+    """
+    options = dict(operator.declaration.options) if operator else {}
+    if given is None:
+        if operator is None:
+            raise SearchError("a function of options tells nothing of them: give space=, as in {'density': (0.1, 0.9)}")
+        found = [_declared(option, models) for option in options.values()]
+        axes = tuple(axis for axis in found if axis is not None)
+    else:
+        axes = tuple(_axis(name, told, options.get(name), models) for name, told in given.items())
+    if not axes:
+        raise SearchError("space is empty: name an option and where it may lie, as in {'density': (0.1, 0.9)}")
+    return Space(axes)
+
+
+def _declared(option: Option, models: int) -> Axis | None:
+    """An option as its declaration has it: through its slider, one number for each model where it has one."""
+    constraint = option.constraint
+    if isinstance(constraint, OneOf):
+        return _plain(Dimension(option.name, choices=constraint.choices))
+    if isinstance(constraint, Flag):
+        return _plain(Dimension(option.name, choices=(False, True)))
+    if not isinstance(constraint, Range) or option.optional:
+        return None
+    low, high = constraint.slider
+    dimension = Dimension(option.name, low, high, whole=constraint.whole)
+    return _each(dimension, models) if option.per_model and models > 1 else _plain(dimension)
+
+
+def _axis(name: str, told: Any, option: Option | None, models: int) -> Axis:
+    where = f"space[{name!r}]"
+    if isinstance(told, tuple) and len(told) == 2:
+        told = {"low": told[0], "high": told[1]}
+    elif isinstance(told, Sequence) and not isinstance(told, str):
+        told = {"choices": list(told)}
+    if not isinstance(told, Mapping):
+        raise SearchError(f"{where} must be (low, high), a list of choices, or a mapping, got {told!r}")
+    if unknown := set(told) - {"low", "high", "step", "log", "choices", "each", "blocks"}:
+        raise SearchError(f"{where} has no {', '.join(map(repr, sorted(unknown)))}; there are low, high, step, log, choices, each, blocks")
+    if "choices" in told:
+        if not told["choices"]:
+            raise SearchError(f"{where}: choices is empty; name two or more values")
+        return _plain(Dimension(name, choices=tuple(told["choices"])))
+    dimension = _number(where, name, told, option)
+    if told.get("each") not in (None, "model"):
+        raise SearchError(f"{where}: each must be 'model', got {told['each']!r}")
+    if told.get("blocks") not in (None, *GROUPS):
+        raise SearchError(f"{where}: blocks must be one of {', '.join(map(repr, GROUPS))}, got {told['blocks']!r}")
+    if told.get("each") and told.get("blocks") not in (None, "all"):
+        raise SearchError(f"{where}: choose one of each= and blocks=: numbers for each model and block are more than a search finds")
+    if told.get("each"):
+        return _each(dimension, models)
+    return {"parts": _parts, "ramp": _ramp}.get(told.get("blocks", "all"), _plain)(dimension)
+
+
+def _number(where: str, name: str, told: Mapping[str, Any], option: Option | None) -> Dimension:
+    constraint = option.constraint if option else None
+    declared = constraint.slider if isinstance(constraint, Range) else (math.nan, math.nan)
+    low, high = told.get("low", declared[0]), told.get("high", declared[1])
+    for number in (low, high, told.get("step", 1)):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise SearchError(f"{where} needs low and high, finite numbers, got {low!r} and {high!r}")
+    if not low < high:
+        raise SearchError(f"{where} is empty: low must be below high, got {low!r} and {high!r}")
+    if told.get("step") is not None and not 0 < told["step"] <= high - low:
+        raise SearchError(f"{where}: step must be above 0 and at most {high - low:g}, got {told['step']!r}")
+    if told.get("log") and low <= 0:
+        raise SearchError(f"{where}: log needs low above 0, got {low!r}")
+    if isinstance(constraint, Range):
+        for number in (low, high):
+            if number < constraint.low or number > constraint.high:
+                raise SearchError(f"{where}: {number!r} is none: {name} must be {constraint.allowed}")
+    whole = isinstance(constraint, Range) and constraint.whole
+    return Dimension(name, low, high, told.get("step"), bool(told.get("log")), whole)
+
+
+def _plain(dimension: Dimension) -> Axis:
+    return Axis(dimension.name, (dimension,), lambda values: values[0])
+
+
+def _each(dimension: Dimension, models: int) -> Axis:
+    if models < 1:
+        raise SearchError(f"space[{dimension.name!r}]: each: model needs inputs= with a list of models")
+    names = [f"{dimension.name}[{number}]" for number in range(models)]
+    return Axis(dimension.name, tuple(replace(dimension, name=name) for name in names), list)
+
+
+def _parts(dimension: Dimension) -> Axis:
+    def value(values: Sequence[Any]) -> Any:
+        return {"blocks": dict(zip(_PARTS.values(), values, strict=True))}
+
+    return Axis(dimension.name, tuple(replace(dimension, name=f"{dimension.name}.{part}") for part in _PARTS), value)
+
+
+def _ramp(dimension: Dimension) -> Axis:
+    def value(values: Sequence[Any]) -> Any:
+        return {"ramp": {"start": values[0], "end": values[1]}}
+
+    return Axis(dimension.name, tuple(replace(dimension, name=f"{dimension.name}.{end}") for end in ("start", "end")), value)
