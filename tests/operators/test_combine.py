@@ -155,6 +155,13 @@ def test_where_values_tie_at_the_threshold_all_of_them_are_kept():
     assert torch.equal(ops.magnitude_prune.function(torch.zeros(5), [delta], density=0.4), torch.tensor([1.0, -1.0, 1.0, 0.0, 3.0]))
 
 
+def test_what_no_model_changed_stays_bit_for_bit_in_ties():
+    base = torch.tensor([-0.0, 1.5, float("inf"), float("nan")])
+    found = ops.ties.function(base, [torch.zeros(4), torch.zeros(4)], density=0.5, weights=[-1.0, 2.0])
+    assert found.view(torch.int32).equal(base.view(torch.int32))
+    assert found.data_ptr() != base.data_ptr()
+
+
 @pytest.mark.parametrize("name", [*NAMED, "delta_merge"])
 def test_a_model_that_is_its_base_changes_nothing(name):
     base, (tuned, _) = models(5, 4)

@@ -81,6 +81,8 @@ def delta_merge(
     """
     if not strength:
         return base.clone()  # 0 times NaN is NaN
+    if prune == "magnitude" and not any(delta.any() for delta in models):
+        return base.clone()  # what nobody changed stays as it is: the largest of zeros take as long to find as others
     smallest = prepared.state or [None] * len(models)
     pairs = enumerate(zip(models, weights, smallest, strict=True))
     keeps = [_keep(prune, delta, density, weight, random, i, known) for i, (delta, weight, known) in pairs]

@@ -6,6 +6,7 @@ import html
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
@@ -24,10 +25,15 @@ _LEVELS = ("error", "warning", "note")
 @final
 @dataclass(frozen=True)
 class Preflight:
-    """What was found: the inputs, one row each, and the findings, errors first."""
+    """What was found: the files that a merge is made of, and the findings, errors first."""
 
-    models: tuple[Mapping[str, object], ...]
+    files: tuple[Checkpoint, ...]
     findings: tuple[Finding, ...]
+
+    @cached_property
+    def models(self) -> tuple[Mapping[str, object], ...]:
+        """What is known of each file, as rows of a table."""
+        return tuple(map(describe, self.files))
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -80,7 +86,7 @@ def preflight(checkpoint: Checkpoint) -> Preflight:
     findings += rounding(checkpoint.merge) if checkpoint.merge else ()
     findings += [Finding("note", f"{file.name}: {text}") for file in [*merges, *files] for text in file.notes]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))
-    return Preflight(tuple(describe(model) for model in files), tuple(findings))
+    return Preflight(tuple(files), tuple(findings))
 
 
 def describe(model: Checkpoint) -> dict[str, object]:
