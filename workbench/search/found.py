@@ -27,7 +27,7 @@ SEARCH, DEFAULT, GRID, RANDOM = "search", "as it is", "coarse grid", "random"
 @final
 @dataclass(frozen=True, eq=False)
 class Found(Result):
-    """`trials` are all that was tried, of every kind; `chosen` has the best of each kind, `unseen` what it came to on unseen prompts and seeds, by seed.
+    """`trials` are all that was tried, of every kind; `chosen` has the best of each, `unseen` what that came to on the unseen, by seed.
 
     With several objectives the best is that of the first, and `pareto()` has those that none beats in all.
     """
@@ -78,14 +78,24 @@ class Found(Result):
         return f"no winner: {told} has {beside}, {self.told}, which is within the deviation between seeds"
 
     def frame(self) -> pd.DataFrame:
-        """One row per trial: kind, number, dimensions, each objective's mean, the seeds it was drawn with, whether it was given up, problem."""
+        """One row per trial: kind, number, dimensions, each objective's mean, seeds drawn, whether it was given up, problem."""
         import pandas as pd
 
         rows = []
         for one in self.trials:
             values = dict(zip((each.name for each in self.objectives), one.values, strict=False))
             seeds = len(one.by_seed[0]) if one.by_seed else 0
-            rows.append({"kind": one.kind, "number": one.number, **one.point, **values, "seeds": seeds, "pruned": one.pruned, "problem": one.problem})
+            rows.append(
+                {
+                    "kind": one.kind,
+                    "number": one.number,
+                    **one.point,
+                    **values,
+                    "seeds": seeds,
+                    "pruned": one.pruned,
+                    "problem": one.problem,
+                }
+            )
         return pd.DataFrame(rows)
 
     def compared(self) -> pd.DataFrame:

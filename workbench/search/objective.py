@@ -16,8 +16,8 @@ from workbench.render.scorers import ParentDistance, Scorer
 class Objective:
     """A column of a scorer, averaged over prompts; `least` looks for the smallest, `weakest` takes of each seed the worst prompt.
 
-    `column` is needed where a scorer gives several columns of numbers. `weakest` is for merges that are to keep several skills: with a prompt for
-    each, it is the skill that came off worst.
+    `column` is needed where a scorer gives several columns of numbers. `weakest` is for merges that are to keep several skills: with a
+    prompt for each, it is the skill that came off worst.
     """
 
     scorer: Scorer | ParentDistance

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import optuna
 
     from workbench.render import Renderer
-    from workbench.render.scorers import ParentDistance, Scorer
 
 Sampler = Literal["tpe", "cmaes"]
 
@@ -55,17 +54,17 @@ def search(
     """Find the options whose merge draws best by an objective, and say how sure that is.
 
     `make` is an operator, whose `inputs` are given, or a function of options that returns a checkpoint. `space` says what may vary
-    (see `workbench.search.space_of`); None takes the operator's declaration. `objective` is a scorer, an `Objective`, or several, of which the
-    first decides and the others make a Pareto front.
+    (see `space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `Objective`, or several, of which
+    the first decides and the others make a Pareto front.
 
-    Optuna's TPE (or CMA-ES, where all dimensions are numbers) suggests `trials` points; what is worse than half of those before with the
-    first third of the seeds is given up. As many points are tried of a coarse grid, and as many at random, beside the defaults. The best of each, chosen with
-    `prompts` and `seeds`, is drawn with `unseen_prompts` (default: the same) and `unseen_seeds` (default: as many others), and only that is reported: whether the
-    gain is larger than its deviation between seeds.
+    Optuna's TPE (or CMA-ES, where all dimensions are numbers) suggests `trials` points; what is worse than half of those before with
+    the first third of the seeds is given up. As many points are tried of a coarse grid, and as many at random, beside the defaults. The
+    best of each, chosen with `prompts` and `seeds`, is drawn with `unseen_prompts` (default: the same) and `unseen_seeds` (default: as
+    many others), and only that is reported: whether the gain is larger than its deviation between seeds.
 
-    All is kept in `folder/name`, as sweeps are: the same call goes on where it stopped, for the same `seed` asks for the same points. `settings`
-    (`steps`, `guidance`, ...) are those of pictures. Raises SearchError for a space or an objective that makes no sense, or where all trials fail; SweepError and
-    RenderError for what cannot be drawn or kept.
+    All is kept in `folder/name`, as sweeps are: the same call goes on where it stopped, for the same `seed` asks for the same points.
+    `settings` (`steps`, `guidance`, ...) are those of pictures. Raises SearchError for a space or an objective that makes no sense, or
+    where all trials fail; SweepError and RenderError for what cannot be drawn or kept.
     Source: Akiba et al. 2019, arXiv:1907.10902; TPE: Bergstra et al. 2011; CMA-ES: Hansen 2016, arXiv:1604.00772.
     """
     _check(trials, prompts, seeds, sampler)
