@@ -130,6 +130,14 @@ def test_a_model_is_itself(models):
     assert shown(found) == PanelState(("other", "moon"), NOW.operator, NOW.inputs, wanted=NOW.wanted)
 
 
+def test_a_model_of_several_files_without_a_recipe_is_not_taken_for_the_first_of_them(models, tmp_path):
+    request = Request.of(["a red star"], [0], steps=1)
+    several = Drawn("both", files=tuple(sorted(models.glob("*.safetensors"))[:2]))
+    found = reopen(Grid((request,), (several,), [Image.new("RGB", (8, 8))]).save(tmp_path / "several.png"))
+    assert not found.models
+    assert found.said == ("both is made of 2 files, and the picture has no recipe of it: open or make it as before, or export it",)
+
+
 def test_of_several_merges_in_a_grid_the_first_is_shown_and_that_is_said(merge, tmp_path):
     models = (Drawn("one", merge.recipe), Drawn("two", merge.recipe))
     path = Grid((Request(("a",), (0,)),), models, [Image.new("RGB", (8, 8))] * 2).save(tmp_path / "two.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,16 @@ def test_a_model_with_nan_is_named_by_the_layer_that_is_given_it(models, drawn):
     broken[LAYER] = torch.full_like(broken[LAYER], torch.nan)
     with pytest.raises(wb.errors.MergeError, match="is given NaN or infinity while broken draws"):
         wb.regmean(models["base"], [InMemory(broken, "broken")], PROMPTS[0], **drawn)
+
+
+def test_a_full_disk_is_said_with_the_file_and_nothing_is_left_behind(models, drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workbench.regression.solved.write_at", full)
+    with pytest.raises(wb.errors.MergeError, match=r"solved.safetensors: could not be written: No space left on device"):
+        wb.regmean(models["base"], [models["heart"]], PROMPTS[0], **drawn)
+    gc.collect()
+    assert not list(tmp_path.iterdir())

@@ -140,8 +140,10 @@ def _of_grid(path: Path) -> _Told:
     grid = open_grid(path)
     wanted = _wanted(path.name, grid.settings)
     if not grid.recipes:
-        files = {name: ModelFile(path=str(paths[0])) for name, paths in grid.files.items() if paths}
-        return _Told(path.parent, files, wanted=wanted)
+        files = {name: ModelFile(path=str(paths[0])) for name, paths in grid.files.items() if len(paths) == 1}
+        advice = "the picture has no recipe of it: open or make it as before, or export it"
+        made = [f"{name} is made of {len(paths)} files, and {advice}" for name, paths in grid.files.items() if len(paths) > 1]
+        return _Told(path.parent, files, wanted=wanted, said=tuple(made))
     name, *others = grid.recipes
     said = f"{path.name} has {len(others) + 1} merges; this is {name}; wb.open_grid({path.name!r}).recipes has all"
     told = _of_recipe(path.name, grid.recipes[name])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
-from workbench.checkpoint.files.writing import safetensors_header, write_at
+from workbench.checkpoint.files.writing import failing, safetensors_header, write_at
+from workbench.errors import MergeError
 from workbench.tensors import Part, TensorInfo, rounded
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ class Solving:
         self._folder, self._path = folder, folder / "solved.safetensors"
         infos = {key: TensorInfo(shape, "F32") for key, shape in shapes.items()}
         header, self._begins = safetensors_header(infos, {})
-        with self._path.open("wb") as file:
+        with failing(self._path, MergeError), self._path.open("wb") as file:
             file.write(header)
             file.truncate(len(header) + sum(info.nbytes for info in infos.values()))
         self.there: set[str] = set()
 
     def put(self, key: str, tensor: torch.Tensor) -> None:
         """A tensor that was found."""
-        with self._path.open("r+b", buffering=0) as file:
+        with failing(self._path, MergeError), self._path.open("r+b", buffering=0) as file:
             write_at(file.fileno(), tensor.float().contiguous().reshape(-1).numpy().view("uint8").data, self._begins[key])
         self.there.add(key)
 
