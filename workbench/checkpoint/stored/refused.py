@@ -26,7 +26,7 @@ REFUSED = (
     Refused("4 bits of GPTQ or AWQ", (".qzeros", ".scales", ".qweight")),
     Refused("packed bits of quanto", ("._shift",)),
     Refused("SDNQ", (".scale", ".zero_point")),
-    Refused("integers with a scale, which nothing explains", (".weight_scale", ".scale_weight")),
+    Refused("integers with a scale that nothing explains", (".weight_scale", ".scale_weight")),
 )
 
 
