@@ -21,7 +21,7 @@ from workbench.checkpoint.stored.scales import FLOAT8, by_tensor_or_row, few_bit
 from workbench.checkpoint.stored.tiled_scales import tiled_shape
 from workbench.errors import CheckpointError
 
-LAYERS = "_quantization_metadata"  # in the header: what each layer is stored as, where it does not stand beside it
+_LAYERS = "_quantization_metadata"  # in the header: what each layer is stored as, where it does not stand beside it
 
 _MARK = ".comfy_quant"
 _SCALES = ("scale_weight", "weight_scale")  # the older name and the newer
@@ -50,7 +50,7 @@ def find(model: Checkpoint) -> Found:
         beside.update(encodings[key].beside if key in encodings else ())
         if few_bits(model.info(key)):
             beside |= {f"{module}.{end}" for end in _OF_INPUTS} & model.keys()
-    return Found(encodings, frozenset(beside))
+    return Found(encodings, frozenset(beside), frozenset({_LAYERS}))
 
 
 def _modules_with_scales(model: Checkpoint) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _marks(model: Checkpoint) -> dict[str, Setting]:
     """What each layer is marked as, beside it or in the header."""
     where = model.path or Path(model.name)
     found: dict[str, Setting] = {}
-    header = parse_object(where, LAYERS, text.encode()) if (text := model.metadata.get(LAYERS)) else {}
+    header = parse_object(where, _LAYERS, text.encode()) if (text := model.metadata.get(_LAYERS)) else {}
     layers = header.get("layers")
     for module, conf in layers.items() if isinstance(layers, dict) else ():
         spelled = next((prefix + module for prefix in _PREFIXES if f"{prefix}{module}.weight" in model), module)

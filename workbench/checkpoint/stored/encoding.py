@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint.base import Checkpoint
@@ -62,10 +62,14 @@ class Encoding(ABC):
 
 @dataclass(frozen=True)
 class Found:
-    """What a format has in a file: the weights that it stores, by name, and the names of what means nothing without them."""
+    """What a format has in a file: the weights that it stores, by name, and the names of what means nothing without them.
 
-    encodings: Mapping[str, Encoding] = field(default_factory=dict)
-    beside: frozenset[str] = frozenset()
+    `untrue` are names in the header that say how weights are stored.
+    """
+
+    encodings: Mapping[str, Encoding]
+    beside: frozenset[str]
+    untrue: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,24 @@ from pathlib import Path
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.gguf_file import GgufFile
-from workbench.checkpoint.stored import bitsandbytes, comfy, quanto
+from workbench.checkpoint.stored import bitsandbytes, comfy, quanto, torchao
 from workbench.checkpoint.stored.dequantised import Dequantised
-from workbench.checkpoint.stored.encoding import Encoding
 from workbench.checkpoint.stored.gguf_blocks import gguf_encodings
 from workbench.checkpoint.stored.refused import refuse
 
-FORMATS = (*comfy.FORMATS, *bitsandbytes.FORMATS, *quanto.FORMATS)
+FORMATS = (*comfy.FORMATS, *bitsandbytes.FORMATS, *quanto.FORMATS, *torchao.FORMATS)
 
 
 def dequantised(model: Checkpoint) -> Checkpoint:
     """The model itself, or what its stored tensors stand for. Raises CheckpointError for a format that is not read."""
-    encodings: dict[str, Encoding] = {}
-    beside: set[str] = set()
-    for find in dict.fromkeys(one.find for one in FORMATS):
-        found = find(model)
-        encodings |= found.encodings
-        beside |= found.beside
-    refuse(model, frozenset(beside | {one.key for one in encodings.values()}))
-    if not encodings and not beside:
+    found = [find(model) for find in dict.fromkeys(one.find for one in FORMATS)]
+    encodings = {name: encoding for one in found for name, encoding in one.encodings.items()}
+    beside = {key for one in found for key in one.beside}
+    refuse(model, beside | {one.key for one in encodings.values()})
+    if not beside:
         return model
-    return Dequantised(model, encodings, beside, {name: text for name, text in model.metadata.items() if name != comfy.LAYERS})
+    untrue = {name for one in found for name in one.untrue}
+    return Dequantised(model, encodings, beside, {name: text for name, text in model.metadata.items() if name not in untrue})
 
 
 def open_gguf(path: Path, name: str | None = None) -> Dequantised:

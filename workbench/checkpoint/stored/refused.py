@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from workbench.checkpoint.base import Checkpoint
@@ -30,7 +31,7 @@ REFUSED = (
 )
 
 
-def refuse(model: Checkpoint, read: frozenset[str]) -> None:
+def refuse(model: Checkpoint, read: Collection[str]) -> None:
     """Raise CheckpointError for a format that is not read; what belongs to one that is, is in `read`."""
     for one in REFUSED:
         for key in (key for key in model if key.endswith(one.ends) and key not in read):

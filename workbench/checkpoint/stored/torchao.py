@@ -1,0 +1,40 @@
+"""Weights as torchao stores them: int8 and float8 with a scale for the tensor or for each row. Its other tensors are refused.
+
+Source: torchao 0.15, `flatten_tensor_state_dict`, `Float8Tensor`, `Int8Tensor`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from workbench.checkpoint.base import Checkpoint
+from workbench.checkpoint.stored.encoding import Encoding, Format, Found
+from workbench.checkpoint.stored.row_scaled import RowScaled
+from workbench.checkpoint.stored.scales import FLOAT8, by_tensor_or_row, required
+from workbench.errors import CheckpointError
+
+_CODES = re.compile(r"((?:.+\.)?)_([^.]+)_qdata")
+_OTHERS = ("zero_point", "act_quant_scale", "act_pre_scale", "act_zero_point")
+_NAMES = "tensor_names"  # in the header, which also has an entry for each
+
+
+def find(model: Checkpoint) -> Found:
+    """Every weight in codes of 8 bits. Raises CheckpointError for other kinds of tensors, and scales that do not fit."""
+    encodings: dict[str, Encoding] = {}
+    beside: set[str] = set()
+    for key in model:
+        if (spelled := _CODES.fullmatch(key)) is None:
+            continue
+        module, name = spelled.groups()
+        info, others = model.info(key), [other for end in _OTHERS if (other := f"{module}_{name}_{end}") in model]
+        if info.code not in ("I8", *FLOAT8) or others:
+            told = f"({info.dtype_name}{''.join(f', with {other!r}' for other in others)}) is a tensor of torchao that is not read"
+            raise CheckpointError(f"{model.path or model.name}: {key!r} {told}; use an fp16 or bf16 version of this model, or a GGUF")
+        scale = required(model, key, f"{module}_{name}_scale", info.dtype_name)
+        by_tensor_or_row(model, key, scale, info.shape[0] if info.shape else None)
+        encodings[module + name] = RowScaled(model, key, info.shape, f"scaled {info.dtype_name}", (scale,), scale=scale)
+        beside |= {key, scale}
+    return Found(encodings, frozenset(beside), frozenset({_NAMES, *encodings, *model} if encodings else ()))
+
+
+FORMATS = (Format("int8, fp8", "torchao", "`x._weight_qdata` and `x._weight_scale`", find),)
