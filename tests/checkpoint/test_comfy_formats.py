@@ -169,7 +169,7 @@ def test_int8_may_have_one_scale_for_the_tensor(tmp_path):
     codes = torch.randint(-127, 128, (3, 4), dtype=torch.int8)
     model = opened(tmp_path, {"x.weight": codes, "x.weight_scale": torch.tensor(0.25), "x.comfy_quant": mark(format="int8_tensorwise")})
     assert torch.equal(model.exact("x.weight"), codes.float() * 0.25)
-    assert model.storage("x.weight") == Storage("int8", 12 + 4)
+    assert model.storage("x.weight") == Storage("scaled int8", 12 + 4)
 
 
 def test_what_smooths_inputs_is_put_into_the_weights(tmp_path):
@@ -202,31 +202,55 @@ def test_formats_may_differ_from_layer_to_layer(tmp_path):
     model = opened(tmp_path, tensors)
     assert sorted(model) == ["a.weight", "b.weight", "c.weight"]
     assert all(np.array_equal(model.exact(f"{name}.weight").numpy(), whole) for name, (_, whole) in layers.items())
-    assert [model.storage(f"{name}.weight").kind for name in layers] == ["nvfp4", "mxfp8", "int8"]
+    assert [model.storage(f"{name}.weight").kind for name in layers] == ["nvfp4", "mxfp8", "scaled int8"]
 
 
 def changed(stored: Tensors, **tensors: torch.Tensor | None) -> Tensors:
-    found = stored | {f"x.{name}": tensor for name, tensor in tensors.items() if tensor is not None}
-    return {name: tensor for name, tensor in found.items() if name.removeprefix("x.") not in tensors or tensors[name.removeprefix("x.")] is not None}
+    found = stored | {f"x.{name}": tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 NVFP4, MXFP8, INT8 = nvfp4(8, 32)[0], mxfp8(8, 32)[0], int8(8, 32)[0]
 WRONG = {
     "no scale": (changed(INT8, weight_scale=None), r"'x\.weight' is stored as int8_tensorwise, and its 'x\.weight_scale' is missing"),
     "no scale of blocks": (changed(NVFP4, weight_scale=None), r"'x\.weight' is stored as nvfp4, and its 'x\.weight_scale' is missing"),
-    "no scale of the tensor": (changed(NVFP4, weight_scale_2=None), r"'x\.weight' is stored as nvfp4, and its 'x\.weight_scale_2' is missing"),
+    "no scale of the tensor": (
+        changed(NVFP4, weight_scale_2=None),
+        r"'x\.weight' is stored as nvfp4, and its 'x\.weight_scale_2' is missing",
+    ),
     "no powers": (changed(MXFP8, weight_scale=None), r"'x\.weight' is stored as mxfp8, and its 'x\.weight_scale' is missing"),
-    "too few scales": (changed(NVFP4, weight_scale=NVFP4["x.weight_scale"][:64]), r"'x\.weight_scale' .* should be \[128, 4\] scales of 'x\.weight' \[8, 32\]"),
-    "other codes": (changed(MXFP8, weight=torch.ones(8, 32, dtype=torch.int8)), r"'x\.weight' \(int8 \[8, 32\]\) is marked as mxfp8, which a matrix of"),
-    "no matrix": (changed(NVFP4, weight=torch.ones(8, 8, 2, dtype=torch.uint8)), r"'x\.weight' \(uint8 \[8, 8, 2\]\) is marked as nvfp4, which a matrix"),
-    "a format that is not read": (changed(INT8, comfy_quant=mark(format="asym_w4a8_int8")), r"is stored as ComfyUI's 'asym_w4a8_int8', which is not read; use an fp16"),
+    "too few scales": (
+        changed(NVFP4, weight_scale=NVFP4["x.weight_scale"][:64]),
+        r"'x\.weight_scale' .* should be \[128, 4\] scales of 'x\.weight' \[8, 32\]",
+    ),
+    "other codes": (
+        changed(MXFP8, weight=torch.ones(8, 32, dtype=torch.int8)),
+        r"'x\.weight' \(int8 \[8, 32\]\) is marked as mxfp8, which a matrix of",
+    ),
+    "no matrix": (
+        changed(NVFP4, weight=torch.ones(8, 8, 2, dtype=torch.uint8)),
+        r"'x\.weight' \(uint8 \[8, 8, 2\]\) is marked as nvfp4, which a matrix",
+    ),
+    "a format that is not read": (
+        changed(INT8, comfy_quant=mark(format="asym_w4a8_int8")),
+        r"is stored as ComfyUI's 'asym_w4a8_int8', which is not read; use an fp16",
+    ),
     "no format": (changed(INT8, comfy_quant=mark(a=1)), r"is stored as ComfyUI's 'None', which is not read"),
     "no JSON": (changed(INT8, comfy_quant=torch.tensor([1], dtype=torch.uint8)), r"'x\.comfy_quant' is not JSON"),
     "no text": (changed(INT8, comfy_quant=torch.ones(3)), r"'x\.comfy_quant' \(float32 \[3\]\) should be a text"),
-    "groups of 8": (changed(INT8, comfy_quant=mark(format="int8_tensorwise", convrot=True, convrot_groupsize=8)), "rotated in groups of 8; powers of 4"),
-    "groups that do not divide": (changed(INT8, comfy_quant=mark(format="int8_tensorwise", convrot=True, convrot_groupsize=64)), "in groups of 64 of a row"),
-    "too few factors": (changed(NVFP4, pre_quant_scale=torch.ones(31)), r"'x\.pre_quant_scale' \[31\] should be one float for each of 32 columns"),
-}  # fmt: skip
+    "groups of 8": (
+        changed(INT8, comfy_quant=mark(format="int8_tensorwise", convrot=True, convrot_groupsize=8)),
+        "rotated in groups of 8; powers of 4",
+    ),
+    "groups that do not divide": (
+        changed(INT8, comfy_quant=mark(format="int8_tensorwise", convrot=True, convrot_groupsize=64)),
+        "in groups of 64 of a row",
+    ),
+    "too few factors": (
+        changed(NVFP4, pre_quant_scale=torch.ones(31)),
+        r"'x\.pre_quant_scale' \[31\] should be one float for each of 32 columns",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -243,15 +267,36 @@ def with_value(tensor: torch.Tensor, value: int) -> torch.Tensor:
 
 
 DAMAGED = {
-    "a scale of blocks that is NaN": (changed(NVFP4, weight_scale=with_value(NVFP4["x.weight_scale"], 0x7F)), r"'x\.weight_scale' holds a scale of nan"),
-    "a negative scale of blocks": (changed(NVFP4, weight_scale=with_value(NVFP4["x.weight_scale"], 0xB8)), r"'x\.weight_scale' holds a scale of -1\.0"),
-    "a scale of blocks that is zero": (changed(NVFP4, weight_scale=with_value(NVFP4["x.weight_scale"], 0)), r"'x\.weight_scale' is zero where 'x\.weight' is not"),
-    "a scale of the tensor that is zero": (changed(NVFP4, weight_scale_2=torch.tensor(0.0)), r"'x\.weight_scale_2' is zero where 'x\.weight' is not"),
-    "a scale of the tensor that is NaN": (changed(NVFP4, weight_scale_2=torch.tensor(float("nan"))), r"'x\.weight_scale_2' holds a scale of nan"),
+    "a scale of blocks that is NaN": (
+        changed(NVFP4, weight_scale=with_value(NVFP4["x.weight_scale"], 0x7F)),
+        r"'x\.weight_scale' holds a scale of nan",
+    ),
+    "a negative scale of blocks": (
+        changed(NVFP4, weight_scale=with_value(NVFP4["x.weight_scale"], 0xB8)),
+        r"'x\.weight_scale' holds a scale of -1\.0",
+    ),
+    "a scale of blocks that is zero": (
+        changed(NVFP4, weight_scale=with_value(NVFP4["x.weight_scale"], 0)),
+        r"'x\.weight_scale' is zero where 'x\.weight' is not",
+    ),
+    "a scale of the tensor that is zero": (
+        changed(NVFP4, weight_scale_2=torch.tensor(0.0)),
+        r"'x\.weight_scale_2' is zero where 'x\.weight' is not",
+    ),
+    "a scale of the tensor that is NaN": (
+        changed(NVFP4, weight_scale_2=torch.tensor(float("nan"))),
+        r"'x\.weight_scale_2' holds a scale of nan",
+    ),
     "a negative scale": (changed(INT8, weight_scale=-INT8["x.weight_scale"]), r"'x\.weight_scale' holds a scale of -0"),
-    "a power that is NaN": (changed(MXFP8, weight_scale=with_value(MXFP8["x.weight_scale"], 255)), r"'x\.weight_scale' holds a scale of nan"),
-    "factors that are NaN": (changed(NVFP4, pre_quant_scale=torch.full((32,), float("nan"))), r"'x\.pre_quant_scale' holds NaN or infinity"),
-}  # fmt: skip
+    "a power that is NaN": (
+        changed(MXFP8, weight_scale=with_value(MXFP8["x.weight_scale"], 255)),
+        r"'x\.weight_scale' holds a scale of nan",
+    ),
+    "factors that are NaN": (
+        changed(NVFP4, pre_quant_scale=torch.full((32,), float("nan"))),
+        r"'x\.pre_quant_scale' holds NaN or infinity",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", DAMAGED)

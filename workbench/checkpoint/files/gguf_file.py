@@ -111,7 +111,7 @@ def _tensor(path: Path, key: str, entry: GgufEntry, header: GgufHeader) -> GgufT
         raise CheckpointError(f"{path}: {key!r} is of type {entry.type}, which is unknown or cannot be decoded; known are {known}")
     row = entry.shape[-1] if entry.shape else 1
     if row % kind.block:
-        raise CheckpointError(f"{path}: {key!r} has rows of {row} elements, and {kind.name} has blocks of {kind.block}; the file is damaged")
+        raise CheckpointError(f"{path}: {key!r} has rows of {row} elements, and {kind.name} blocks of {kind.block}; the file is damaged")
     return GgufTensor(kind, _shape(path, key, entry, header), header.start + entry.offset)
 
 

@@ -17,7 +17,7 @@ from workbench.errors import CheckpointError
 MAGIC = b"GGUF"
 
 _VERSIONS = (2, 3)
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # a value's type -> as `struct` has it
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # type -> as `struct` has it
 _TEXT, _LIST = 8, 9
 _LEAST = 12  # bytes of the entry of a value, and so of a tensor
 _LARGEST = 100_000_000  # bytes of a header, as of a safetensors file's

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files import hub
-from workbench.checkpoint.files.gguf_file import is_gguf
 from workbench.checkpoint.files.folders import PIPELINE, is_index, metadata_in, no_weights, weights_among
+from workbench.checkpoint.files.gguf_file import is_gguf
 from workbench.checkpoint.files.joined import Joined, inside, open_sharded
 from workbench.checkpoint.files.journal import heal
 from workbench.checkpoint.files.json_object import read_object
@@ -72,7 +72,8 @@ def _open(path: Path) -> Checkpoint:
         return _whole(PickleFile(path))
     if path.suffix.lower() in (".safetensors", ".sft"):
         return _whole(SafetensorsFile(path))
-    raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}, {_GGUF}")
+    known = ", ".join((".safetensors", ".sft", *_PICKLES, _GGUF))
+    raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are {known}")
 
 
 def _whole(model: Checkpoint) -> Checkpoint:

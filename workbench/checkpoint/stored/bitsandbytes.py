@@ -86,9 +86,8 @@ def find(model: Checkpoint) -> Found:
 
 
 def _int8(model: Checkpoint, key: str, scale: str) -> Encoding:
-    shape = model.info(key).shape
-    by_tensor_or_row(model, key, scale, shape[0] if shape else None)
-    return RowScaled(model, key, shape, "int8", (scale,), scale=scale, factor=_TO_ONE)
+    by_tensor_or_row(model, key, scale)
+    return RowScaled(model, key, model.info(key).shape, "scaled int8", (scale,), scale=scale, factor=_TO_ONE)
 
 
 def _four_bits(model: Checkpoint, state: str) -> FourBits:

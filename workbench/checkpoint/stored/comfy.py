@@ -88,7 +88,7 @@ def _float8(model: Checkpoint, key: str, conf: Setting) -> Encoding:
     _check_codes(model, key, conf, FLOAT8)
     scale = _scale(model, key, conf)
     info = model.info(key)
-    by_tensor_or_row(model, key, scale, info.shape[0] if info.shape else None)
+    by_tensor_or_row(model, key, scale)
     return RowScaled(model, key, info.shape, f"scaled {info.dtype_name}", (scale,), scale=scale)
 
 
@@ -96,8 +96,8 @@ def _int8(model: Checkpoint, key: str, conf: Setting) -> Encoding:
     _check_codes(model, key, conf, ("I8",))
     scale = _scale(model, key, conf)
     shape = model.info(key).shape
-    by_tensor_or_row(model, key, scale, shape[0] if shape else None)
-    stored = RowScaled(model, key, shape, "int8", (scale,), scale=scale)
+    by_tensor_or_row(model, key, scale)
+    stored = RowScaled(model, key, shape, "scaled int8", (scale,), scale=scale)
     return _rotated_back(stored, conf) if _option(conf, "convrot", False) else stored
 
 
@@ -105,8 +105,8 @@ def _int4(model: Checkpoint, key: str, conf: Setting) -> Encoding:
     _check_codes(model, key, conf, ("I8", "U8"), matrix=True)
     scale = _scale(model, key, conf)
     rows, columns = model.info(key).shape
-    by_tensor_or_row(model, key, scale, rows)
-    return _rotated_back(PackedRowScaled(model, key, (rows, 2 * columns), "int4", (scale,), block=2, scale=scale), conf)
+    by_tensor_or_row(model, key, scale)
+    return _rotated_back(PackedRowScaled(model, key, (rows, 2 * columns), "scaled int4", (scale,), block=2, scale=scale), conf)
 
 
 def _rotated_back(stored: Encoding, conf: Setting) -> Encoding:
@@ -133,7 +133,7 @@ def _nvfp4(model: Checkpoint, key: str, conf: Setting) -> Encoding:
     rows, columns = model.info(key).shape
     shape = (rows, 2 * columns)
     _check_tiles(model, key, of_blocks, ("F8_E4M3", "U8"), shape, NVFP4_BLOCK)
-    by_tensor_or_row(model, key, scale, None)
+    by_tensor_or_row(model, key, scale, only_tensor=True)
     smoothing = f"{key.removesuffix('.weight')}.pre_quant_scale"
     if smoothing not in model:
         return NvFp4(model, key, shape, "nvfp4", (scale, of_blocks), block=NVFP4_BLOCK, scale=scale, of_blocks=of_blocks, smoothing=None)

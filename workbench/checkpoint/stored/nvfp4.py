@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.stored.encoding import Encoding
-from workbench.checkpoint.stored.scales import judged, scaled, spread
+from workbench.checkpoint.stored.scales import judged, judged_spread, scaled
 from workbench.checkpoint.stored.tiled_scales import tiled
 from workbench.tensors import Flat
 
@@ -38,7 +38,7 @@ class NvFp4(Encoding):
         columns = self.shape[1] // self.block
         found = tiled(self, self.of_blocks, columns, first // self.block, last // self.block)
         of_blocks = judged(self, self.of_blocks, found.view(torch.float8_e4m3fn).float())
-        whole = spread(self, self.scale, 0, len(of_blocks))
+        whole = judged_spread(self, self.scale, 0, len(of_blocks))
         totals = scaled(self, self.scale, of_blocks.clone(), whole)  # a zero for the tensor beside blocks that have none
         values = scaled(self, self.of_blocks, codes, totals[:, None]).reshape(-1)
         return values if self.smoothing is None else values.mul_(self._smoothed(self.smoothing, first, last))

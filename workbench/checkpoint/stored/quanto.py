@@ -24,9 +24,9 @@ def find(model: Checkpoint) -> Found:
         if info.code not in ("I8", *FLOAT8):
             continue
         scale = required(model, key, name + _SCALE, info.dtype_name)
-        by_tensor_or_row(model, key, scale, info.shape[0] if info.shape else None)
+        by_tensor_or_row(model, key, scale)
         code = model.info(scale).code
-        encodings[name] = RowScaled(model, key, info.shape, f"{info.dtype_name} of quanto", (scale,), code, scale=scale)
+        encodings[name] = RowScaled(model, key, info.shape, f"scaled {info.dtype_name}", (scale,), code, scale=scale)
         module = name.rpartition(".")[0]
         beside |= {key, scale, *(other for end in _OF_INPUTS if (other := f"{module}.{end}") in model)}
     return Found(encodings, frozenset(beside))

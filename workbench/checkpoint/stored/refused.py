@@ -36,6 +36,6 @@ def refuse(model: Checkpoint, read: Collection[str]) -> None:
     for one in REFUSED:
         for key in (key for key in model if key.endswith(one.ends) and key not in read):
             module = key[: -len(next(end for end in one.ends if key.endswith(end)))]
-            codes = (f"{module}.{name}" for name in ("weight", "qweight", "_data"))
+            codes = (f"{module}.{name}" for name in ("weight", "qweight", "_data", "_data._data"))
             if any(name in model and name not in read and few_bits(model.info(name)) for name in codes):
                 raise CheckpointError(f"{model.path or model.name}: {key!r} belongs to weights in {one.name}, which are not read; {_NEXT}")

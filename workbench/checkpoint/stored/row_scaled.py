@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.stored.encoding import Encoding
-from workbench.checkpoint.stored.scales import scaled, spread
+from workbench.checkpoint.stored.scales import judged_spread, scaled, spread
 from workbench.tensors import Flat
 
 if TYPE_CHECKING:
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class RowScaled(Encoding):
-    """Each code times the scale in `scale`, and times `factor`."""
+    """Each code, less the one in `zero`, times the scale in `scale`, and times `factor`."""
 
     scale: str
+    zero: str | None = None
     factor: float = 1.0
 
     def decoded(self, first: int, last: int) -> torch.Tensor:
         codes = self.holder.read(self.key, Flat(first, last)).float()
-        values = scaled(self, self.scale, codes, spread(self, self.scale, first, last))
+        if self.zero is not None:
+            codes.sub_(spread(self, self.zero, first, last))
+        values = scaled(self, self.scale, codes, judged_spread(self, self.scale, first, last))
         return values if self.factor == 1 else values.mul_(self.factor)
 
 
@@ -39,4 +42,4 @@ class PackedRowScaled(Encoding):
 
         packed = self.holder.read(self.key, Flat(first // 2, last // 2)).view(torch.int8)
         codes = torch.stack([packed << 4 >> 4, packed >> 4], dim=-1).reshape(-1).float()  # shifted right with the sign
-        return scaled(self, self.scale, codes, spread(self, self.scale, first, last))
+        return scaled(self, self.scale, codes, judged_spread(self, self.scale, first, last))

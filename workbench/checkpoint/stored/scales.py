@@ -30,27 +30,31 @@ def required(holder: Checkpoint, key: str, name: str, kind: str) -> str:
     return name
 
 
-def by_tensor_or_row(holder: Checkpoint, key: str, scale: str, rows: int | None) -> None:
-    """Raise CheckpointError for what is neither one float for a tensor nor one for each of its `rows`."""
-    info = holder.info(scale)
-    by_row = rows is not None and info.shape[:1] == (rows,) and info.numel == rows
-    if not info.is_float or (info.numel != 1 and not by_row):
-        shape = list(holder.info(key).shape)
+def by_tensor_or_row(holder: Checkpoint, key: str, name: str, *, only_tensor: bool = False, floats: bool = True) -> None:
+    """Raise CheckpointError for what is neither one number for the tensor `key` nor one for each of its rows."""
+    info, shape = holder.info(name), holder.info(key).shape
+    by_row = not only_tensor and bool(shape) and info.shape[:1] == shape[:1] and info.numel == shape[0]
+    if (floats and not info.is_float) or (info.numel != 1 and not by_row):
         raise CheckpointError(
-            f"{holder.path or holder.name}: {scale!r} ({info.dtype_name} {list(info.shape)}) is no scale of {key!r} {shape} that is read: "
-            "one float for the tensor, or one for each row; use an fp16 or bf16 version of this model"
+            f"{holder.path or holder.name}: {name!r} ({info.dtype_name} {list(info.shape)}) is no scale of {key!r} {list(shape)} that is "
+            "read: one float for the tensor, or one for each row; use an fp16 or bf16 version of this model"
         )
 
 
-def spread(encoding: Encoding, scale: str, first: int, last: int) -> torch.Tensor:
-    """The scale of every element `first:last`, flat, in float32: one for the tensor, or one for each row. Judged."""
+def spread(encoding: Encoding, key: str, first: int, last: int) -> torch.Tensor:
+    """What a tensor has for every element `first:last`, flat, in float32: one number for all, or one for each row."""
     holder = encoding.holder
-    if holder.info(scale).numel == 1:
-        return judged(encoding, scale, holder.read(scale).float().reshape(1)).expand(last - first)
+    if holder.info(key).numel == 1:
+        return holder.read(key).float().reshape(1).expand(last - first)
     row = max(math.prod(encoding.shape[1:]), 1)
     begin = first // row
-    of_rows = judged(encoding, scale, holder.read(scale, Flat(begin, -(-last // row))).float())
+    of_rows = holder.read(key, Flat(begin, -(-last // row))).float().reshape(-1)
     return of_rows.repeat_interleave(row)[first - begin * row : last - begin * row]
+
+
+def judged_spread(encoding: Encoding, scale: str, first: int, last: int) -> torch.Tensor:
+    """The scale of every element. Raises CheckpointError, as `judged`."""
+    return judged(encoding, scale, spread(encoding, scale, first, last))
 
 
 def judged(encoding: Encoding, scale: str, values: torch.Tensor) -> torch.Tensor:

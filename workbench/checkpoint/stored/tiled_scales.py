@@ -28,7 +28,7 @@ def tiled(encoding: Encoding, scale: str, columns: int, first: int, last: int) -
     import torch
 
     line = -(-columns // _COLUMNS) * _TILE  # scales in a row of tiles
-    begin, end = first // columns // _ROWS, -(-(-(-last // columns)) // _ROWS)
+    begin, end = first // columns // _ROWS, ((last - 1) // columns) // _ROWS + 1
     held = encoding.holder.read(scale, Flat(begin * line, end * line))
     number = torch.arange(first, last)
     row, column = number // columns, number % columns

@@ -1,4 +1,4 @@
-"""Weights as torchao stores them: int8 and float8 with a scale for the tensor or for each row. Its other tensors are refused.
+"""Weights as torchao stores them: int8 and float8 with a scale, and a zero, for the tensor or for each row. Its other tensors are refused.
 
 Source: torchao 0.15, `flatten_tensor_state_dict`, `Float8Tensor`, `Int8Tensor`.
 """
@@ -14,7 +14,6 @@ from workbench.checkpoint.stored.scales import FLOAT8, by_tensor_or_row, require
 from workbench.errors import CheckpointError
 
 _CODES = re.compile(r"((?:.+\.)?)_([^.]+)_qdata")
-_OTHERS = ("zero_point", "act_quant_scale", "act_pre_scale", "act_zero_point")
 _NAMES = "tensor_names"  # in the header, which also has an entry for each
 
 
@@ -26,14 +25,19 @@ def find(model: Checkpoint) -> Found:
         if (spelled := _CODES.fullmatch(key)) is None:
             continue
         module, name = spelled.groups()
-        info, others = model.info(key), [other for end in _OTHERS if (other := f"{module}_{name}_{end}") in model]
-        if info.code not in ("I8", *FLOAT8) or others:
-            told = f"({info.dtype_name}{''.join(f', with {other!r}' for other in others)}) is a tensor of torchao that is not read"
+        info = model.info(key)
+        if info.code not in ("I8", *FLOAT8):
+            told = f"({info.dtype_name} {list(info.shape)}) is a tensor of torchao in packed bits, which is not read"
             raise CheckpointError(f"{model.path or model.name}: {key!r} {told}; use an fp16 or bf16 version of this model, or a GGUF")
-        scale = required(model, key, f"{module}_{name}_scale", info.dtype_name)
-        by_tensor_or_row(model, key, scale, info.shape[0] if info.shape else None)
-        encodings[module + name] = RowScaled(model, key, info.shape, f"scaled {info.dtype_name}", (scale,), scale=scale)
-        beside |= {key, scale}
+        scale, zero = required(model, key, f"{module}_{name}_scale", info.dtype_name), f"{module}_{name}_zero_point"
+        by_tensor_or_row(model, key, scale)
+        kind = f"scaled {info.dtype_name}"
+        if zero in model:
+            by_tensor_or_row(model, key, zero, floats=False)
+            encodings[module + name] = RowScaled(model, key, info.shape, kind, (scale, zero), scale=scale, zero=zero)
+        else:
+            encodings[module + name] = RowScaled(model, key, info.shape, kind, (scale,), scale=scale)
+        beside |= {key, *encodings[module + name].beside}
     return Found(encodings, frozenset(beside), frozenset({_NAMES, *encodings, *model} if encodings else ()))
 
 
