@@ -221,7 +221,7 @@ DAMAGED = {
         r"'x' is of type 99, which is unknown or cannot be decoded; known are F32 \(0\), .*Q4_K \(12\)",
     ),
     "a type that is never stored": (header(("x", (32,), 9, 0)), "'x' is of type 9, which is unknown or cannot be decoded"),
-    "half a block": (header(("x", (33,), 2, 0)), r"'x' has rows of 33 elements, and Q4_0 has blocks of 32"),
+    "half a block": (header(("x", (33,), 2, 0)), r"'x' has rows of 33 elements, and Q4_0 blocks of 32"),
     "two of a name": (header(("x", (1,), 0, 0), ("x", (1,), 0, 32)), "two tensors called 'x'"),
     "one on another": (header(("x", (16,), 0, 0), ("y", (16,), 0, 32)), "'y' begins at byte .* and overlaps 'x'"),
     "a new version": (header(version=4), "is a GGUF file of version 4; read are 2 and 3"),

@@ -8,9 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from workbench.errors import CheckpointError
 
@@ -46,7 +45,7 @@ class GgufHeader:
     start: int
 
 
-def read_gguf_header(path: Path, stream: BufferedReader, size: int) -> GgufHeader:
+def read_gguf_header(path: Path, stream: BinaryIO, size: int) -> GgufHeader:
     """The header of a file of `size` bytes, from its first byte on. Raises CheckpointError for what is none."""
     return _Reader(path, stream, size).header()
 
@@ -54,7 +53,7 @@ def read_gguf_header(path: Path, stream: BufferedReader, size: int) -> GgufHeade
 class _Reader:
     """Takes one thing after another from a stream, and never more than there is."""
 
-    def __init__(self, path: Path, stream: BufferedReader, size: int) -> None:
+    def __init__(self, path: Path, stream: BinaryIO, size: int) -> None:
         self._path, self._stream, self._left, self._read = path, stream, min(size, _LARGEST), 0
 
     def header(self) -> GgufHeader:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.json_object import parse_object
-from workbench.checkpoint.stored.encoding import Encoding, Format, Found
+from workbench.checkpoint.stored.encoding import Encoding, Format, StoredTensors
 from workbench.checkpoint.stored.row_scaled import RowScaled
 from workbench.checkpoint.stored.scales import by_tensor_or_row, judged, required, scaled, setting
 from workbench.errors import CheckpointError
@@ -64,7 +64,7 @@ class FourBits(Encoding):
         return self.holder.read(table).float()[stored.int()] * outer[torch.arange(first, last) // count - begin] + self.offset
 
 
-def find(model: Checkpoint) -> Found:
+def find(model: Checkpoint) -> StoredTensors:
     """Every weight with a state of 4 bits, or with a largest value for each row. Raises CheckpointError for what cannot be read."""
     encodings: dict[str, Encoding] = {}
     beside: set[str] = set()
@@ -82,7 +82,7 @@ def find(model: Checkpoint) -> Found:
         weight = key.removesuffix(_LARGEST)
         if weight != key and weight in model and weight not in encodings and not model.info(weight).is_float:
             raise _error(model, weight, f"is stored in 4 bits, and what says how is missing ({weight}{_STATES[0]}); fetch the file again")
-    return Found(encodings, frozenset(beside))
+    return StoredTensors(encodings, frozenset(beside))
 
 
 def _int8(model: Checkpoint, key: str, scale: str) -> Encoding:

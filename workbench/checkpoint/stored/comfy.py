@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files.json_object import parse_object
-from workbench.checkpoint.stored.encoding import Encoding, Format, Found
+from workbench.checkpoint.stored.encoding import Encoding, Format, StoredTensors
 from workbench.checkpoint.stored.mxfp8 import MXFP8_BLOCK, MxFp8
 from workbench.checkpoint.stored.nvfp4 import NVFP4_BLOCK, NvFp4
 from workbench.checkpoint.stored.rotated import Rotated, is_power_of_four
@@ -33,7 +33,7 @@ _NEXT = "use an fp16 or bf16 version of this model"
 Setting = Mapping[str, Any]
 
 
-def find(model: Checkpoint) -> Found:
+def find(model: Checkpoint) -> StoredTensors:
     """Every layer that is marked, and fp8 beside a scale. Raises CheckpointError for what is marked and cannot be read."""
     encodings: dict[str, Encoding] = {}
     beside = {key for key in model if _WHOLE.fullmatch(key)}
@@ -50,7 +50,7 @@ def find(model: Checkpoint) -> Found:
         beside.update(encodings[key].beside if key in encodings else ())
         if few_bits(model.info(key)):
             beside |= {f"{module}.{end}" for end in _OF_INPUTS} & model.keys()
-    return Found(encodings, frozenset(beside), frozenset({_LAYERS}))
+    return StoredTensors(encodings, frozenset(beside), frozenset({_LAYERS}))
 
 
 def _modules_with_scales(model: Checkpoint) -> Iterator[str]:

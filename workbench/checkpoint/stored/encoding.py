@@ -61,7 +61,7 @@ class Encoding(ABC):
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredTensors:
     """What a format has in a file: the weights that it stores, by name, and the names of what means nothing without them.
 
     `untrue` are names in the header that say how weights are stored.
@@ -79,4 +79,4 @@ class Format:
     name: str
     written_by: str
     told_by: str
-    find: Callable[[Checkpoint], Found]
+    find: Callable[[Checkpoint], StoredTensors]

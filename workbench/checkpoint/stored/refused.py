@@ -13,7 +13,7 @@ _NEXT = "use an fp16 or bf16 version of this model, or a GGUF"
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedFormat:
     """A format, and how the names of tensors end that it has beside a weight of few bits; the surest first."""
 
     name: str
@@ -21,13 +21,13 @@ class Refused:
 
 
 REFUSED = (
-    Refused("SVDQuant (nunchaku)", (".wscales", ".smooth_factor", ".smooth", ".wcscales")),
-    Refused("nvfp4 that is not marked as ComfyUI's", (".weight_scale_2",)),
-    Refused("fp8 with a scale for each block", (".weight_scale_inv",)),
-    Refused("4 bits of GPTQ or AWQ", (".qzeros", ".scales", ".qweight")),
-    Refused("packed bits of quanto", ("._shift",)),
-    Refused("SDNQ", (".scale", ".zero_point")),
-    Refused("integers with a scale that nothing explains", (".weight_scale", ".scale_weight")),
+    RefusedFormat("SVDQuant (nunchaku)", (".wscales", ".smooth_factor", ".smooth", ".wcscales")),
+    RefusedFormat("nvfp4 that is not marked as ComfyUI's", (".weight_scale_2",)),
+    RefusedFormat("fp8 with a scale for each block", (".weight_scale_inv",)),
+    RefusedFormat("4 bits of GPTQ or AWQ", (".qzeros", ".scales", ".qweight")),
+    RefusedFormat("packed bits of quanto", ("._shift",)),
+    RefusedFormat("SDNQ", (".scale", ".zero_point")),
+    RefusedFormat("integers with a scale that nothing explains", (".weight_scale", ".scale_weight")),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.stored.encoding import Encoding, Format, Found
+from workbench.checkpoint.stored.encoding import Encoding, Format, StoredTensors
 from workbench.checkpoint.stored.row_scaled import RowScaled
 from workbench.checkpoint.stored.scales import FLOAT8, by_tensor_or_row, required
 from workbench.errors import CheckpointError
@@ -17,7 +17,7 @@ _CODES = re.compile(r"((?:.+\.)?)_([^.]+)_qdata")
 _NAMES = "tensor_names"  # in the header, which also has an entry for each
 
 
-def find(model: Checkpoint) -> Found:
+def find(model: Checkpoint) -> StoredTensors:
     """Every weight in codes of 8 bits. Raises CheckpointError for other kinds of tensors, and scales that do not fit."""
     encodings: dict[str, Encoding] = {}
     beside: set[str] = set()
@@ -38,7 +38,7 @@ def find(model: Checkpoint) -> Found:
         else:
             encodings[module + name] = RowScaled(model, key, info.shape, kind, (scale,), scale=scale)
         beside |= {key, *encodings[module + name].beside}
-    return Found(encodings, frozenset(beside), frozenset({_NAMES, *encodings, *model} if encodings else ()))
+    return StoredTensors(encodings, frozenset(beside), frozenset({_NAMES, *encodings, *model} if encodings else ()))
 
 
 FORMATS = (Format("int8, fp8", "torchao", "`x._weight_qdata` and `x._weight_scale`", find),)
