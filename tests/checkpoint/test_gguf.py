@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import sys
+import tracemalloc
 
 import gguf
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import workbench as wb
 from workbench.errors import CheckpointError
-from workbench.tensors import PIECE, Storage
+from workbench.tensors import PIECE, Space, Storage
 
 
 def same(one: torch.Tensor, other: np.ndarray) -> bool:
@@ -138,6 +139,49 @@ def test_a_merge_of_ggufs_alone_is_written_in_bfloat16_and_carries_its_recipe(tm
     assert torch.equal(out["x"], wanted)
     again = wb.Recipe.from_file(tmp_path / "out.safetensors").build()
     assert torch.equal(again["x"], wanted)
+
+
+def test_a_merge_decodes_its_parents_part_by_part(tmp_path):
+    size = 16 * PIECE
+    for number in (1, 2):
+        write_gguf(tmp_path / f"{number}.gguf", {"x": (blocks(Type.Q8_0, (16, PIECE), seed=number), Type.Q8_0)})
+    merge = wb.operators.weighted_average([wb.open(tmp_path / "1.gguf"), wb.open(tmp_path / "2.gguf")])
+    tracemalloc.start()
+    try:
+        wb.export(merge, tmp_path / "out.safetensors", threads=1, progress=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * size / 2  # what the library has in memory at once, of one tensor decoded
+
+
+def test_a_lora_is_baked_into_a_gguf(tmp_path):
+    key, data = "model.diffusion_model.input_blocks.1.1.proj_in.weight", blocks(Type.Q8_0, (8, 32))
+    other = "model.diffusion_model.out.2.bias"
+    shapes = {key: (8, 32, 1, 1)}
+    base = wb.open(write_gguf(tmp_path / "b.gguf", {key: (data, Type.Q8_0), other: np.ones(4, np.float32)}, "sd1", shapes))
+    generator = torch.Generator().manual_seed(0)
+    up, down = torch.randn(8, 2, 1, 1, generator=generator), torch.randn(2, 32, 1, 1, generator=generator)
+    module = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    factors = {f"{module}.lora_up.weight": up, f"{module}.lora_down.weight": down, f"{module}.alpha": torch.tensor(2.0)}
+    save_file(factors, tmp_path / "l.safetensors")
+    made = wb.lora.apply(base, [(tmp_path / "l.safetensors", 0.5)])
+    wb.export(made, tmp_path / "out.safetensors", dtype="float32", progress=False)
+    out = load_file(tmp_path / "out.safetensors")
+    wanted = torch.from_numpy(decoded(data, Type.Q8_0)) + 0.5 * (up.flatten(1) @ down.flatten(1))
+    assert torch.allclose(out[key].flatten(1), wanted, rtol=1e-6, atol=1e-7)
+    assert torch.equal(out[other], torch.ones(4))
+
+
+def test_a_quantised_lora_is_read_as_what_it_stands_for(tmp_path):
+    module = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    up, down = blocks(Type.Q8_0, (8, 32), seed=1), blocks(Type.Q8_0, (32, 64), seed=2)
+    factors = {f"{module}.lora_up.weight": (up, Type.Q8_0), f"{module}.lora_down.weight": (down, Type.Q8_0)}
+    lora = wb.open(write_gguf(tmp_path / "l.gguf", factors, None))
+    (key,) = lora
+    assert lora.space is Space.DELTA
+    parts = [torch.from_numpy(decoded(data, Type.Q8_0)).bfloat16().float() for data in (up, down)]
+    assert torch.allclose(lora[key].float().flatten(1), parts[0] @ parts[1], rtol=1e-2)
 
 
 def test_a_folder_with_one_gguf_is_that_model(tmp_path):
