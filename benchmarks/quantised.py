@@ -54,7 +54,7 @@ def _write(path: Path, infos: Mapping[str, TensorInfo], kind: gguf.GGMLQuantizat
     size, nbytes = gguf.constants.GGML_QUANT_SIZES[kind]
     noise = np.random.default_rng(seed).integers(0, 256, _NOISE * nbytes, dtype=np.uint8) & np.uint8(0xBB)  # no scale is large, or NaN
     writer = gguf.GGUFWriter(path, "flux")
-    quantised = {name: info.numel // size * nbytes for name, info in infos.items() if len(info.shape) == 2}
+    quantised = {name: info.numel // size * nbytes for name, info in infos.items() if len(info.shape) == 2 and info.shape[1] % size == 0}
     for name, info in infos.items():
         raw = kind if name in quantised else _TYPES.F32
         writer.add_tensor_info(name, info.shape, np.dtype(np.float32), quantised.get(name, 4 * info.numel), raw_dtype=raw)
