@@ -1,7 +1,7 @@
 """The tables in the docs that are made from declarations and measurements: merge methods, families, formats, kinds of LoRAs.
 
-`python -m workbench.doc_tables README.md docs/families.md docs/formats.md docs/loras.md docs/methods.md` writes each anew between the two marks that a
-file has for it.
+`python -m workbench.doc_tables README.md docs/families.md docs/formats.md docs/loras.md docs/methods.md` writes each anew between the two
+marks that a file has for it.
 """
 
 from __future__ import annotations

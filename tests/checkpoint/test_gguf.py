@@ -321,3 +321,16 @@ def test_a_file_that_is_cut_short_after_it_was_opened_says_so(tmp_path):
         file.truncate(100)
     with pytest.raises(CheckpointError, match=r"m\.gguf: the file ended inside 'x\.weight'; it was cut short"):
         model.read("x.weight")
+
+
+def test_preflight_says_where_a_change_holds_the_rounding_of_two_formats(tmp_path):
+    tensors = {name: (blocks(kind, (4, 256)), kind) for name, kind in (("x", Type.Q4_K), ("y", Type.Q8_0))}
+    tuned = wb.open(write_gguf(tmp_path / "tuned.gguf", tensors))
+    save_file({name: torch.ones(4, 256, dtype=torch.float16) for name in tensors}, tmp_path / "base.safetensors")
+    base = wb.open(tmp_path / "base.safetensors")
+    told = (
+        "task_arithmetic: 2 changes are of tensors stored in two ways (Q4_K less float16, Q8_0 less float16), and hold the rounding of both"
+    )
+    assert told in wb.preflight(wb.operators.task_arithmetic(base, [tuned])).notes
+    assert not any("stored" in note for note in wb.preflight(wb.operators.task_arithmetic(tuned, [tuned])).notes)
+    assert not any("stored" in note for note in wb.preflight(wb.operators.weighted_average([base, tuned])).notes)
