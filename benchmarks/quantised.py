@@ -1,5 +1,7 @@
 """Times the average of two Flux-shaped GGUF files against reading both and writing as much as they have: Q8_0, then other types, small.
 
+First it says how much float32 is decoded from each type in a second of one core.
+
 By default at half depth, 6.5 GB each, and so 26 GB of disk while it runs; all of it is deleted after.
 
 python -m benchmarks.quantised [--folder out/benchmarks] [--rounds 1] [--doubles 10] [--singles 19]
@@ -9,17 +11,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 
 from benchmarks.arguments import asked
 from benchmarks.merge import floor
 from benchmarks.models import flux_tensors
 from benchmarks.processes import run_python
-from workbench.tensors import TensorInfo
+from workbench.checkpoint.files.ggml_types import decoded, ggml_types
+from workbench.engine.pool import run
+from workbench.tensors import PIECE, TensorInfo
 
 _TYPES = gguf.GGMLQuantizationType
 _SMALL = (_TYPES.Q6_K, _TYPES.Q5_K, _TYPES.Q4_K, _TYPES.Q4_0, _TYPES.IQ4_XS)
@@ -32,6 +38,7 @@ merge: {operator: weighted_average, inputs: {models: [a, b]}, options: {weights:
 
 def main() -> None:
     arguments = asked(__doc__, rounds=1, doubles=10, singles=19)
+    print("MB of float32 in a second of one core: " + ", ".join(f"{name} {rate:.0f}" for name, rate in _rates().items()), flush=True)
     plans = [(_TYPES.Q8_0, arguments.doubles, arguments.singles), *((kind, 1, 1) for kind in _SMALL)]
     for kind, doubles, singles in plans:
         infos = flux_tensors(doubles, singles, guidance=True)
@@ -47,6 +54,21 @@ def main() -> None:
             print(f"{kind.name}, {doubles} double and {singles} single blocks: {size / 1e9:.1f} GB each", flush=True)
             for number in range(arguments.rounds):
                 _round(folder, number)
+
+
+def _rates() -> dict[str, float]:
+    """Of each type, in pieces as a merge reads them; in time of the processor, which other programs do not slow down as much."""
+    run([], lambda job, done: None, total=0, title="", delay=1, progress=False)  # memory is kept, as in a merge
+    torch.set_num_threads(1)
+    rates, times = {}, 10
+    for kind in (kind for kind in ggml_types() if kind.code is None):
+        blocks = torch.randint(0, 64, (PIECE // kind.block * kind.nbytes,), dtype=torch.uint8)
+        decoded(blocks, kind)
+        began = time.process_time()
+        for _ in range(times):
+            decoded(blocks, kind)
+        rates[kind.name] = times * PIECE * 4 / (time.process_time() - began) / 1e6
+    return rates
 
 
 def _write(path: Path, infos: Mapping[str, TensorInfo], kind: gguf.GGMLQuantizationType, seed: int) -> None:

@@ -28,11 +28,11 @@ _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 def open(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint lazily: names, shapes and dtypes now, tensors when they are read.
 
-    `path` is a `.safetensors` file; a `.ckpt`, `.pt`, `.pth` or `.bin` file (weights only, no code is run); a folder of shards
+    `path` is a `.safetensors` or `.gguf` file; a `.ckpt`, `.pt`, `.pth` or `.bin` file (weights only, no code is run); a folder of shards
     with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component. An address, `hf://org/repo/file` or
     `hf://org/repo@revision/folder`, is fetched from the hub first, into its cache. A LoRA of any kind, or a
-    folder of PEFT's, gives the changes it makes, under the model's own names (docs/loras.md); scaled fp8 gives what it stands for, in
-    bfloat16.
+    folder of PEFT's, gives the changes it makes, under the model's own names (docs/loras.md); what is quantised gives what it stands
+    for (docs/formats.md).
     Raises CheckpointError for anything else, for a damaged file, for what cannot be fetched, and for an IA3, which is nothing without
     its model: `workbench.lora.apply` takes its path.
     """
