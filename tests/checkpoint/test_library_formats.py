@@ -155,6 +155,10 @@ WRONG = {
         {"x._weight_qdata": torch.ones(2, 2, dtype=torch.uint8)},
         r"'x\._weight_qdata' \(uint8 \[2, 2\]\) is a tensor of torchao in packed bits",
     ),
+    "a weight that is there twice": (
+        {"x.weight._data": torch.ones(2, 2, dtype=torch.int8), "x.weight._scale": torch.ones(2, 1), "x.weight": torch.ones(2, 2)},
+        r"'x\.weight' is there as it is, and quantised \('x\.weight\._data'\): nothing tells which is meant",
+    ),
     "scales of columns": (
         {"x.weight._data": torch.ones(2, 3, dtype=torch.int8), "x.weight._scale": torch.ones(1, 3)},
         r"'x\.weight\._scale' \(float32 \[1, 3\]\) is no scale of 'x\.weight\._data' \[2, 3\] that is read",

@@ -10,6 +10,7 @@ from workbench.checkpoint.stored import bitsandbytes, comfy, quanto, torchao
 from workbench.checkpoint.stored.dequantised import Dequantised
 from workbench.checkpoint.stored.gguf_blocks import gguf_encodings
 from workbench.checkpoint.stored.refused import refuse
+from workbench.errors import CheckpointError
 
 FORMATS = (*comfy.FORMATS, *bitsandbytes.FORMATS, *quanto.FORMATS, *torchao.FORMATS)
 
@@ -20,6 +21,9 @@ def dequantised(model: Checkpoint) -> Checkpoint:
     encodings = {name: encoding for one in found for name, encoding in one.encodings.items()}
     beside = {key for one in found for key in one.beside}
     refuse(model, beside | {one.key for one in encodings.values()})
+    if clash := next((name for name, one in encodings.items() if name != one.key and name in model), None):
+        told = f"is there as it is, and quantised ({encodings[clash].key!r}): nothing tells which is meant; save the model with one of them"
+        raise CheckpointError(f"{model.path or model.name}: {clash!r} {told}")
     if not beside:
         return model
     untrue = {name for one in found for name in one.untrue}
