@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gguf_files import Type, blocks, write_gguf
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -203,6 +204,34 @@ def test_formats_may_differ_from_layer_to_layer(tmp_path):
     assert sorted(model) == ["a.weight", "b.weight", "c.weight"]
     assert all(np.array_equal(model.exact(f"{name}.weight").numpy(), whole) for name, (_, whole) in layers.items())
     assert [model.storage(f"{name}.weight").kind for name in layers] == ["nvfp4", "mxfp8", "scaled int8"]
+
+
+def test_parents_of_different_kinds_merge_as_their_dequantised_copies_to_the_bit(tmp_path):
+    parents = {
+        "nvfp4": nvfp4(40, 96)[0],
+        "mxfp8": mxfp8(40, 96)[0],
+        "rotated": int8(40, 96, 16)[0],
+        "plain": {"x.weight": torch.ones(40, 96).half()},
+    }
+    (tmp_path / "gguf").mkdir()
+    write_gguf(tmp_path / "gguf" / "model.gguf", {"x.weight": (blocks(Type.Q5_1, (40, 96)), Type.Q5_1)}, None)
+    models = [wb.open(tmp_path / "gguf" / "model.gguf")]
+    for name, stored in parents.items():
+        (tmp_path / name).mkdir()
+        models.append(opened(tmp_path / name, stored))
+    copies = []
+    for number, model in enumerate(models):
+        save_file({"x.weight": model.exact("x.weight").float()}, tmp_path / f"{number}.safetensors")
+        copies.append(wb.open(tmp_path / f"{number}.safetensors"))
+    results = []
+    for parents_of_it in (models, copies):
+        path = tmp_path / f"out-{len(results)}.safetensors"
+        wb.export(
+            wb.operators.ties(parents_of_it[4], [*parents_of_it[:4]], density=0.5, weights=0.7), path, dtype="float32", progress=False
+        )
+        results.append(wb.open(path)["x.weight"])
+    assert torch.equal(*results)
+    assert not torch.equal(results[0], models[4]["x.weight"].float())
 
 
 def changed(stored: Tensors, **tensors: torch.Tensor | None) -> Tensors:
