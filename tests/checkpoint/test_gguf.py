@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import subprocess
 import sys
 import tracemalloc
 
@@ -198,6 +199,13 @@ def test_a_gguf_is_read_whatever_it_is_called(tmp_path):
 def test_two_reads_have_one_fingerprint(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", {"x": (blocks(Type.Q4_0, (4, 64)), Type.Q4_0)})
     assert wb.open(path).fingerprint("x") == wb.open(path).fingerprint("x")
+
+
+def test_opening_one_loads_no_heavy_library(tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", GOOD)
+    code = f"import sys, workbench as wb; wb.open({str(path)!r}); print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "diffusers", "transformers"} & set(loaded)
 
 
 def test_without_the_library_it_is_named(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import CheckpointError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 _PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F64", "I8": "I8", "I16": "I16", "I32": "I32", "I64": "I64"}
@@ -52,20 +53,25 @@ def language_models() -> frozenset[str]:
 
 def decoded(blocks: torch.Tensor, kind: GgmlType) -> torch.Tensor:
     """The values of whole blocks, given and returned flat: bytes, and float32."""
-    import numpy
     import torch
 
+    return torch.from_numpy(_dequantised(blocks.numpy()[None], kind)).reshape(-1)
+
+
+def _dequantised(rows: np.ndarray, kind: GgmlType) -> np.ndarray:
+    import numpy as np
+
     library = _library()
-    with numpy.errstate(all="ignore"):  # NaN and infinity in a damaged file are found where numbers are read
-        values = library.quants.dequantize(blocks.numpy()[None], library.constants.GGMLQuantizationType(kind.number))
-    return torch.from_numpy(values).reshape(-1)
+    with np.errstate(all="ignore"):  # NaN and infinity in a damaged file are found where numbers are read
+        found: np.ndarray = library.quants.dequantize(rows, library.constants.GGMLQuantizationType(kind.number))
+    return found
 
 
 def _decodable(kind: GgmlType) -> bool:
-    import torch
+    import numpy as np
 
     try:
-        decoded(torch.zeros(kind.nbytes, dtype=torch.uint8), kind)
+        _dequantised(np.zeros((1, kind.nbytes), np.uint8), kind)
     except NotImplementedError:
         return False
     return True
