@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from workbench.errors import SearchError
 from workbench.figures.results import Result
 from workbench.search.objective import Objective
 from workbench.search.trials import Trial
 from workbench.sweeps.combinations import name_of
+from workbench.sweeps.result import Cell, Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
     from workbench.recipe import Recipe
+    from workbench.render import Grid
 
-SEARCH, DEFAULT, GRID, RANDOM = "search", "as it is", "coarse grid", "random"
+SEARCH, GRID, RANDOM = "search", "coarse grid", "random"
+
+Numbers = tuple[np.ndarray, ...]  # for each objective a number by seed
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Found(Result):
-    """`trials` are all that was tried, of every kind; `chosen` has the best of each, `unseen` what that came to on the unseen, by seed.
+    """`trials` are all that was tried, of every kind; `chosen` has the best of each, `numbers` what that came to in `unseen`.
 
-    With several objectives the best is that of the first, and `pareto()` has those that none beats in all.
+    `unseen` is a sweep, a cell for each kind. With several objectives the first decides, and `front` has those that none beats in all.
     """
 
     objectives: tuple[Objective, ...]
     trials: tuple[Trial, ...]
     chosen: Mapping[str, Trial]
-    unseen: Mapping[str, np.ndarray]
+    numbers: Mapping[str, Numbers]
+    unseen: Sweep
     told: str  # which prompts and seeds are unseen
 
     @property
@@ -44,103 +51,131 @@ class Found(Result):
         return self.chosen[SEARCH]
 
     @property
+    def cell(self) -> Cell:
+        """The search's choice with its pictures of unseen prompts and seeds; `unseen.export(found.cell, path)` writes it."""
+        return self._cell(SEARCH)
+
+    @property
     def recipe(self) -> Recipe | None:
-        """The best merge as data."""
-        return self.best.cells[0].recipe
+        """The search's choice as data."""
+        return self.cell.recipe
 
     @property
     def rival(self) -> str:
-        """The kind that is nearest to the search, on what it was chosen with: the one to beat."""
-        others = [kind for kind in self.chosen if kind != SEARCH]
-        sign = -1 if self.objectives[0].least else 1
-        return max(others, key=lambda kind: sign * self.chosen[kind].values[0])
+        """The kind whose best was nearest to the search's, or above it, where they were chosen: the one to beat."""
+        sign = self.objectives[0].sign
+        return max((kind for kind in self.chosen if kind != SEARCH), key=lambda kind: sign * self.chosen[kind].values[0])
 
     def gain(self, over: str) -> tuple[float, float]:
-        """How much better the search's choice is than another kind's on what is unseen, and the deviation of that between seeds."""
-        sign = -1 if self.objectives[0].least else 1
-        difference = sign * (self.unseen[SEARCH] - self.unseen[over])
-        return float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else math.nan
+        """By how much the search's choice is better than another kind's on what is unseen, and how that deviates between seeds.
+
+        Mean and standard deviation of the differences seed by seed, by the first objective; NaN for the deviation of one seed.
+        """
+        if over not in self.numbers:
+            raise SearchError(f"there is no {over!r} to compare with; there are {', '.join(map(repr, self.numbers))}")
+        differences = self.objectives[0].sign * (self.numbers[SEARCH][0] - self.numbers[over][0])
+        return float(differences.mean()), float(differences.std(ddof=1)) if len(differences) > 1 else math.nan
 
     @property
     def wins(self) -> bool:
-        """Whether the gain over the nearest rival is larger than its deviation between seeds; one seed proves nothing."""
+        """Whether the gain over the rival is larger than its deviation between seeds. One seed proves nothing."""
         gain, deviation = self.gain(self.rival)
         return math.isfinite(deviation) and gain > deviation
 
     @property
     def headline(self) -> str:
-        gain, deviation = self.gain(self.rival)
-        name, told = self.objectives[0].name, f"{name_of(self.best.options)}"
-        spread = f" ± {deviation:.3g}" if math.isfinite(deviation) else ""
-        beside = f"{name} {gain:+.3g}{spread} beside the best of '{self.rival}' ({name_of(self.chosen[self.rival].options)})"
+        """The search's choice, and whether it is better than what costs as much."""
+        (gain, deviation), rival = self.gain(self.rival), self.chosen[self.rival]
+        if self.best.point and self.cell.job == self._cell(self.rival).job:
+            return f"no winner: nothing that was tried is better than '{self.rival}' ({name_of(rival.options)})"
+        spread = f" ± {deviation:.3g} between seeds" if math.isfinite(deviation) else ""
+        beside = (
+            f"{self.objectives[0].name} {gain:+.3g}{spread} beside the best of '{self.rival}' ({name_of(rival.options)}), on {self.told}"
+        )
         if self.wins:
-            return f"{told}: {beside}, {self.told}"
-        return f"no winner: {told} has {beside}, {self.told}, which is within the deviation between seeds"
+            return f"better: {name_of(self.best.options)} has {beside}"
+        why = "no larger than the deviation" if math.isfinite(deviation) else "of one seed, which proves nothing"
+        return f"no winner: {name_of(self.best.options)} has {beside}, which is {why}"
 
     def frame(self) -> pd.DataFrame:
         """One row per trial: kind, number, dimensions, each objective's mean, seeds drawn, whether it was given up, problem."""
         import pandas as pd
 
-        rows = []
-        for one in self.trials:
-            values = dict(zip((each.name for each in self.objectives), one.values, strict=False))
-            seeds = len(one.by_seed[0]) if one.by_seed else 0
-            rows.append(
-                {
-                    "kind": one.kind,
-                    "number": one.number,
-                    **one.point,
-                    **values,
-                    "seeds": seeds,
-                    "pruned": one.pruned,
-                    "problem": one.problem,
-                }
-            )
-        return pd.DataFrame(rows)
+        return pd.DataFrame([self._row(one) for one in self.trials])
 
     def compared(self) -> pd.DataFrame:
-        """One row per kind: its best, what that had where it was chosen, and what it came to on what is unseen, with the deviation."""
+        """One row per kind: its choice, what that had where it was chosen, and on what is unseen, with deviation; the search's gain."""
         import pandas as pd
 
         rows: list[dict[str, Any]] = []
         for kind, one in self.chosen.items():
-            numbers = self.unseen[kind]
-            deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
             tried = sum(other.kind == kind for other in self.trials)
-            rows.append(
-                {"kind": kind, "tried": tried, "options": name_of(one.options), "chosen with": one.values[0]}
-                | {"unseen": float(numbers.mean()), "unseen_sd": deviation}
-            )
+            row = {"kind": kind, "tried": tried, "options": name_of(one.options)}
+            for objective, seen, unseen in zip(self.objectives, one.values, self.numbers[kind], strict=True):
+                name, deviation = objective.name, float(unseen.std(ddof=1)) if len(unseen) > 1 else math.nan
+                row |= {f"{name}, chosen with": seen, f"{name}, unseen": float(unseen.mean()), f"{name}, ± between seeds": deviation}
+            gain, deviation = (math.nan, math.nan) if kind == SEARCH else self.gain(kind)
+            rows.append(row | {"gain of the search": gain, "± of the gain": deviation})
         return pd.DataFrame(rows)
 
-    def pareto(self) -> list[Trial]:
-        """The trials that no other beats in every objective, drawn with all seeds."""
-        whole = [one for one in self.trials if one.by_seed and not one.pruned]
-        signs = np.array([-1 if each.least else 1 for each in self.objectives])
-        values = np.array([one.values for one in whole]) * signs if whole else np.zeros((0, len(signs)))
+    @cached_property
+    def front(self) -> tuple[Trial, ...]:
+        """The trials that no other beats in one objective without being worse in another: the Pareto front."""
+        whole = [one for one in self.trials if one.whole]
+        values = np.array([one.values for one in whole]) * [each.sign for each in self.objectives]
         beaten = [bool(((values >= own).all(axis=1) & (values > own).any(axis=1)).any()) for own in values]
-        return [one for one, is_beaten in zip(whole, beaten, strict=True) if not is_beaten]
+        return tuple(one for one, is_beaten in zip(whole, beaten, strict=True) if not is_beaten)
+
+    def grid(self) -> Grid:
+        """The pictures of unseen prompts and seeds, of the search's choice and the others'."""
+        return self.unseen.grid(x="prompt", y="merge")
 
     def plot(self) -> go.Figure:
-        """The best so far over the number of trials, of the search and of what costs as much."""
+        """Of one objective the best so far over the number of trials, by kind; of several the first two of every trial, with the front."""
+        return self._front_plot() if len(self.objectives) > 1 else self._progress_plot()
+
+    def _progress_plot(self) -> go.Figure:
         import pandas as pd
 
         from workbench import figures
 
         objective = self.objectives[0]
-        so_far = np.minimum if objective.least else np.maximum
         rows: list[tuple[str, int, float]] = []
-        for kind in dict.fromkeys(one.kind for one in self.trials):
-            whole = [(one.number + 1, one.values[0]) for one in self.trials if one.kind == kind and one.by_seed and not one.pruned]
-            best = so_far.accumulate([value for _, value in whole]) if whole else []
-            rows += [(kind, number, float(value)) for (number, _), value in zip(whole, best, strict=True)]
+        for kind in (SEARCH, GRID, RANDOM):
+            whole = [(one.number + 1, one.values[0]) for one in self.trials if one.kind == kind and one.whole]
+            so_far = np.minimum if objective.least else np.maximum
+            rows += zip([kind] * len(whole), [number for number, _ in whole], so_far.accumulate([value for _, value in whole]), strict=True)
         frame = pd.DataFrame(rows, columns=["kind", "trial", objective.name])
-        return figures.lines(frame, x="trial", y=objective.name, colour="kind", title=f"Best {objective.name} so far")
+        title = f"Best {objective.name} so far, on the prompts and seeds it was chosen with"
+        return figures.lines(frame, x="trial", y=objective.name, colour="kind", title=title)
 
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self.headline)}</p>{self.compared().to_html(index=False, float_format='%.4g', na_rep='')}"
+    def _front_plot(self) -> go.Figure:
+        from workbench import figures
 
+        x, y = (one.name for one in self.objectives[:2])
+        whole = self.shown
+        frame = self.frame().loc[[self.trials.index(one) for one in whole]]
+        frame["options"] = [name_of(one.options) for one in whole]
+        joined = [number for number, one in enumerate(whole) if one in self.front]
+        better = [f"{one.name}: {'less' if one.least else 'more'} is better" for one in self.objectives[:2]]
+        title = f"{y} and {x} of {len(whole)} merges"
+        return figures.scatter(frame, x=x, y=y, colour="kind", label="options", title=title, told="; ".join(better), joined=joined)
 
-def options_of(trials: Sequence[Trial]) -> list[Mapping[str, Any]]:
-    """The options of trials, each once."""
-    return list({repr(sorted(one.options.items())): one.options for one in trials}.values())
+    @cached_property
+    def shown(self) -> tuple[Trial, ...]:
+        """The trials that were drawn with all seeds, which are the points of a plot of the front."""
+        return tuple(one for one in self.trials if one.whole)
+
+    def _cell(self, kind: str) -> Cell:
+        return next(cell for cell in self.unseen.cells if cell.options["merge"] == kind)
+
+    def _row(self, one: Trial) -> dict[str, Any]:
+        values = one.values or [math.nan] * len(self.objectives)
+        scores = dict(zip((each.name for each in self.objectives), values, strict=True))
+        seeds = len(one.by_seed[0]) if one.by_seed else 0
+        told = {"kind": one.kind, "number": one.number, **one.point, **scores}
+        return told | {"seeds": seeds, "pruned": one.pruned, "problem": one.problem}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        table = self.compared().to_html(index=False, float_format="%.4g", na_rep="")
+        return {"text/html": f"<p>{html.escape(self.headline)}</p>{table}", "text/plain": repr(self)}

@@ -4,20 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 from workbench.errors import SearchError
-from workbench.render.scorers import ParentDistance, Scorer
+from workbench.render.scorers import ParentDistance, Scorer, column_of
+
+Prompts = Sequence[str] | Mapping[str, Sequence[str]]
 
 
+@final
+@dataclass(frozen=True)
+class Skills:
+    """Prompts, and the skill that each of them asks for: its own, unless they were given by skill."""
+
+    prompts: tuple[str, ...]
+    asked: tuple[str, ...]
+
+    @classmethod
+    def of(cls, given: Prompts, name: str = "prompts") -> Skills:
+        """From a list of prompts, or a mapping of skills to prompts. Raises SearchError."""
+        groups = given if isinstance(given, Mapping) else {None: given}
+        pairs: list[tuple[str, str]] = []
+        for skill, prompts in groups.items():
+            if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not all(isinstance(one, str) for one in prompts):
+                raise SearchError(f"{name} must be a list of prompts, or a mapping of skills to such lists, got {given!r}")
+            pairs += [(prompt, skill or prompt) for prompt in prompts]
+        prompts = [prompt for prompt, _ in pairs]
+        if not pairs or len(set(prompts)) < len(prompts):
+            raise SearchError(f"{name} must be one or more different prompts, got {prompts}")
+        return cls(tuple(prompts), tuple(skill for _, skill in pairs))
+
+    @property
+    def names(self) -> list[str]:
+        """Every skill once."""
+        return list(dict.fromkeys(self.asked))
+
+
+@final
 @dataclass(frozen=True)
 class Objective:
-    """A column of a scorer, averaged over prompts; `least` looks for the smallest, `weakest` takes of each seed the worst prompt.
+    """A column of a scorer, averaged over prompts; `least` looks for the smallest, `weakest` takes of each seed the weakest skill.
 
-    `column` is needed where a scorer gives several columns of numbers. `weakest` is for merges that are to keep several skills: with a
-    prompt for each, it is the skill that came off worst.
+    `column` is needed where a scorer gives several columns of numbers. `weakest` is for merges that are to keep all of several skills:
+    prompts are given by skill then, as in `{"heart": [...], "moon": [...]}`, and what counts is the one that came off worst.
     """
 
     scorer: Scorer | ParentDistance
@@ -28,30 +59,56 @@ class Objective:
     @property
     def name(self) -> str:
         """What it is called in frames and plots."""
-        told = self.column or (f"from_{self.scorer.parent}" if isinstance(self.scorer, ParentDistance) else _name(self.scorer))
-        return f"weakest {told}" if self.weakest else told
+        return f"weakest {self._told}" if self.weakest else self._told
 
-    def by_seed(self, scores: Mapping[str, np.ndarray], prompts: int) -> np.ndarray:
-        """One number for each seed. Raises SearchError for a column that is not there, or holds no numbers."""
+    @property
+    def sign(self) -> int:
+        """1 where more is better."""
+        return -1 if self.least else 1
+
+    def table(self, scores: Mapping[str, np.ndarray], skills: Skills) -> np.ndarray:
+        """The numbers by prompt and seed; NaN in rows of prompts that the scorer does not score.
+
+        Raises SearchError for a column that is not there, or holds no numbers, and for a NaN or infinity beside numbers.
+        """
         values = scores[self._column(scores)]
-        if values.dtype == object or not np.issubdtype(values.dtype, np.number):
+        if not np.issubdtype(values.dtype, np.number):
             raise SearchError(f"{self.name}: an objective is a number for each picture, and this scorer gives {values[0]!r}")
-        table = np.asarray(values, float).reshape(prompts, -1)
-        if np.isnan(table).all(axis=0).any() or np.isinf(table).any():
-            raise SearchError(f"{self.name}: the scorer gives NaN or infinity for pictures of a seed; choose prompts that it can score")
-        worst = np.nanmax if self.least else np.nanmin
-        return worst(table, axis=0) if self.weakest else np.nanmean(table, axis=0)
+        table = np.asarray(values, float).reshape(len(skills.prompts), -1)
+        scored = ~np.isnan(table).all(axis=1)
+        if not scored.any():
+            raise SearchError(f"{self.name}: the scorer gives NaN for every picture; choose prompts that it can score")
+        if not np.isfinite(table[scored]).all():
+            where = skills.prompts[int(np.argmax(scored & ~np.isfinite(table).all(axis=1)))]
+            raise SearchError(f"{self.name}: the scorer gives NaN or infinity for some pictures of {where!r}")
+        return table
+
+    def by_seed(self, table: np.ndarray, skills: Skills) -> np.ndarray:
+        """One number for each seed. Raises SearchError where a skill has no prompt that is scored."""
+        if not self.weakest:
+            means: np.ndarray = np.nanmean(table, axis=0)
+            return means
+        rows = {skill: [number for number, own in enumerate(skills.asked) if own == skill] for skill in skills.names}
+        if none := [skill for skill, own in rows.items() if np.isnan(table[own]).all()]:
+            raise SearchError(f"{self.name}: the scorer gives NaN for all prompts of {none[0]!r}; each skill needs one that it can score")
+        each = np.array([np.nanmean(table[own], axis=0) for own in rows.values()])
+        worst: np.ndarray = each.max(axis=0) if self.least else each.min(axis=0)
+        return worst
+
+    @property
+    def _told(self) -> str:
+        return self.column or _own(self.scorer) or type(self.scorer).__name__
 
     def _column(self, scores: Mapping[str, np.ndarray]) -> str:
-        if self.column is not None:
-            if self.column not in scores:
-                raise SearchError(f"objective: there is no column {self.column!r}; the scorer gives {', '.join(scores) or 'none'}")
-            return self.column
-        if isinstance(self.scorer, ParentDistance):
-            return f"from_{self.scorer.parent}"
-        numbers = [name for name, values in scores.items() if values.dtype != object]
+        """The column that is meant; with one that is not said, and nothing that says so, the only one that holds numbers."""
+        if self.column is not None and self.column not in scores:
+            raise SearchError(f"objective: there is no column {self.column!r}; the scorer gives {', '.join(scores) or 'none'}")
+        if (own := self.column or _own(self.scorer)) in scores:
+            return own
+        numbers = [name for name, values in scores.items() if np.issubdtype(values.dtype, np.number)]
         if len(numbers) != 1:
-            raise SearchError(f"objective: the scorer gives {', '.join(scores) or 'nothing'}; say which with Objective(scorer, column=...)")
+            given = ", ".join(scores) or "nothing"
+            raise SearchError(f"objective: the scorer gives {given}, not one column of numbers; say which: Objective(scorer, column=...)")
         return numbers[0]
 
 
@@ -64,8 +121,12 @@ def objectives_of(given: Any) -> tuple[Objective, ...]:
     found = tuple(one if isinstance(one, Objective) else Objective(one) for one in several)
     if not found:
         raise SearchError("objective is empty: give a scorer, as in objective=wb.render.ClipScorer(folder)")
+    if len({one.name for one in found}) < len(found):
+        raise SearchError(f"objective: two have the same name, {', '.join(one.name for one in found)}; each needs a column of its own")
     return found
 
 
-def _name(scorer: Any) -> str:
-    return getattr(scorer, "__name__", type(scorer).__name__)
+def _own(scorer: Any) -> str:
+    """The column of numbers that a scorer says it gives, or a function's own name; nothing where it cannot be known before."""
+    said = getattr(scorer, "number", "")
+    return str(said or (column_of(scorer) if hasattr(scorer, "__name__") else ""))

@@ -3,49 +3,48 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import SearchError
 from workbench.merge import Operator
-from workbench.search.found import DEFAULT, GRID, RANDOM, SEARCH, Found
-from workbench.search.objective import Objective, objectives_of
-from workbench.search.space import Dimension, Point, Space, space_of
+from workbench.render.request import SETTINGS
+from workbench.search.found import GRID, RANDOM, SEARCH, Found
+from workbench.search.merges import Merges
+from workbench.search.objective import Prompts, Skills, objectives_of
+from workbench.search.sampling import Sampler, Suggestions, at_random
+from workbench.search.space import Space
 from workbench.search.trials import Trial, Trials, best
 from workbench.sweeps import sweep
 from workbench.sweeps.result import Sweep
 
 if TYPE_CHECKING:
-    import optuna
-
     from workbench.render import Renderer
 
-Sampler = Literal["tpe", "cmaes"]
-
-_AT_ONCE = 4  # points that are asked for before any of them is told; the same on any number of workers
+_AT_ONCE = 4  # points that are asked for before any of them is scored; the same on any number of workers
 
 
 def search(
-    make: Operator | Callable[..., Checkpoint],
+    make: Operator | Callable[..., Checkpoint] | None = None,
     space: Mapping[str, Any] | None = None,
     *,
     objective: Any,
-    prompts: Sequence[str],
+    prompts: Prompts,
     seeds: Sequence[int] = (0, 1, 2, 3),
-    unseen_prompts: Sequence[str] | None = None,
+    unseen_prompts: Prompts | None = None,
     unseen_seeds: Sequence[int] | None = None,
     trials: int = 32,
     sampler: Sampler = "tpe",
     inputs: Mapping[str, Any] | None = None,
     seed: int = 0,
     name: str = "search",
-    folder: str | Path = "out/searches",
+    folder: str | Path = "out/sweeps",
     renderer: Renderer | None = None,
     executor: Executor | None = None,
     progress: bool = True,
@@ -53,147 +52,97 @@ def search(
 ) -> Found:
     """Find the options whose merge draws best by an objective, and say how sure that is.
 
-    `make` is an operator, whose `inputs` are given, or a function of options that returns a checkpoint. `space` says what may vary
-    (see `space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `Objective`, or several, of which
-    the first decides and the others make a Pareto front.
+    `make` is an operator, whose `inputs` are given, or a function of options that returns a checkpoint; without it `space` has a choice
+    of `method`s, and `inputs` the `base` and the `models`, as a sweep over methods takes them. `space` says what may vary (see
+    `workbench.search.space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `Objective`, or several, of
+    which the first decides and all make a Pareto front. `prompts` are a list, or lists by the skill that they ask for.
 
-    Optuna's TPE (or CMA-ES, where all dimensions are numbers) suggests `trials` points; what is worse than half of those before with
-    the first third of the seeds is given up. As many points are tried of a coarse grid, and as many at random, beside the defaults. The
-    best of each, chosen with `prompts` and `seeds`, is drawn with `unseen_prompts` (default: the same) and `unseen_seeds` (default: as
-    many others), and only that is reported: whether the gain is larger than its deviation between seeds.
+    Optuna's TPE (or CMA-ES, for numbers alone) suggests `trials` points, the first of them where nothing is varied; what is worse than
+    half of those before with the first third of the seeds is given up. As many points are tried of a coarse grid, and as many at random,
+    beside the defaults and the plain average. The best of each kind, chosen with `prompts` and `seeds`, is drawn with `unseen_prompts`
+    (by default the same) and `unseen_seeds` (as many others), and only that is reported: a gain that is no larger than its deviation
+    between seeds is no win.
 
-    All is kept in `folder/name`, as sweeps are: the same call goes on where it stopped, for the same `seed` asks for the same points.
-    `settings` (`steps`, `guidance`, ...) are those of pictures. Raises SearchError for a space or an objective that makes no sense, or
-    where all trials fail; SweepError and RenderError for what cannot be drawn or kept.
+    Pictures are kept in `folder/name`, as those of a sweep: the same call goes on where it stopped, since the same `seed` asks for the
+    same points, whatever the `executor`. `settings` (`steps`, `guidance`, ...) are those of pictures, one value each. Raises SearchError
+    for a space or an objective that makes no sense, or where all trials fail; SweepError and RenderError for what cannot be drawn.
     Source: Akiba et al. 2019, arXiv:1907.10902; TPE: Bergstra et al. 2011; CMA-ES: Hansen 2016, arXiv:1604.00772.
     """
-    _check(trials, prompts, seeds, sampler)
-    objectives = objectives_of(objective)
-    operator = make if isinstance(make, Operator) else None
-    found = space_of(space, operator, _models(inputs))
-    others, other_seeds, told = _unseen(prompts, seeds, unseen_prompts, unseen_seeds)
-    drawn = {"score": [one.scorer for one in objectives], "inputs": inputs, "folder": Path(folder) / name, "renderer": renderer}
-    drawn |= {"executor": executor, "progress": False, "cells": math.inf, **settings}
+    _check(trials, seeds, settings)
+    objectives, skills = objectives_of(objective), Skills.of(prompts)
+    others, other_seeds, told = _unseen(skills, seeds, unseen_prompts, unseen_seeds)
+    merges = Merges(make, inputs or {}, space)
+    suggested = Suggestions(merges.space, sampler, seed, [one.least for one in objectives])
+    scorers = list({id(one.scorer): one.scorer for one in objectives}.values())
+    drawing: dict[str, Any] = {"score": scorers, "name": name, "folder": folder, "executor": executor, "cells": math.inf, "progress": False}
+    drawing |= {"renderer": renderer or merges.renderer(progress), **settings}
 
-    def draw(options: Sequence[Mapping[str, Any]], prompts: Sequence[str], seeds: Sequence[int], kind: str) -> Sweep:
-        return sweep(make, list(options), prompts=list(prompts), seeds=list(seeds), name="cells", **drawn)
+    def draw(options: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> Sweep:
+        return sweep(merges.make, options, prompts=skills.prompts, seeds=seeds, **drawing)
 
-    work = Trials(found, objectives, draw, prompts, seeds)
-    plan = _plan(found, trials, sampler, seed, objectives, work)
+    work = Trials(merges.options, objectives, draw, skills, seeds)
     with tqdm(total=3 * trials, desc=name, unit="trial", delay=1, disable=not progress) as bar:
-        for tried in plan:
+        for tried in _tried(merges.space, trials, seed, suggested, work):
             bar.update(len(tried))
-    base = _defaults(work, draw)
+    plain = _plain(merges, work, partial(sweep, prompts=skills.prompts, seeds=seeds, **drawing))
     chosen = {kind: best([one for one in work.done if one.kind == kind], objectives[0]) for kind in (SEARCH, GRID, RANDOM)}
-    chosen |= {DEFAULT: base} if base else {}
-    unseen = {kind: _again(one, objectives[0], draw, others, other_seeds) for kind, one in chosen.items()}
-    return Found(objectives, (*work.done, *([base] if base else [])), chosen, unseen, told)
+    chosen |= {one.kind: one for one in plain if one.whole}
+    again = {kind: partial(merges.again, one) for kind, one in chosen.items()}
+    unseen = _by_kind(again, partial(sweep, prompts=others.prompts, seeds=other_seeds, **drawing))
+    for cell in unseen.cells:
+        if not cell.drawn or cell.problem:
+            raise SearchError(f"{cell.name}: was drawn with seen prompts and seeds, and cannot be with unseen ones: {cell.problem}")
+    numbers = [tuple(one.by_seed(one.table(cell.scores, others), others) for one in objectives) for cell in unseen.cells]
+    return Found(objectives, (*work.done, *plain), chosen, dict(zip(chosen, numbers, strict=True)), unseen, told)
 
 
-def _plan(
-    space: Space, trials: int, sampler: Sampler, seed: int, objectives: Sequence[Objective], work: Trials
-) -> Iterator[Sequence[Trial]]:
+def _tried(space: Space, trials: int, seed: int, suggested: Suggestions, work: Trials) -> Iterator[list[Trial]]:
     """Everything that is tried, in lots: the grid, points at random, and the search."""
-    yield from _lots(work, GRID, list(space.grid(trials)))
-    numbers = random.Random(seed)
-    yield from _lots(work, RANDOM, [{one.name: _random(one, numbers) for one in space.dimensions} for _ in range(trials)])
-    study = _study(space, sampler, seed, objectives)
-    distributions = {one.name: _distribution(one) for one in space.dimensions}
-    left = trials
-    while left:
-        asked = [study.ask(distributions) for _ in range(min(left, _AT_ONCE))]
-        tried = work.run(SEARCH, [{one.name: _value(one, trial.params[one.name]) for one in space.dimensions} for trial in asked])
-        for trial, one in zip(asked, tried, strict=True):
-            failed = _optuna().trial.TrialState.FAIL
-            study.tell(trial, None, failed) if one.problem else study.tell(trial, list(one.values))
-        left -= len(asked)
+    for kind, points in ((GRID, list(space.grid(trials))), (RANDOM, at_random(space, trials, seed))):
+        for start in range(0, len(points), _AT_ONCE):
+            yield work.run(kind, points[start : start + _AT_ONCE])
+    for start in range(0, trials, _AT_ONCE):
+        tried = work.run(SEARCH, suggested.ask(min(_AT_ONCE, trials - start)))
+        suggested.tell([one.values for one in tried])
         yield tried
 
 
-def _lots(work: Trials, kind: str, points: Sequence[Point]) -> Iterator[Sequence[Trial]]:
-    for start in range(0, len(points), _AT_ONCE):
-        yield work.run(kind, points[start : start + _AT_ONCE])
+def _plain(merges: Merges, work: Trials, draw: Callable[..., Sweep]) -> list[Trial]:
+    """The merges that need no search."""
+    plain = merges.plain
+    return [work.tried(cell.options["merge"], cell) for cell in _by_kind(plain, draw).cells] if plain else []
 
 
-def _defaults(work: Trials, draw: Callable[..., Sweep]) -> Trial | None:
-    """What the merge is when nothing is varied; None where it cannot be made so."""
-    swept = draw([{}], work.prompts, work.seeds, DEFAULT)
-    cell = swept.cells[0]
-    if not cell.drawn or cell.problem:
-        return None
-    return Trial(DEFAULT, 0, {}, {}, (cell,), tuple(one.by_seed(cell.scores, len(work.prompts)) for one in work.objectives))
-
-
-def _again(trial: Trial, objective: Objective, draw: Callable[..., Sweep], prompts: Sequence[str], seeds: Sequence[int]) -> Any:
-    cell = draw([trial.options], prompts, seeds, "unseen").cells[0]
-    if not cell.drawn or cell.problem:
-        raise SearchError(f"{cell.name}: was drawn, and then could not be drawn again: {cell.problem}")
-    return objective.by_seed(cell.scores, len(prompts))
-
-
-def _study(space: Space, sampler: Sampler, seed: int, objectives: Sequence[Objective]) -> optuna.Study:
-    optuna = _optuna()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if sampler == "cmaes":
-        if any(one.choices for one in space.dimensions) or len(objectives) > 1:
-            raise SearchError("sampler='cmaes' takes numbers and one objective; choose 'tpe' for choices and for several")
-        chosen: Any = optuna.samplers.CmaEsSampler(seed=seed)
-    else:
-        chosen = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-    return optuna.create_study(sampler=chosen, directions=["minimize" if one.least else "maximize" for one in objectives])
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise SearchError("a search needs optuna: pip install 'workbench[search]'") from error
-    return optuna
-
-
-def _distribution(one: Dimension) -> Any:
-    kinds = _optuna().distributions
-    if one.choices:
-        return kinds.CategoricalDistribution(range(len(one.choices)))  # of any type
-    if one.whole:
-        return kinds.IntDistribution(int(one.low), int(one.high), log=one.log)
-    return kinds.FloatDistribution(one.low, one.high, log=one.log)
-
-
-def _value(one: Dimension, suggested: Any) -> Any:
-    return one.choices[suggested] if one.choices else one.fitted(suggested)
-
-
-def _random(one: Dimension, numbers: random.Random) -> Any:
-    return numbers.choice(one.choices) if one.choices else one.fitted(one.at(numbers.random()))
-
-
-def _models(inputs: Mapping[str, Any] | None) -> int:
-    """How many models the input has that takes several."""
-    many = (given for given in (inputs or {}).values() if isinstance(given, Sequence) and not isinstance(given, str | Checkpoint))
-    return len(next(many, ()))
+def _by_kind(merges: Mapping[str, Callable[[], Checkpoint]], draw: Callable[..., Sweep]) -> Sweep:
+    """One cell for each merge, by its name."""
+    return draw(lambda merge: merges[merge](), {"merge": list(merges)})
 
 
 def _unseen(
-    prompts: Sequence[str], seeds: Sequence[int], other_prompts: Sequence[str] | None, other_seeds: Sequence[int] | None
-) -> tuple[Sequence[str], Sequence[int], str]:
-    """What is reported on, and that in words. Raises SearchError for seeds that the choice was made with, too."""
-    reported = list(other_seeds) if other_seeds is not None else [max(seeds) + 1 + number for number in range(len(seeds))]
+    skills: Skills, seeds: Sequence[int], other_prompts: Prompts | None, other_seeds: Sequence[int] | None
+) -> tuple[Skills, list[int], str]:
+    """What is reported on, and that in words. Raises SearchError for prompts and seeds that the choice is made with, too."""
+    reported = [max(seeds) + 1 + number for number in range(len(seeds))] if other_seeds is None else list(other_seeds)
+    if not reported:
+        raise SearchError("unseen_seeds is empty: give one or more, or leave it out")
     if both := sorted(set(reported) & set(seeds)):
         raise SearchError(f"unseen_seeds: {both[0]} is among the seeds that are chosen with; give others")
+    told = f"{len(reported)} unseen seeds"
     if other_prompts is None:
-        return prompts, reported, f"on the same prompts with {len(reported)} other seeds"
-    if both_prompts := sorted(set(other_prompts) & set(prompts)):
-        raise SearchError(f"unseen_prompts: {both_prompts[0]!r} is among the prompts that are chosen with; give others")
-    return other_prompts, reported, f"on {len(other_prompts)} other prompts with {len(reported)} other seeds"
+        return skills, reported, f"the same prompts with {told}"
+    others = Skills.of(other_prompts, "unseen_prompts")
+    if again := sorted(set(others.prompts) & set(skills.prompts)):
+        raise SearchError(f"unseen_prompts: {again[0]!r} is among the prompts that are chosen with; give others")
+    return others, reported, f"{len(others.prompts)} unseen prompts with {told}"
 
 
-def _check(trials: int, prompts: Sequence[str], seeds: Sequence[int], sampler: str) -> None:
+def _check(trials: int, seeds: Sequence[int], settings: Mapping[str, Any]) -> None:
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise SearchError(f"trials must be a whole number above 0, got {trials!r}")
-    if isinstance(prompts, str) or not prompts:
-        raise SearchError(f"prompts must be a list of one or more, got {prompts!r}")
     if isinstance(seeds, int) or not list(seeds):
         raise SearchError(f"seeds must be a list of one or more, got {seeds!r}")
-    if sampler not in ("tpe", "cmaes"):
-        raise SearchError(f"sampler must be 'tpe' or 'cmaes', got {sampler!r}")
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            raise SearchError(f"search takes no {name!r}; settings of pictures are {', '.join(SETTINGS)}")
+        if isinstance(value, list | tuple):
+            raise SearchError(f"{name} takes one value in a search, got {value!r}; sweep over it instead")

@@ -1,0 +1,102 @@
+"""The merges of a search: what is made of options, what the models tell of the space, and the merges that need no search."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, final
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import SearchError
+from workbench.merge import Operator
+from workbench.merge.schedules import Depth
+from workbench.operators import find
+from workbench.search.space import Point, space_of
+from workbench.sweeps.by_method import by_method
+from workbench.sweeps.drawing import in_words
+from workbench.tensors import Space
+
+if TYPE_CHECKING:
+    from workbench.render import Renderer
+    from workbench.search.trials import Trial
+
+Make = Operator | Callable[..., Checkpoint] | None
+DEFAULT, AVERAGE = "defaults", "plain average"
+
+_TRIED = 16  # points of the grid, until a merge can be made
+
+
+@final
+class Merges:
+    """`make` is an operator, a function of options, or None where a choice of methods is in the space. Raises SearchError."""
+
+    def __init__(self, make: Make, inputs: Mapping[str, Any], space: Mapping[str, Any] | None) -> None:
+        if make is None and not (isinstance(space, Mapping) and "method" in space):
+            raise SearchError('without make, space has a choice of methods, as in {"method": ["ties", "slerp"], "density": (0.1, 0.9)}')
+        if make is not None and not callable(make):
+            raise SearchError(f"make must be a function of options that returns a merge, or an operator with inputs=, got {make!r}")
+        self.make: Callable[..., Checkpoint] = partial(by_method if make is None else make, **inputs)
+        self._by_method = make is None
+        self._models = _models(inputs)
+        self.space = space_of(space, make if isinstance(make, Operator) else None, len(self._models), _blocks(inputs))
+
+    def options(self, point: Point) -> dict[str, Any]:
+        """What a point means for the merge; a method that is chosen gets the options that it has."""
+        options = self.space.options(point)
+        if not self._by_method:
+            return options
+        own = find(options["method"]).declaration.options
+        return {name: value for name, value in options.items() if name == "method" or name in own}
+
+    @property
+    def plain(self) -> dict[str, Callable[[], Checkpoint]]:
+        """The merges that need no search: with nothing varied, and the plain average of the models, where there are such."""
+        found: dict[str, Callable[[], Checkpoint]] = {}
+        if _takes_nothing(self.make):
+            found[DEFAULT] = self.make
+        if len(self._models) > 1 and all(one.space is Space.WEIGHT for one in self._models):
+            found[AVERAGE] = partial(find("weighted_average"), self._models)
+        return found
+
+    def again(self, trial: Trial) -> Checkpoint:
+        """The merge of a trial."""
+        return self.plain[trial.kind]() if trial.kind in (DEFAULT, AVERAGE) else self.make(**trial.options)
+
+    def renderer(self, progress: bool) -> Renderer:
+        """That of the first merge that can be made. Raises SearchError where there is none."""
+        from workbench.render.shared import renderer_for
+
+        problem = ""
+        makes: list[Callable[[], Checkpoint]] = list(self.plain.values())
+        makes += [partial(self.make, **self.options(point)) for point in self.space.grid(_TRIED)]
+        for make in makes:
+            try:
+                made = make()
+            except Exception as error:
+                problem = problem or in_words(error)
+                continue
+            return renderer_for(made, progress=progress)
+        raise SearchError(f"no merge of this space can be made; the first says: {problem}")
+
+
+def _models(inputs: Mapping[str, Any]) -> list[Checkpoint]:
+    """Those of the input that takes several."""
+    many = (given for given in inputs.values() if isinstance(given, Sequence) and not isinstance(given, str | Checkpoint))
+    return list(next(many, ()))
+
+
+def _blocks(inputs: Mapping[str, Any]) -> list[str]:
+    """The blocks of the first model that has some, in order."""
+    models = chain.from_iterable([given] if isinstance(given, Checkpoint) else given for given in inputs.values())
+    depths = (Depth.of(map(one.structure.location, one)) for one in models if isinstance(one, Checkpoint))
+    return next((depth.names for depth in depths if depth.blocks), [])
+
+
+def _takes_nothing(make: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(make).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
