@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
-    from workbench.search import Objective as Objective
-    from workbench.search import search as search
+    from workbench.searches import Objective as Objective
+    from workbench.searches import search as search
     from workbench.sweeps import Queue as Queue
     from workbench.sweeps import block_map as block_map
     from workbench.sweeps import sweep as sweep
@@ -75,8 +75,8 @@ _HOMES = {
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
-    "Objective": "workbench.search",
-    "search": "workbench.search",
+    "Objective": "workbench.searches",
+    "search": "workbench.searches",
     "Queue": "workbench.sweeps",
     "block_map": "workbench.sweeps",
     "sweep": "workbench.sweeps",

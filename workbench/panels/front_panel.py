@@ -10,8 +10,8 @@ import ipywidgets as widgets
 
 from workbench import figures
 from workbench.errors import SearchError
-from workbench.search.found import Found
-from workbench.search.trials import Trial
+from workbench.searches.found import Found
+from workbench.searches.trials import Trial
 from workbench.sweeps.combinations import name_of
 
 
@@ -41,7 +41,8 @@ class FrontPanel(widgets.VBox):  # type: ignore[misc]  # ipywidgets says nothing
         pairs = zip(self._found.objectives, trial.values, strict=True)
         scores = "<br>".join(f"{html.escape(objective.name)} {value:.4g}" for objective, value in pairs)
         front = ", on the front" if trial in self._found.front else ""
-        self._told.value = f"<div style='line-height:1.5'><b>{html.escape(trial.kind)}</b>{front}<br>{html.escape(name_of(trial.options))}<br>{scores}</div>"
+        lines = f"<b>{html.escape(trial.kind)}</b>{front}<br>{html.escape(name_of(trial.options))}<br>{scores}"
+        self._told.value = f"<div style='line-height: 1.5'>{lines}</div>"
         written = io.BytesIO()
         trial.sheet().save(written, "PNG")
         self._sheet.value = written.getvalue()

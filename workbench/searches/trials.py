@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from workbench.errors import SearchError
-from workbench.search.objective import Objective, Skills
-from workbench.search.space import Point
+from workbench.searches.objective import Objective, Skills
+from workbench.searches.space import Point
 from workbench.sweeps.result import Cell, Sweep
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _FEW = 3  # one of so many seeds is drawn first
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A point, and what came of it: for each objective a number by seed. `pruned` ones were given up after the first seeds."""
 

@@ -169,7 +169,7 @@ def _axis(name: str, told: Any, option: Option | None, models: int, blocks: Sequ
     dimension = _number(where, name, told, option, default)
     if told.get("each") not in (None, "model"):
         raise SearchError(f"{where}: each must be 'model', got {told['each']!r}")
-    grouped = told.get("blocks") or "all"
+    grouped = "all" if told.get("blocks") is None else told["blocks"]
     if told.get("each") and grouped != "all":
         raise SearchError(f"{where}: choose one of each= and blocks=: numbers for each model and block are more than a search finds")
     return _each(dimension, models) if told.get("each") else _by_block(where, dimension, grouped, blocks)

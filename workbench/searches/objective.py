@@ -73,7 +73,7 @@ class Objective:
         """
         values = scores[self._column(scores)]
         if not np.issubdtype(values.dtype, np.number):
-            raise SearchError(f"{self.name}: an objective is a number for each picture, and this scorer gives {values[0]!r}")
+            raise SearchError(f"{self.name}: an objective is a number for each picture, and this scorer gives {values.tolist()[0]!r}")
         table = np.asarray(values, float).reshape(len(skills.prompts), -1)
         scored = ~np.isnan(table).all(axis=1)
         if not scored.any():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 from workbench.errors import SearchError
-from workbench.search.space import Dimension, Point, Space
+from workbench.searches.space import Dimension, Point, Space
 
 if TYPE_CHECKING:
     import optuna

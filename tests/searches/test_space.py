@@ -6,9 +6,10 @@ import pytest
 
 import workbench as wb
 from workbench.errors import SearchError
-from workbench.search.space import space_of
+from workbench.searches.space import space_of
 
 TIES = wb.operators.ties
+UNET = ["IN00", "IN01", "MID", "OUT00"]
 
 
 def test_options_are_numbers_choices_and_one_number_for_each_model():
@@ -23,13 +24,32 @@ def test_options_are_numbers_choices_and_one_number_for_each_model():
     [
         ("all", ["density"], 0.25),
         ("ramp", ["density.start", "density.end"], {"ramp": {"start": 0.25, "end": 0.25}}),
-        ("parts", ["density.in", "density.mid", "density.out"], {"blocks": {"IN*": 0.25, "M*": 0.25, "OUT*": 0.25}}),
+        ("parts", ["density.in", "density.mid", "density.out"], {"blocks": dict.fromkeys(UNET, 0.25)}),
+        ("every", [f"density.{block}" for block in UNET], {"blocks": dict.fromkeys(UNET, 0.25)}),
+        (["MID", "OUT*"], ["density.MID", "density.OUT*"], {"blocks": {"MID": 0.25, "OUT*": 0.25}}),
     ],
 )
 def test_an_option_that_goes_per_block_has_as_few_dimensions_as_are_asked_for(blocks, names, value):
-    space = space_of({"density": {"low": 0.1, "high": 0.9, "blocks": blocks}}, TIES, 2)
+    space = space_of({"density": {"low": 0.1, "high": 0.9, "blocks": blocks}}, TIES, 2, UNET)
     assert [one.name for one in space.dimensions] == names
     assert space.options(dict.fromkeys(names, 0.25)) == {"density": value}
+
+
+def test_parts_are_by_stack_in_a_unet_and_thirds_of_the_depth_in_other_models():
+    parts = {"weight": {"low": 0.0, "high": 1.0, "blocks": "parts"}}
+    point = {"weight.in": 0.1, "weight.mid": 0.2, "weight.out": 0.3}
+    unet = space_of(parts, None, 0, UNET).options(point)
+    assert unet == {"weight": {"blocks": {"IN00": 0.1, "IN01": 0.1, "MID": 0.2, "OUT00": 0.3}}}
+    flux = space_of(parts, None, 0, ["double_blocks.0", "double_blocks.1", "single_blocks.0", "single_blocks.1"]).options(point)
+    assert list(flux["weight"]["blocks"].values()) == [0.1, 0.2, 0.2, 0.3]
+    assert list(space_of(parts, None, 0, ["layers.0"]).options({"weight.mid": 0.5})["weight"]["blocks"].values()) == [0.5]
+
+
+def test_where_nothing_is_varied_is_known_from_the_declaration_alone():
+    known = space_of({"density": {"blocks": "ramp"}, "weights": {"each": "model"}, "majority_sign": ["frequency", "total"]}, TIES, 2)
+    assert known.default == {"density.start": 0.5, "density.end": 0.5, "weights[0]": 1, "weights[1]": 1, "majority_sign": "total"}
+    assert space_of({"density": (0.6, 0.9)}, TIES, 2).default is None  # 0.5 is not within
+    assert space_of({"density": (0.1, 0.9)}, None, 0).default is None
 
 
 def test_without_a_space_it_is_the_operators_declaration():
@@ -71,7 +91,11 @@ def test_steps_and_whole_numbers_are_kept():
         ({"density": (0.1, 2.0)}, r"density must be in \[0, 1\]"),
         ({"density": {"low": 0, "high": 1, "log": True}}, "log needs low above 0"),
         ({"density": {"low": 0, "high": 1, "step": 2}}, "step must be above 0"),
-        ({"density": []}, "choices is empty"),
+        ({"density": []}, "choices must be a list"),
+        ({"density": {"choices": "total"}}, "choices must be a list"),
+        ({"density": {"blocks": []}}, "blocks must be one of"),
+        ({"density": {"blocks": "every"}}, "needs inputs= with models that have blocks"),
+        (["density"], "space must be a mapping"),
         ({"density": "0..1"}, r"must be \(low, high\)"),
         ({"density": {"lo": 0}}, "has no 'lo'"),
         ({"weights": {"each": "block"}}, "each must be 'model'"),

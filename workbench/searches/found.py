@@ -13,8 +13,8 @@ import numpy as np
 
 from workbench.errors import SearchError
 from workbench.figures.results import Result
-from workbench.search.objective import Objective
-from workbench.search.trials import Trial
+from workbench.searches.objective import Objective
+from workbench.searches.trials import Trial
 from workbench.sweeps.combinations import name_of
 from workbench.sweeps.result import Cell, Sweep
 

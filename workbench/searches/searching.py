@@ -15,12 +15,12 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import SearchError
 from workbench.merge import Operator
 from workbench.render.request import SETTINGS
-from workbench.search.found import GRID, RANDOM, SEARCH, Found
-from workbench.search.merges import Merges
-from workbench.search.objective import Prompts, Skills, objectives_of
-from workbench.search.sampling import Sampler, Suggestions, at_random
-from workbench.search.space import Space
-from workbench.search.trials import Trial, Trials, best
+from workbench.searches.found import GRID, RANDOM, SEARCH, Found
+from workbench.searches.merges import Merges
+from workbench.searches.objective import Prompts, Skills, objectives_of
+from workbench.searches.sampling import Sampler, Suggestions, at_random
+from workbench.searches.space import Space
+from workbench.searches.trials import Trial, Trials, best
 from workbench.sweeps import sweep
 from workbench.sweeps.result import Sweep
 
@@ -54,7 +54,7 @@ def search(
 
     `make` is an operator, whose `inputs` are given, or a function of options that returns a checkpoint; without it `space` has a choice
     of `method`s, and `inputs` the `base` and the `models`, as a sweep over methods takes them. `space` says what may vary (see
-    `workbench.search.space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `Objective`, or several, of
+    `workbench.searches.space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `Objective`, or several, of
     which the first decides and all make a Pareto front. `prompts` are a list, or lists by the skill that they ask for.
 
     Optuna's TPE (or CMA-ES, for numbers alone) suggests `trials` points, the first of them where nothing is varied; what is worse than

@@ -13,14 +13,14 @@ from workbench.errors import SearchError
 from workbench.merge import Operator
 from workbench.merge.schedules import Depth
 from workbench.operators import find
-from workbench.search.space import Point, space_of
+from workbench.searches.space import Point, space_of
 from workbench.sweeps.by_method import by_method
 from workbench.sweeps.drawing import in_words
 from workbench.tensors import Space
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
-    from workbench.search.trials import Trial
+    from workbench.searches.trials import Trial
 
 Make = Operator | Callable[..., Checkpoint] | None
 DEFAULT, AVERAGE = "defaults", "plain average"
