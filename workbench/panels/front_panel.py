@@ -12,7 +12,6 @@ from workbench import figures
 from workbench.errors import SearchError
 from workbench.searches.found import Found
 from workbench.searches.trials import Trial
-from workbench.sweeps.combinations import name_of
 
 
 @final
@@ -41,7 +40,7 @@ class FrontPanel(widgets.VBox):  # type: ignore[misc]  # ipywidgets says nothing
         pairs = zip(self._found.objectives, trial.values, strict=True)
         scores = "<br>".join(f"{html.escape(objective.name)} {value:.4g}" for objective, value in pairs)
         front = ", on the front" if trial in self._found.front else ""
-        lines = f"<b>{html.escape(trial.kind)}</b>{front}<br>{html.escape(name_of(trial.options))}<br>{scores}"
+        lines = f"<b>{html.escape(trial.kind)}</b>{front}<br>{html.escape(trial.name)}<br>{scores}"
         self._told.value = f"<div style='line-height: 1.5'>{lines}</div>"
         written = io.BytesIO()
         trial.sheet().save(written, "PNG")

@@ -32,13 +32,13 @@ _BATCH = 64
 class ClipScorer:
     """How well pictures fit words, by a CLIP: a transformers folder, or the name of a public one.
 
-    Called as a scorer it gives the column `clip`: 100 x the cosine of picture and prompt.
+    Called as a scorer it gives one column: 100 x the cosine of picture and prompt. PickScore is a CLIP that was trained on people's choices,
+    `ClipScorer("yuvalkirstain/PickScore_v1", column="pickscore")`.
     """
 
-    number = "clip"  # the column of numbers that it gives
-
-    def __init__(self, model: str | Path, *, device: str = "cpu") -> None:
+    def __init__(self, model: str | Path, *, column: str = "clip", device: str = "cpu") -> None:
         self.model = str(model)
+        self.number = column  # the column of numbers that it gives
         self.device = device
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class ClipScorer:
     def __call__(self, images: Sequence[Image], prompts: Sequence[str]) -> dict[str, np.ndarray]:
         different = list(dict.fromkeys(prompts))
         similarity = self.similarity(images, different)
-        return {"clip": similarity[np.arange(len(images)), [different.index(prompt) for prompt in prompts]]}
+        return {self.number: similarity[np.arange(len(images)), [different.index(prompt) for prompt in prompts]]}
 
     def similarity(self, images: Sequence[Image], captions: Sequence[str]) -> np.ndarray:
         """100 x the cosine of every picture with every caption: [pictures, captions], float32."""

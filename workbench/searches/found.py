@@ -15,7 +15,6 @@ from workbench.errors import SearchError
 from workbench.figures.results import Result
 from workbench.searches.objective import Objective
 from workbench.searches.trials import Trial
-from workbench.sweeps.combinations import name_of
 from workbench.sweeps.result import Cell, Sweep
 
 if TYPE_CHECKING:
@@ -62,9 +61,9 @@ class Found(Result):
 
     @property
     def rival(self) -> str:
-        """The kind whose best was nearest to the search's, or above it, where they were chosen: the one to beat."""
+        """The kind whose choice did best on what is unseen, the search's aside: the one to beat."""
         sign = self.objectives[0].sign
-        return max((kind for kind in self.chosen if kind != SEARCH), key=lambda kind: sign * self.chosen[kind].values[0])
+        return max((kind for kind in self.numbers if kind != SEARCH), key=lambda kind: sign * self.numbers[kind][0].mean())
 
     def gain(self, over: str) -> tuple[float, float]:
         """By how much the search's choice is better than another kind's on what is unseen, and how that deviates between seeds.
@@ -78,24 +77,22 @@ class Found(Result):
 
     @property
     def wins(self) -> bool:
-        """Whether the gain over the rival is larger than its deviation between seeds. One seed proves nothing."""
+        """Whether the gain over the rival, so over all others, is larger than its deviation between seeds. One seed proves nothing."""
         gain, deviation = self.gain(self.rival)
         return math.isfinite(deviation) and gain > deviation
 
     @property
     def headline(self) -> str:
         """The search's choice, and whether it is better than what costs as much."""
-        (gain, deviation), rival = self.gain(self.rival), self.chosen[self.rival]
-        if self.best.point and self.cell.job == self._cell(self.rival).job:
-            return f"no winner: nothing that was tried is better than '{self.rival}' ({name_of(rival.options)})"
+        (gain, deviation), rival = self.gain(self.rival), self.chosen[self.rival].name
+        if self.cell.job == self._cell(self.rival).job:
+            return f"no winner: nothing that was tried is better than '{self.rival}' ({rival})"
         spread = f" ± {deviation:.3g} between seeds" if math.isfinite(deviation) else ""
-        beside = (
-            f"{self.objectives[0].name} {gain:+.3g}{spread} beside the best of '{self.rival}' ({name_of(rival.options)}), on {self.told}"
-        )
+        beside = f"{self.objectives[0].name} {gain:+.3g}{spread} beside '{self.rival}' ({rival}), on {self.told}"
         if self.wins:
-            return f"better: {name_of(self.best.options)} has {beside}"
-        why = "no larger than the deviation" if math.isfinite(deviation) else "of one seed, which proves nothing"
-        return f"no winner: {name_of(self.best.options)} has {beside}, which is {why}"
+            return f"better: {self.best.name} has {beside}"
+        why = "of one seed, which proves nothing" if math.isnan(deviation) else "worse" if gain < 0 else "no larger than the deviation"
+        return f"no winner: {self.best.name} has {beside}, which is {why}"
 
     def frame(self) -> pd.DataFrame:
         """One row per trial: kind, number, dimensions, each objective's mean, seeds drawn, whether it was given up, problem."""
@@ -110,7 +107,7 @@ class Found(Result):
         rows: list[dict[str, Any]] = []
         for kind, one in self.chosen.items():
             tried = sum(other.kind == kind for other in self.trials)
-            row = {"kind": kind, "tried": tried, "options": name_of(one.options)}
+            row = {"kind": kind, "tried": tried, "options": one.name}
             for objective, seen, unseen in zip(self.objectives, one.values, self.numbers[kind], strict=True):
                 name, deviation = objective.name, float(unseen.std(ddof=1)) if len(unseen) > 1 else math.nan
                 row |= {f"{name}, chosen with": seen, f"{name}, unseen": float(unseen.mean()), f"{name}, ± between seeds": deviation}
@@ -155,7 +152,7 @@ class Found(Result):
         x, y = (one.name for one in self.objectives[:2])
         whole = self.shown
         frame = self.frame().loc[[self.trials.index(one) for one in whole]]
-        frame["options"] = [name_of(one.options) for one in whole]
+        frame["options"] = [one.name for one in whole]
         joined = [number for number, one in enumerate(whole) if one in self.front]
         better = [f"{one.name}: {'less' if one.least else 'more'} is better" for one in self.objectives[:2]]
         title = f"{y} and {x} of {len(whole)} merges"

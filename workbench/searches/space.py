@@ -60,7 +60,7 @@ class Dimension:
         """The nearest value that it may have."""
         if self.step:
             value = min(self.low + self.step * round((value - self.low) / self.step), self.high)
-        return round(value) if self.whole else round(value, 6)
+        return round(value) if self.whole else min(max(float(f"{value:.4g}"), self.low), self.high)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from workbench.errors import SearchError
 from workbench.searches.objective import Objective, Skills
 from workbench.searches.space import Point
+from workbench.sweeps.combinations import name_of
 from workbench.sweeps.result import Cell, Sweep
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class Trial:
     by_seed: tuple[np.ndarray, ...] = ()
     pruned: bool = False
     problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The point in words: shorter than its options, where one number stands for several blocks."""
+        return name_of(self.point) if self.point else "nothing varied"
 
     @property
     def values(self) -> tuple[float, ...]:
