@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
-    from workbench.searches import Objective as Objective
+    from workbench.searches import SearchObjective as SearchObjective
     from workbench.searches import search as search
     from workbench.sweeps import Queue as Queue
     from workbench.sweeps import block_map as block_map
@@ -75,7 +75,7 @@ _HOMES = {
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
-    "Objective": "workbench.searches",
+    "SearchObjective": "workbench.searches",
     "search": "workbench.searches",
     "Queue": "workbench.sweeps",
     "block_map": "workbench.sweeps",

@@ -84,7 +84,7 @@ def test_on_workers_it_is_the_same_to_the_bit(found, asked, tmp_path):
 def test_unseen_prompts_are_by_skill_as_the_prompts_are(asked):
     prompts = {"heart": PROMPTS, "moon": ["a red moon on a white background"]}
     unseen = {"heart": ["a blue heart on a white background"], "moon": ["a blue moon on a white background"]}
-    weakest = wb.Objective(bright, weakest=True)
+    weakest = wb.SearchObjective(bright, weakest=True)
     given = {"objective": weakest, "prompts": prompts, "unseen_prompts": unseen, "trials": 1}
     found = wb.search(wb.operators.task_arithmetic, SPACE, **asked | given)
     table = found.cell.scores["bright"].reshape(2, 2)

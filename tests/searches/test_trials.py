@@ -9,7 +9,7 @@ import pytest
 from search_drawing import Drawing, worth
 
 from workbench.errors import SearchError
-from workbench.searches.objective import Objective, Skills
+from workbench.searches.objective import SearchObjective, Skills
 from workbench.searches.trials import Trials, best
 
 PROMPTS = ["one", "two"]
@@ -17,7 +17,7 @@ PROMPTS = ["one", "two"]
 
 def trials(value, seeds=(0, 1, 2), objectives=None):
     drawing = Drawing(PROMPTS, value)
-    return Trials(dict, objectives or [Objective(worth)], drawing, Skills.of(PROMPTS), seeds), drawing
+    return Trials(dict, objectives or [SearchObjective(worth)], drawing, Skills.of(PROMPTS), seeds), drawing
 
 
 def test_what_is_worse_than_the_median_with_the_first_seeds_gets_no_more():
@@ -31,10 +31,10 @@ def test_what_is_worse_than_the_median_with_the_first_seeds_gets_no_more():
 
 
 def test_the_least_is_wanted_where_less_is_better():
-    work, _ = trials(lambda options, prompt, seed: options["x"], objectives=[Objective(worth, least=True)])
+    work, _ = trials(lambda options, prompt, seed: options["x"], objectives=[SearchObjective(worth, least=True)])
     work.run("search", [{"x": 1}, {"x": 3}])
     assert not work.run("search", [{"x": 4}])[0].whole
-    assert best(work.done, Objective(worth, least=True)).point == {"x": 1}
+    assert best(work.done, SearchObjective(worth, least=True)).point == {"x": 1}
 
 
 def test_kinds_are_given_up_by_their_own_median():
@@ -45,7 +45,7 @@ def test_kinds_are_given_up_by_their_own_median():
 
 def test_what_is_good_at_one_of_two_objectives_is_not_given_up():
     drawing = Drawing(PROMPTS, lambda options, prompt, seed: options["x"])
-    both = [Objective(worth), Objective(worth, least=True, weakest=True)]
+    both = [SearchObjective(worth), SearchObjective(worth, least=True, weakest=True)]
     work = Trials(dict, both, drawing, Skills.of(PROMPTS), (0, 1, 2))
     work.run("search", [{"x": 5}, {"x": 6}])
     assert all(one.whole for one in work.run("search", [{"x": 1}, {"x": 9}]))
@@ -64,7 +64,7 @@ def test_a_merge_that_fails_is_said_and_the_others_go_on():
     assert failed.problem == "division by zero"
     assert not failed.whole
     assert fine.values == (0.5,)
-    assert best(work.done, Objective(worth)) is fine
+    assert best(work.done, SearchObjective(worth)) is fine
 
 
 def test_a_merge_that_fails_with_later_seeds_has_no_half_of_a_score():
@@ -78,7 +78,7 @@ def test_where_all_fail_the_first_reason_is_told():
     work, _ = trials(lambda options, prompt, seed: 1 / 0)
     work.run("search", [{"x": 1}, {"x": 2}])
     with pytest.raises(SearchError, match="none of the 2 trials has a score; the first says: division by zero"):
-        best(work.done, Objective(worth))
+        best(work.done, SearchObjective(worth))
 
 
 def test_a_scorer_that_skips_a_prompt_of_some_merges_only_is_found_out():

@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from workbench import figures
 from workbench.errors import SearchError
 from workbench.searches.found import Found
-from workbench.searches.trials import Trial
+from workbench.searches.trials import SearchTrial
 
 
 @final
@@ -34,7 +34,7 @@ class FrontPanel(widgets.VBox):  # type: ignore[misc]  # ipywidgets says nothing
         super().__init__([widgets.HBox([plot, beside])])
         self.show(found.best)
 
-    def show(self, trial: Trial) -> None:
+    def show(self, trial: SearchTrial) -> None:
         """Show the pictures of a trial, prompts down and seeds across."""
         self.shown = trial
         pairs = zip(self._found.objectives, trial.values, strict=True)

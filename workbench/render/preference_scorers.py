@@ -1,4 +1,4 @@
-"""Scorers of what people prefer, by the package imscore: ImageReward, HPSv2.1, the LAION aesthetic score and others. Their weights are public."""
+"""Scorers of what people prefer, by the package imscore: ImageReward, HPSv2.1, the LAION aesthetic score and others."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _BATCH = 64
 class ClipScorer:
     """How well pictures fit words, by a CLIP: a transformers folder, or the name of a public one.
 
-    Called as a scorer it gives one column: 100 x the cosine of picture and prompt. PickScore is a CLIP that was trained on people's choices,
+    Called as a scorer it gives one column: 100 x the cosine of picture and prompt. PickScore is a CLIP, trained on people's choices:
     `ClipScorer("yuvalkirstain/PickScore_v1", column="pickscore")`.
     """
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from workbench.errors import SearchError
 from workbench.figures.results import Result
-from workbench.searches.objective import Objective
-from workbench.searches.trials import Trial
+from workbench.searches.objective import SearchObjective
+from workbench.searches.trials import SearchTrial
 from workbench.sweeps.result import Cell, Sweep
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ class Found(Result):
     `unseen` is a sweep, a cell for each kind. With several objectives the first decides, and `front` has those that none beats in all.
     """
 
-    objectives: tuple[Objective, ...]
-    trials: tuple[Trial, ...]
-    chosen: Mapping[str, Trial]
+    objectives: tuple[SearchObjective, ...]
+    trials: tuple[SearchTrial, ...]
+    chosen: Mapping[str, SearchTrial]
     numbers: Mapping[str, Numbers]
     unseen: Sweep
     told: str  # which prompts and seeds are unseen
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> SearchTrial:
         """The search's own choice."""
         return self.chosen[SEARCH]
 
@@ -116,7 +116,7 @@ class Found(Result):
         return pd.DataFrame(rows)
 
     @cached_property
-    def front(self) -> tuple[Trial, ...]:
+    def front(self) -> tuple[SearchTrial, ...]:
         """The trials that no other beats in one objective without being worse in another: the Pareto front."""
         whole = [one for one in self.trials if one.whole]
         values = np.array([one.values for one in whole]) * [each.sign for each in self.objectives]
@@ -159,14 +159,14 @@ class Found(Result):
         return figures.scatter(frame, x=x, y=y, colour="kind", label="options", title=title, told="; ".join(better), joined=joined)
 
     @cached_property
-    def shown(self) -> tuple[Trial, ...]:
+    def shown(self) -> tuple[SearchTrial, ...]:
         """The trials that were drawn with all seeds, which are the points of a plot of the front."""
         return tuple(one for one in self.trials if one.whole)
 
     def _cell(self, kind: str) -> Cell:
         return next(cell for cell in self.unseen.cells if cell.options["merge"] == kind)
 
-    def _row(self, one: Trial) -> dict[str, Any]:
+    def _row(self, one: SearchTrial) -> dict[str, Any]:
         values = one.values or [math.nan] * len(self.objectives)
         scores = dict(zip((each.name for each in self.objectives), values, strict=True))
         seeds = len(one.by_seed[0]) if one.by_seed else 0

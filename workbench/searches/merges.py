@@ -20,7 +20,7 @@ from workbench.tensors import Space
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
-    from workbench.searches.trials import Trial
+    from workbench.searches.trials import SearchTrial
 
 Make = Operator | Callable[..., Checkpoint] | None
 DEFAULT, AVERAGE = "defaults", "plain average"
@@ -60,7 +60,7 @@ class Merges:
             found[AVERAGE] = partial(find("weighted_average"), self._models)
         return found
 
-    def again(self, trial: Trial) -> Checkpoint:
+    def again(self, trial: SearchTrial) -> Checkpoint:
         """The merge of a trial."""
         return self.plain[trial.kind]() if trial.kind in (DEFAULT, AVERAGE) else self.make(**trial.options)
 

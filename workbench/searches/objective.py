@@ -44,7 +44,7 @@ class Skills:
 
 @final
 @dataclass(frozen=True)
-class Objective:
+class SearchObjective:
     """A column of a scorer, averaged over prompts; `least` looks for the smallest, `weakest` takes of each seed the weakest skill.
 
     `column` is needed where a scorer gives several columns of numbers. `weakest` is for merges that are to keep all of several skills:
@@ -108,17 +108,19 @@ class Objective:
         numbers = [name for name, values in scores.items() if np.issubdtype(values.dtype, np.number)]
         if len(numbers) != 1:
             given = ", ".join(scores) or "nothing"
-            raise SearchError(f"objective: the scorer gives {given}, not one column of numbers; say which: Objective(scorer, column=...)")
+            raise SearchError(
+                f"objective: the scorer gives {given}, not one column of numbers; say which: SearchObjective(scorer, column=...)"
+            )
         return numbers[0]
 
 
-def objectives_of(given: Any) -> tuple[Objective, ...]:
+def objectives_of(given: Any) -> tuple[SearchObjective, ...]:
     """One objective or several; a scorer stands for its only column. Raises SearchError."""
     several = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     for one in several:
-        if not callable(one) and not isinstance(one, Objective | ParentDistance):
-            raise SearchError(f"objective must be a scorer, an Objective, or a list of these, got {one!r}")
-    found = tuple(one if isinstance(one, Objective) else Objective(one) for one in several)
+        if not callable(one) and not isinstance(one, SearchObjective | ParentDistance):
+            raise SearchError(f"objective must be a scorer, an SearchObjective, or a list of these, got {one!r}")
+    found = tuple(one if isinstance(one, SearchObjective) else SearchObjective(one) for one in several)
     if not found:
         raise SearchError("objective is empty: give a scorer, as in objective=wb.render.ClipScorer(folder)")
     if len({one.name for one in found}) < len(found):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 from workbench.errors import SearchError
-from workbench.searches.space import Dimension, Point, Space
+from workbench.searches.space import Dimension, Point, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -24,10 +24,10 @@ class Suggestions:
     where optuna is not installed.
     """
 
-    def __init__(self, space: Space, sampler: Sampler, seed: int, least: Sequence[bool]) -> None:
+    def __init__(self, space: SearchSpace, sampler: Sampler, seed: int, least: Sequence[bool]) -> None:
         self._space = space
         self._optuna = _optuna()
-        self._asked: list[optuna.trial.Trial] = []
+        self._asked: list[optuna.trial.SearchTrial] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
             chosen = self._sampler(sampler, seed, len(least))
@@ -69,7 +69,7 @@ class Suggestions:
         return kind(one.low, one.high, log=one.log)
 
 
-def at_random(space: Space, count: int, seed: int) -> list[Point]:
+def at_random(space: SearchSpace, count: int, seed: int) -> list[Point]:
     """Points of a space, every value as likely as any other."""
     numbers = random.Random(seed)
     return [{one.name: _random(one, numbers) for one in space.dimensions} for _ in range(count)]

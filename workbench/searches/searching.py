@@ -19,8 +19,8 @@ from workbench.searches.found import GRID, RANDOM, SEARCH, Found
 from workbench.searches.merges import Merges
 from workbench.searches.objective import Prompts, Skills, objectives_of
 from workbench.searches.sampling import Sampler, Suggestions, at_random
-from workbench.searches.space import Space
-from workbench.searches.trials import Trial, Trials, best
+from workbench.searches.space import SearchSpace
+from workbench.searches.trials import SearchTrial, Trials, best
 from workbench.sweeps import sweep
 from workbench.sweeps.result import Sweep
 
@@ -54,7 +54,7 @@ def search(
 
     `make` is an operator, whose `inputs` are given, or a function of options that returns a checkpoint; without it `space` has a choice
     of `method`s, and `inputs` the `base` and the `models`, as a sweep over methods takes them. `space` says what may vary (see
-    `workbench.searches.space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `Objective`, or several, of
+    `workbench.searches.space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `SearchObjective`, or several, of
     which the first decides and all make a Pareto front. `prompts` are a list, or lists by the skill that they ask for.
 
     Optuna's TPE (or CMA-ES, for numbers alone) suggests `trials` points, the first of them where nothing is varied; what is worse than
@@ -96,7 +96,7 @@ def search(
     return Found(objectives, (*work.done, *plain), chosen, dict(zip(chosen, numbers, strict=True)), unseen, told)
 
 
-def _tried(space: Space, trials: int, seed: int, suggested: Suggestions, work: Trials) -> Iterator[list[Trial]]:
+def _tried(space: SearchSpace, trials: int, seed: int, suggested: Suggestions, work: Trials) -> Iterator[list[SearchTrial]]:
     """Everything that is tried, in lots: the grid, points at random, and the search."""
     for kind, points in ((GRID, list(space.grid(trials))), (RANDOM, at_random(space, trials, seed))):
         for start in range(0, len(points), _AT_ONCE):
@@ -107,7 +107,7 @@ def _tried(space: Space, trials: int, seed: int, suggested: Suggestions, work: T
         yield tried
 
 
-def _plain(merges: Merges, work: Trials, draw: Callable[..., Sweep]) -> list[Trial]:
+def _plain(merges: Merges, work: Trials, draw: Callable[..., Sweep]) -> list[SearchTrial]:
     """The merges that need no search."""
     plain = merges.plain
     return [work.tried(cell.options["merge"], cell) for cell in _by_kind(plain, draw).cells] if plain else []

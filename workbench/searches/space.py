@@ -73,7 +73,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """All that is varied."""
 
     axes: tuple[Axis, ...]
@@ -114,7 +114,7 @@ class Space:
         return math.prod(len(one.levels(count)) for one in self.dimensions)
 
 
-def space_of(given: Mapping[str, Any] | None, operator: Operator | None, models: int, blocks: Sequence[str] = ()) -> Space:
+def space_of(given: Mapping[str, Any] | None, operator: Operator | None, models: int, blocks: Sequence[str] = ()) -> SearchSpace:
     """The space that somebody describes; None takes all of the operator's options but vectors. Raises SearchError.
 
     An option maps to `(low, high)`, to a list of choices, or to a mapping: `low` and `high`, or `choices`; with `step`, `log`;
@@ -134,7 +134,7 @@ def space_of(given: Mapping[str, Any] | None, operator: Operator | None, models:
         axes = tuple(_axis(name, told, options.get(name), models, blocks) for name, told in given.items())
     if not axes:
         raise SearchError("space is empty: name an option and where it may lie, as in {'density': (0.1, 0.9)}")
-    return Space(axes)
+    return SearchSpace(axes)
 
 
 def _declared(option: Option, models: int) -> Axis | None:

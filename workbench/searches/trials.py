@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from workbench.errors import SearchError
-from workbench.searches.objective import Objective, Skills
+from workbench.searches.objective import SearchObjective, Skills
 from workbench.searches.space import Point
 from workbench.sweeps.combinations import name_of
 from workbench.sweeps.result import Cell, Sweep
@@ -25,7 +25,7 @@ _FEW = 3  # one of so many seeds is drawn first
 
 @final
 @dataclass(frozen=True, eq=False)
-class Trial:
+class SearchTrial:
     """A point, and what came of it: for each objective a number by seed. `pruned` ones were given up after the first seeds."""
 
     kind: str
@@ -71,13 +71,13 @@ class Trial:
 class Trials:
     """Everything that was tried, of whatever kind."""
 
-    def __init__(self, options: Options, objectives: Sequence[Objective], draw: Draw, skills: Skills, seeds: Sequence[int]) -> None:
-        self.done: list[Trial] = []
+    def __init__(self, options: Options, objectives: Sequence[SearchObjective], draw: Draw, skills: Skills, seeds: Sequence[int]) -> None:
+        self.done: list[SearchTrial] = []
         self._options, self._objectives, self._draw = options, objectives, draw
         self._skills, self._seeds = skills, seeds
         self._scored: dict[str, np.ndarray] = {}  # of each objective the prompts that its scorer scores
 
-    def run(self, kind: str, points: Sequence[Point]) -> list[Trial]:
+    def run(self, kind: str, points: Sequence[Point]) -> list[SearchTrial]:
         """Try points: all with the first seeds, those that are not worse than the median so far with the rest."""
         few = list(self._seeds[: max(1, len(self._seeds) // _FEW)])
         rest = list(self._seeds[len(few) :])
@@ -89,7 +89,7 @@ class Trials:
         self.done += found
         return found
 
-    def tried(self, kind: str, cell: Cell) -> Trial:
+    def tried(self, kind: str, cell: Cell) -> SearchTrial:
         """A cell, drawn with all seeds, as a trial; it is not one of those that are `done`."""
         return self._trial(kind, 0, {}, cell)
 
@@ -102,8 +102,8 @@ class Trials:
         known = dict(zip(different, swept.cells, strict=True))
         return [(point, known[repr(sorted(self._options(point).items()))]) for point in points]
 
-    def _trial(self, kind: str, number: int, point: Point, cell: Cell) -> Trial:
-        begun = Trial(kind, number, point, cell.options, (cell,))
+    def _trial(self, kind: str, number: int, point: Point, cell: Cell) -> SearchTrial:
+        begun = SearchTrial(kind, number, point, cell.options, (cell,))
         if not cell.drawn or cell.problem:
             return replace(begun, problem=cell.problem or "its pictures are not there")
         try:
@@ -111,7 +111,7 @@ class Trials:
         except SearchError as error:
             return replace(begun, problem=str(error))
 
-    def _by_seed(self, objective: Objective, cell: Cell) -> np.ndarray:
+    def _by_seed(self, objective: SearchObjective, cell: Cell) -> np.ndarray:
         """The numbers by seed. Raises SearchError, also where prompts that were scored before are not now: means would not compare."""
         table = objective.table(cell.scores, self._skills)
         scored = ~np.isnan(table).all(axis=1)
@@ -121,7 +121,7 @@ class Trials:
             raise SearchError(f"{objective.name}: the scorer gives NaN for {prompt!r} for some merges and not for others")
         return objective.by_seed(table, self._skills)
 
-    def _promises(self, trial: Trial, few: int) -> bool:
+    def _promises(self, trial: SearchTrial, few: int) -> bool:
         """Whether it is, in one objective at least, no worse with the first seeds than the median of its kind so far."""
         before = [one for one in self.done if one.kind == trial.kind and one.by_seed]
         if not before:
@@ -132,7 +132,7 @@ class Trials:
                 return True
         return False
 
-    def _joined(self, begun: Trial, rest: tuple[Point, Cell] | None, more: bool) -> Trial:
+    def _joined(self, begun: SearchTrial, rest: tuple[Point, Cell] | None, more: bool) -> SearchTrial:
         if rest is None:
             return replace(begun, pruned=more and not begun.problem)
         ended = self._trial(begun.kind, begun.number, begun.point, rest[1])
@@ -143,7 +143,7 @@ class Trials:
         return replace(begun, cells=cells, by_seed=by_seed)
 
 
-def best(trials: Sequence[Trial], objective: Objective) -> Trial:
+def best(trials: Sequence[SearchTrial], objective: SearchObjective) -> SearchTrial:
     """The best by the first objective that was drawn with all seeds. Raises SearchError, with the first reason, where all failed."""
     whole = [one for one in trials if one.whole]
     if not whole:
