@@ -27,7 +27,7 @@ class Suggestions:
     def __init__(self, space: SearchSpace, sampler: Sampler, seed: int, least: Sequence[bool]) -> None:
         self._space = space
         self._optuna = _optuna()
-        self._asked: list[optuna.trial.SearchTrial] = []
+        self._asked: list[optuna.trial.Trial] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
             chosen = self._sampler(sampler, seed, len(least))

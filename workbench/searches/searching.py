@@ -54,8 +54,8 @@ def search(
 
     `make` is an operator, whose `inputs` are given, or a function of options that returns a checkpoint; without it `space` has a choice
     of `method`s, and `inputs` the `base` and the `models`, as a sweep over methods takes them. `space` says what may vary (see
-    `workbench.searches.space.space_of`); None takes the operator's declaration. `objective` is a scorer, an `SearchObjective`, or several, of
-    which the first decides and all make a Pareto front. `prompts` are a list, or lists by the skill that they ask for.
+    `workbench.searches.space.space_of`); None takes the operator's declaration. `objective` is a scorer, a `SearchObjective`, or several
+    of them: the first decides, and all make a Pareto front. `prompts` are a list, or lists by the skill that they ask for.
 
     Optuna's TPE (or CMA-ES, for numbers alone) suggests `trials` points, the first of them where nothing is varied; what is worse than
     half of those before with the first third of the seeds is given up. As many points are tried of a coarse grid, and as many at random,
