@@ -12,8 +12,9 @@ from workbench.searches.sampling import Suggestions, at_random
 from workbench.searches.space import space_of
 
 TIES = wb.operators.ties
-PLANE = space_of({"x": (-2.0, 2.0), "y": (-2.0, 2.0)}, None, 0)
-MIXED = space_of({"density": (0.1, 0.9), "majority_sign": ["total", "frequency"], "weights": {"each": "model"}}, TIES, 2)
+BOTH = ["heart", "moon"]
+PLANE = space_of({"x": (-2.0, 2.0), "y": (-2.0, 2.0)}, None)
+MIXED = space_of({"density": (0.1, 0.9), "majority_sign": ["total", "frequency"], "weights": {"each": "model"}}, TIES, BOTH)
 
 
 def hill(point):
@@ -45,7 +46,7 @@ def test_later_points_are_better_than_points_at_random(sampler):
 
 def test_the_first_point_is_where_nothing_is_varied():
     first, second = Suggestions(MIXED, "tpe", 0, [False]).ask(2)
-    assert first == {"density": 0.5, "majority_sign": "total", "weights[0]": 1.0, "weights[1]": 1.0}
+    assert first == {"density": 0.5, "majority_sign": "total", "weights[heart]": 1.0, "weights[moon]": 1.0}
     assert second != first
 
 
@@ -67,7 +68,7 @@ def test_points_at_random_lie_in_the_space():
         ("grid", PLANE, [False], "sampler must be one of 'tpe', 'cmaes', got 'grid'"),
         ("cmaes", MIXED, [False], "no choices"),
         ("cmaes", PLANE, [False, False], "one objective"),
-        ("cmaes", space_of({"x": (0.0, 1.0)}, None, 0), [False], "two or more numbers"),
+        ("cmaes", space_of({"x": (0.0, 1.0)}, None), [False], "two or more numbers"),
     ],
 )
 def test_a_sampler_that_does_not_fit_is_refused(sampler, space, least, told):

@@ -9,6 +9,7 @@ import pytest
 
 import workbench as wb
 from workbench.errors import SearchError
+from workbench.searches.trials import SearchTrial
 
 PROMPTS = ["a red heart on a white background"]
 SPACE = {"weights": {"low": 0.0, "high": 2.0, "each": "model"}}
@@ -48,7 +49,7 @@ def test_as_many_points_are_tried_of_each_kind_and_the_search_begins_at_the_defa
     frame = found.frame()
     assert frame.groupby("kind").size().to_dict() == {"coarse grid": 4, "random": 4, "search": 4, "defaults": 1, "plain average": 1}
     first = frame[(frame["kind"] == "search") & (frame["number"] == 0)].iloc[0]
-    assert (first["weights[0]"], first["weights[1]"]) == (1, 1)
+    assert (first["weights[heart]"], first["weights[moon]"]) == (1, 1)
 
 
 def test_the_verdict_follows_from_the_numbers(found):
@@ -101,6 +102,12 @@ def test_a_method_that_is_chosen_gets_the_options_that_it_has(asked):
     assert not any(found.frame()["problem"])
 
 
+def test_a_trial_is_named_by_the_part_of_its_point_that_its_merge_takes():
+    point = {"method": "slerp", "density": 0.3, "weights[heart]": 1.0, "t.in": 0.5}
+    assert SearchTrial("search", 0, point, {"method": "slerp", "t": {"blocks": {"IN00": 0.5}}}).name == "method slerp · t.in 0.5"
+    assert SearchTrial("defaults", 0, {}, {}).name == "nothing varied"
+
+
 def test_a_function_of_options_is_searched(models, asked):
     def make(strength, model="heart"):
         return wb.operators.task_arithmetic(models["base"], [models[model]], weights=strength)
@@ -118,7 +125,7 @@ def test_strengths_of_loras_are_searched(models, asked, tmp_path):
     loras = [wb.open(path) for path in paths]
     given = {"inputs": {"base": models["base"], "deltas": loras}, "trials": 1, "folder": tmp_path}
     found = wb.search(wb.operators.add_delta, {"strengths": {"each": "model", "low": 0.0, "high": 1.5}}, **asked | given)
-    assert list(found.frame().filter(like="strengths[")) == ["strengths[0]", "strengths[1]"]
+    assert list(found.frame().filter(like="strengths[")) == ["strengths[heart]", "strengths[moon]"]
     assert set(found.chosen) == {"search", "coarse grid", "random", "defaults"}  # an average of LoRAs alone is no model
 
 

@@ -91,8 +91,11 @@ class Found(Result):
         beside = f"{self.objectives[0].name} {gain:+.3g}{spread} beside '{self.rival}' ({rival}), on {self.told}"
         if self.wins:
             return f"better: {self.best.name} has {beside}"
-        why = "of one seed, which proves nothing" if math.isnan(deviation) else "worse" if gain < 0 else "no larger than the deviation"
-        return f"no winner: {self.best.name} has {beside}, which is {why}"
+        if math.isnan(deviation):
+            why = "one seed proves nothing"
+        else:
+            why = "which is worse" if gain < -deviation else "which is no larger than the deviation"
+        return f"no winner: {self.best.name} has {beside}; {why}"
 
     def frame(self) -> pd.DataFrame:
         """One row per trial: kind, number, dimensions, each objective's mean, seeds drawn, whether it was given up, problem."""
@@ -125,7 +128,7 @@ class Found(Result):
 
     def grid(self) -> Grid:
         """The pictures of unseen prompts and seeds, of the search's choice and the others'."""
-        return self.unseen.grid(x="prompt", y="merge")
+        return self.unseen.grid(x="prompt", y="by")
 
     def plot(self) -> go.Figure:
         """Of one objective the best so far over the number of trials, by kind; of several the first two of every trial, with the front."""
@@ -164,7 +167,7 @@ class Found(Result):
         return tuple(one for one in self.trials if one.whole)
 
     def _cell(self, kind: str) -> Cell:
-        return next(cell for cell in self.unseen.cells if cell.options["merge"] == kind)
+        return next(cell for cell in self.unseen.cells if cell.options["by"] == kind)
 
     def _row(self, one: SearchTrial) -> dict[str, Any]:
         values = one.values or [math.nan] * len(self.objectives)

@@ -40,7 +40,8 @@ class Merges:
         self.make: Callable[..., Checkpoint] = partial(by_method if make is None else make, **inputs)
         self._by_method = make is None
         self._models = _models(inputs)
-        self.space = space_of(space, make if isinstance(make, Operator) else None, len(self._models), _blocks(inputs))
+        names = [model.name for model in self._models]
+        self.space = space_of(space, make if isinstance(make, Operator) else None, names, _blocks(inputs))
 
     def options(self, point: Point) -> dict[str, Any]:
         """What a point means for the merge; a method that is chosen gets the options that it has."""

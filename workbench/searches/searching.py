@@ -110,12 +110,12 @@ def _tried(space: SearchSpace, trials: int, seed: int, suggested: Suggestions, w
 def _plain(merges: Merges, work: Trials, draw: Callable[..., Sweep]) -> list[SearchTrial]:
     """The merges that need no search."""
     plain = merges.plain
-    return [work.tried(cell.options["merge"], cell) for cell in _by_kind(plain, draw).cells] if plain else []
+    return [work.tried(cell.options["by"], cell) for cell in _by_kind(plain, draw).cells] if plain else []
 
 
 def _by_kind(merges: Mapping[str, Callable[[], Checkpoint]], draw: Callable[..., Sweep]) -> Sweep:
     """One cell for each merge, by its name."""
-    return draw(lambda merge: merges[merge](), {"merge": list(merges)})
+    return draw(lambda by: merges[by](), {"by": list(merges)})
 
 
 def _unseen(

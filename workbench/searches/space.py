@@ -114,13 +114,16 @@ class SearchSpace:
         return math.prod(len(one.levels(count)) for one in self.dimensions)
 
 
-def space_of(given: Mapping[str, Any] | None, operator: Operator | None, models: int, blocks: Sequence[str] = ()) -> SearchSpace:
+def space_of(
+    given: Mapping[str, Any] | None, operator: Operator | None, models: Sequence[str] = (), blocks: Sequence[str] = ()
+) -> SearchSpace:
     """The space that somebody describes; None takes all of the operator's options but vectors. Raises SearchError.
 
     An option maps to `(low, high)`, to a list of choices, or to a mapping: `low` and `high`, or `choices`; with `step`, `log`;
     `each: model` for a number of its own for each model; `blocks`: `all` for one number, `parts` for one each of the way in, the
     middle and the way out, `ramp` for the two ends of a ramp, `every` for one for each block, or a list of blocks that are varied while
-    the others stay as they are. What is left out comes from the operator's declaration. `blocks` are those of the models, in order.
+    the others stay as they are. What is left out comes from the operator's declaration. `models` are the names of those
+    that the operator takes several of, `blocks` those that they have, in order.
     """
     options = dict(operator.declaration.options) if operator else {}
     if given is None:
@@ -137,7 +140,7 @@ def space_of(given: Mapping[str, Any] | None, operator: Operator | None, models:
     return SearchSpace(axes)
 
 
-def _declared(option: Option, models: int) -> Axis | None:
+def _declared(option: Option, models: Sequence[str]) -> Axis | None:
     """An option as its declaration has it: through its slider, one number for each model where it has one."""
     constraint = option.constraint
     default = None if option.required else option.default
@@ -148,10 +151,10 @@ def _declared(option: Option, models: int) -> Axis | None:
         return None
     low, high = constraint.slider
     dimension = Dimension(option.name, low, high, whole=constraint.whole, default=default)
-    return _each(dimension, models) if option.per_model and models > 1 else _plain(dimension)
+    return _each(dimension, models) if option.per_model and len(models) > 1 else _plain(dimension)
 
 
-def _axis(name: str, told: Any, option: Option | None, models: int, blocks: Sequence[str]) -> Axis:
+def _axis(name: str, told: Any, option: Option | None, models: Sequence[str], blocks: Sequence[str]) -> Axis:
     where = f"space[{name!r}]"
     if isinstance(told, tuple) and len(told) == 2:
         told = {"low": told[0], "high": told[1]}
@@ -200,11 +203,12 @@ def _plain(dimension: Dimension) -> Axis:
     return Axis(dimension.name, (dimension,), lambda values: values[0])
 
 
-def _each(dimension: Dimension, models: int) -> Axis:
-    if models < 1:
+def _each(dimension: Dimension, models: Sequence[str]) -> Axis:
+    if not models:
         raise SearchError(f"space[{dimension.name!r}]: each: model needs inputs= with a list of models")
-    own = dimension.default if isinstance(dimension.default, Sequence) else [dimension.default] * models
-    names = [f"{dimension.name}[{number}]" for number in range(models)]
+    own = dimension.default if isinstance(dimension.default, Sequence) else [dimension.default] * len(models)
+    told = models if len(set(models)) == len(models) else range(len(models))
+    names = [f"{dimension.name}[{one}]" for one in told]
     return Axis(dimension.name, tuple(replace(dimension, name=name, default=one) for name, one in zip(names, own, strict=True)), list)
 
 

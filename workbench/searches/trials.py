@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
@@ -39,8 +40,9 @@ class SearchTrial:
 
     @property
     def name(self) -> str:
-        """The point in words: shorter than its options, where one number stands for several blocks."""
-        return name_of(self.point) if self.point else "nothing varied"
+        """The point in words, as far as its method takes it: shorter than its options, where a number stands for several blocks."""
+        taken = {name: value for name, value in self.point.items() if re.split(r"[.[]", name)[0] in self.options}
+        return name_of(taken) if taken else "nothing varied"
 
     @property
     def values(self) -> tuple[float, ...]:
