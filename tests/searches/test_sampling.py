@@ -44,9 +44,11 @@ def test_later_points_are_better_than_points_at_random(sampler):
     assert sum(map(hill, late)) / 12 > sum(map(hill, anywhere)) / 200 / 2  # both below zero: twice as near
 
 
-def test_the_first_point_is_where_nothing_is_varied():
-    first, second = Suggestions(MIXED, "tpe", 0, [False]).ask(2)
-    assert first == {"density": 0.5, "majority_sign": "total", "weights[heart]": 1.0, "weights[moon]": 1.0}
+def test_the_first_point_is_where_it_is_to_start():
+    start = {"density": 0.5, "majority_sign": "total", "weights[heart]": 1.0, "weights[moon]": 1.0}
+    assert MIXED.default == start
+    first, second = Suggestions(MIXED, "tpe", 0, [False], [start]).ask(2)
+    assert first == start
     assert second != first
 
 
@@ -73,7 +75,7 @@ def test_points_at_random_lie_in_the_space():
 )
 def test_a_sampler_that_does_not_fit_is_refused(sampler, space, least, told):
     with pytest.raises(SearchError, match=told):
-        Suggestions(space, sampler, 0, least)
+        Suggestions(space, sampler, 0, least, [])
 
 
 def test_without_optuna_it_is_said_how_to_get_it(monkeypatch):

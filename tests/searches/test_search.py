@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.errors import SearchError
+from workbench.errors import SearchError, UnknownOperatorError
 from workbench.searches.trials import SearchTrial
 
 PROMPTS = ["a red heart on a white background"]
@@ -38,7 +38,7 @@ def found(asked):
 
 
 def test_the_best_of_each_kind_is_drawn_again_with_seeds_that_nothing_was_chosen_with(found):
-    assert set(found.chosen) == {"search", "coarse grid", "random", "defaults", "plain average"}
+    assert set(found.chosen) == {"search", "coarse grid", "random", "defaults", "plain average", "plain sum"}
     assert {kind: len(values[0]) for kind, values in found.numbers.items()} == dict.fromkeys(found.chosen, 2)
     assert found.unseen.requests[0].seeds == (2, 3)
     means = [np.asarray(picture).mean() for picture in found.cell.pictures]
@@ -47,7 +47,14 @@ def test_the_best_of_each_kind_is_drawn_again_with_seeds_that_nothing_was_chosen
 
 def test_as_many_points_are_tried_of_each_kind_and_the_search_begins_at_the_defaults(found):
     frame = found.frame()
-    assert frame.groupby("kind").size().to_dict() == {"coarse grid": 4, "random": 4, "search": 4, "defaults": 1, "plain average": 1}
+    assert frame.groupby("kind").size().to_dict() == {
+        "coarse grid": 4,
+        "random": 4,
+        "search": 4,
+        "defaults": 1,
+        "plain average": 1,
+        "plain sum": 1,
+    }
     first = frame[(frame["kind"] == "search") & (frame["number"] == 0)].iloc[0]
     assert (first["weights[heart]"], first["weights[moon]"]) == (1, 1)
 
@@ -99,6 +106,8 @@ def test_a_method_that_is_chosen_gets_the_options_that_it_has(asked):
     options = [one.options for one in found.trials if one.kind in ("search", "random", "coarse grid")]
     assert {frozenset(one) for one in options} == {frozenset({"method", "density"}), frozenset({"method"})}
     assert "defaults" not in found.chosen
+    first, second = (one.options for one in found.trials if one.kind == "search" and one.number < 2)
+    assert (first, second) == ({"method": "ties", "density": 0.5}, {"method": "slerp"})  # each with nothing varied
     assert not any(found.frame()["problem"])
 
 
@@ -176,6 +185,11 @@ def test_bad_input_is_refused_before_anything_is_drawn(asked, tmp_path, given, t
     with pytest.raises(SearchError, match=told):
         wb.search(wb.operators.task_arithmetic, SPACE, **asked | {"folder": tmp_path} | given)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_method_that_is_none_is_said_before_anything_is_drawn(asked):
+    with pytest.raises(UnknownOperatorError, match="tiez"):
+        wb.search(space={"method": ["tiez", "slerp"]}, **asked)
 
 
 def test_without_make_a_choice_of_methods_is_needed(asked):

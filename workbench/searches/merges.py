@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.searches.trials import SearchTrial
 
 Make = Operator | Callable[..., Checkpoint] | None
-DEFAULT, AVERAGE = "defaults", "plain average"
+DEFAULT, AVERAGE, SUM = "defaults", "plain average", "plain sum"
 
 _TRIED = 16  # points of the grid, until a merge can be made
 
@@ -38,32 +38,41 @@ class Merges:
         if make is not None and not callable(make):
             raise SearchError(f"make must be a function of options that returns a merge, or an operator with inputs=, got {make!r}")
         self.make: Callable[..., Checkpoint] = partial(by_method if make is None else make, **inputs)
-        self._by_method = make is None
-        self._models = _models(inputs)
-        names = [model.name for model in self._models]
-        self.space = space_of(space, make if isinstance(make, Operator) else None, names, _blocks(inputs))
+        self._base, self._models = inputs.get("base"), _models(inputs)
+        self._places = [model.name for model in self._models], _blocks(inputs)
+        self.space = space_of(space, make if isinstance(make, Operator) else None, *self._places)
+        self._methods = None if make is not None else self._of_methods(space or {})
 
     def options(self, point: Point) -> dict[str, Any]:
         """What a point means for the merge; a method that is chosen gets the options that it has."""
         options = self.space.options(point)
-        if not self._by_method:
+        if self._methods is None:
             return options
         own = find(options["method"]).declaration.options
         return {name: value for name, value in options.items() if name == "method" or name in own}
 
     @property
+    def starts(self) -> list[Point]:
+        """Where nothing is varied, as far as that is known and within the space: one point, or one for each method."""
+        if self._methods is not None:
+            return self._methods
+        return [] if self.space.default is None else [self.space.default]
+
+    @property
     def plain(self) -> dict[str, Callable[[], Checkpoint]]:
-        """The merges that need no search: with nothing varied, and the plain average of the models, where there are such."""
+        """The merges that need no search, where there are such: with nothing varied, the models' plain average, their changes' plain sum."""
         found: dict[str, Callable[[], Checkpoint]] = {}
         if _takes_nothing(self.make):
             found[DEFAULT] = self.make
         if len(self._models) > 1 and all(one.space is Space.WEIGHT for one in self._models):
             found[AVERAGE] = partial(find("weighted_average"), self._models)
+            if self._base is not None:
+                found[SUM] = partial(find("task_arithmetic"), self._base, self._models)
         return found
 
     def again(self, trial: SearchTrial) -> Checkpoint:
         """The merge of a trial."""
-        return self.plain[trial.kind]() if trial.kind in (DEFAULT, AVERAGE) else self.make(**trial.options)
+        return self.plain[trial.kind]() if trial.kind in self.plain else self.make(**trial.options)
 
     def renderer(self, progress: bool) -> Renderer:
         """That of the first merge that can be made. Raises SearchError where there is none."""
@@ -80,6 +89,18 @@ class Merges:
                 continue
             return renderer_for(made, progress=progress)
         raise SearchError(f"no merge of this space can be made; the first says: {problem}")
+
+    def _of_methods(self, space: Mapping[str, Any]) -> list[Point]:
+        """Each method of the space with nothing varied; what it does not have lies in the middle."""
+        (chosen,) = (one for one in self.space.dimensions if one.name == "method")
+        middle = {one.name: one.levels(1)[0] for one in self.space.dimensions}
+        found: list[Point] = []
+        for method in chosen.choices:
+            own = {name: told for name, told in space.items() if name in find(method).declaration.options}
+            default = space_of(own, find(method), *self._places).default if own else {}
+            if default is not None:
+                found.append({**middle, "method": method, **default})
+        return found
 
 
 def _models(inputs: Mapping[str, Any]) -> list[Checkpoint]:

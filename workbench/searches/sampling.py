@@ -18,22 +18,22 @@ Sampler = Literal["tpe", "cmaes"]
 
 @final
 class Suggestions:
-    """Points to try, each told afterwards what it came to; the first is where nothing is varied, if the space has that.
+    """Points to try, each told afterwards what it came to; the first are `starts`.
 
     The same seed and the same values give the same points. Raises SearchError for a sampler that is none or does not fit the space, and
     where optuna is not installed.
     """
 
-    def __init__(self, space: SearchSpace, sampler: Sampler, seed: int, least: Sequence[bool]) -> None:
+    def __init__(self, space: SearchSpace, sampler: Sampler, seed: int, least: Sequence[bool], starts: Sequence[Point] = ()) -> None:
         self._space = space
         self._optuna = _optuna()
         self._asked: list[optuna.trial.Trial] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-            chosen = self._sampler(sampler, seed, len(least))
+            chosen = self._sampler(sampler, seed, len(least), starts)
         directions = ["minimize" if one else "maximize" for one in least]
         self._study = self._optuna.create_study(sampler=chosen, directions=directions)
-        if start := space.default:
+        for start in starts:
             self._study.enqueue_trial({one.name: _place(one, start[one.name]) for one in space.dimensions})
 
     def ask(self, count: int) -> list[Point]:
@@ -50,7 +50,7 @@ class Suggestions:
             else:
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
 
-    def _sampler(self, name: str, seed: int, objectives: int) -> Any:
+    def _sampler(self, name: str, seed: int, objectives: int, starts: Sequence[Point]) -> Any:
         samplers, space = self._optuna.samplers, self._space
         if name not in get_args(Sampler):
             raise SearchError(f"sampler must be one of {', '.join(map(repr, get_args(Sampler)))}, got {name!r}")
@@ -58,8 +58,7 @@ class Suggestions:
             return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         if any(one.choices for one in space.dimensions) or len(space.dimensions) < 2 or objectives > 1:
             raise SearchError("sampler='cmaes' takes two or more numbers, no choices, and one objective; 'tpe' takes all")
-        start = space.default
-        return samplers.CmaEsSampler(x0=None if start is None else dict(start), seed=seed)
+        return samplers.CmaEsSampler(x0=dict(starts[0]) if starts else None, seed=seed)
 
     def _distribution(self, one: Dimension) -> Any:
         kinds = self._optuna.distributions

@@ -59,9 +59,9 @@ def search(
 
     Optuna's TPE (or CMA-ES, for numbers alone) suggests `trials` points, the first of them where nothing is varied; what is worse than
     half of those before with the first third of the seeds is given up. As many points are tried of a coarse grid, and as many at random,
-    beside the defaults and the plain average. The best of each kind, chosen with `prompts` and `seeds`, is drawn with `unseen_prompts`
-    (by default the same) and `unseen_seeds` (as many others), and only that is reported: a gain that is no larger than its deviation
-    between seeds is no win.
+    beside the defaults, the plain average and the plain sum. The best of each kind, chosen with `prompts` and `seeds`, is drawn with
+    `unseen_prompts` (by default the same) and `unseen_seeds` (as many others), and only that is reported: a gain that is no larger than
+    its deviation between seeds is no win.
 
     Pictures are kept in `folder/name`, as those of a sweep: the same call goes on where it stopped, since the same `seed` asks for the
     same points, whatever the `executor`. `settings` (`steps`, `guidance`, ...) are those of pictures, one value each. Raises SearchError
@@ -72,7 +72,7 @@ def search(
     objectives, skills = objectives_of(objective), Skills.of(prompts)
     others, other_seeds, told = _unseen(skills, seeds, unseen_prompts, unseen_seeds)
     merges = Merges(make, inputs or {}, space)
-    suggested = Suggestions(merges.space, sampler, seed, [one.least for one in objectives])
+    suggested = Suggestions(merges.space, sampler, seed, [one.least for one in objectives], merges.starts)
     scorers = list({id(one.scorer): one.scorer for one in objectives}.values())
     drawing: dict[str, Any] = {"score": scorers, "name": name, "folder": folder, "executor": executor, "cells": math.inf, "progress": False}
     drawing |= {"renderer": renderer or merges.renderer(progress), **settings}
