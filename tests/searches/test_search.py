@@ -89,6 +89,13 @@ def test_on_workers_it_is_the_same_to_the_bit(found, asked, tmp_path):
     assert [one.tobytes() for one in other.cell.pictures] == [one.tobytes() for one in found.cell.pictures]
 
 
+def test_two_searches_over_one_store_find_the_same(found, asked, tmp_path):
+    with ThreadPoolExecutor(2) as both:
+        calls = [both.submit(wb.search, wb.operators.task_arithmetic, SPACE, **asked | {"folder": tmp_path}) for _ in range(2)]
+    for call in calls:
+        assert call.result().frame().equals(found.frame())
+
+
 def test_unseen_prompts_are_by_skill_as_the_prompts_are(asked):
     prompts = {"heart": PROMPTS, "moon": ["a red moon on a white background"]}
     unseen = {"heart": ["a blue heart on a white background"], "moon": ["a blue moon on a white background"]}

@@ -60,7 +60,7 @@ class Merges:
 
     @property
     def plain(self) -> dict[str, Callable[[], Checkpoint]]:
-        """The merges that need no search, where there are such: with nothing varied, the models' plain average, their changes' plain sum."""
+        """The merges that need no search, where there are such: nothing varied, the plain average, the plain sum of the changes."""
         found: dict[str, Callable[[], Checkpoint]] = {}
         if _takes_nothing(self.make):
             found[DEFAULT] = self.make
