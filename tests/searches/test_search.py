@@ -194,6 +194,18 @@ def test_bad_input_is_refused_before_anything_is_drawn(asked, tmp_path, given, t
     assert not any(tmp_path.iterdir())
 
 
+def test_some_trials_that_fail_are_told_and_the_others_decide(models, asked):
+    def make(x):
+        if x < 0.5:
+            raise ValueError("too small")
+        return wb.operators.task_arithmetic(models["base"], [models["heart"]], weights=x)
+
+    found = wb.search(make, {"x": (0.0, 1.0)}, **asked | {"inputs": None, "trials": 2})
+    assert found.problems["coarse grid 0"] == "ValueError: too small"
+    assert f"{len(found.problems)} of 6 trials failed; coarse grid 0 says: ValueError: too small" in found._repr_mimebundle_()["text/html"]
+    assert found.best.options["x"] >= 0.5
+
+
 def test_a_method_that_is_none_is_said_before_anything_is_drawn(asked):
     with pytest.raises(UnknownOperatorError, match="tiez"):
         wb.search(space={"method": ["tiez", "slerp"]}, **asked)

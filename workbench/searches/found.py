@@ -176,6 +176,15 @@ class Found(Result):
         told = {"kind": one.kind, "number": one.number, **one.point, **scores}
         return told | {"seeds": seeds, "pruned": one.pruned, "problem": one.problem}
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """What went wrong, by the kind and number of the trial."""
+        return {f"{one.kind} {one.number}": one.problem for one in self.trials if one.problem}
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        said = [self.headline]
+        if self.problems:
+            first, problem = next(iter(self.problems.items()))
+            said.append(f"{len(self.problems)} of {len(self.trials)} trials failed; {first} says: {problem}")
         table = self.compared().to_html(index=False, float_format="%.4g", na_rep="")
-        return {"text/html": f"<p>{html.escape(self.headline)}</p>{table}", "text/plain": repr(self)}
+        return {"text/html": "".join(f"<p>{html.escape(one)}</p>" for one in said) + table, "text/plain": repr(self)}

@@ -83,6 +83,7 @@ def search(
     work = Trials(merges.options, objectives, draw, skills, seeds)
     with tqdm(total=3 * trials, desc=name, unit="trial", delay=1, disable=not progress) as bar:
         for tried in _tried(merges.space, trials, seed, suggested, work):
+            bar.set_description(f"{name}: {tried[0].kind}")
             bar.update(len(tried))
     plain = _plain(merges, work, partial(sweep, prompts=skills.prompts, seeds=seeds, **drawing))
     chosen = {kind: best([one for one in work.done if one.kind == kind], objectives[0]) for kind in (SEARCH, GRID, RANDOM)}
