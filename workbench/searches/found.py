@@ -128,7 +128,7 @@ class Found(Result):
 
     def grid(self) -> Grid:
         """The pictures of unseen prompts and seeds, of the search's choice and the others'."""
-        return self.unseen.grid(x="prompt", y="by")
+        return self.unseen.grid(x="by", y="prompt")
 
     def plot(self) -> go.Figure:
         """Of one objective the best so far over the number of trials, by kind; of several the first two of every trial, with the front."""
