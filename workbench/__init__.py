@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from workbench.render import open_grid as open_grid
     from workbench.sweeps import Queue as Queue
     from workbench.sweeps import block_map as block_map
+    from workbench.sweeps import open_sweep as open_sweep
     from workbench.sweeps import sweep as sweep
     from workbench.tensors import Flat as Flat
     from workbench.tensors import Rows as Rows
@@ -74,6 +75,7 @@ _HOMES = {
     "open_grid": "workbench.render",
     "Queue": "workbench.sweeps",
     "block_map": "workbench.sweeps",
+    "open_sweep": "workbench.sweeps",
     "sweep": "workbench.sweeps",
     "App": "workbench.panels.app",
     "ComparePanel": "workbench.panels.compare_panel",
