@@ -7,8 +7,9 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import workbench
@@ -77,13 +78,15 @@ def _renderer_for(spec: Spec) -> Renderer:
 
 def _by_workers(jobs: Jobs, executor: Executor, wait: bool) -> Iterator[tuple[int, Outcome]]:
     futures: dict[Future[Outcome], int] = {}
+    done: SimpleQueue[Future[Outcome]] = SimpleQueue()  # `as_completed` waits for ever for what a pool cancels
     try:
         for number, job in jobs.items():
             futures[_submitted(executor, job, wait)] = number
-        left = len(futures)
-        for future in as_completed(futures):
+        for future in futures:
+            future.add_done_callback(done.put)
+        for left in range(len(futures), 0, -1):
+            future = done.get()
             yield futures[future], _outcome(future, left)
-            left -= 1
     finally:  # after Ctrl-C, or an error, nothing new is begun
         for future in futures:
             future.cancel()
