@@ -116,7 +116,7 @@ def test_pictures_for_a_device_that_only_workers_have_are_planned_here(written):
         ({"promts": ["x"]}, "promts: Extra inputs are not permitted; did you mean 'prompts'?"),
         (
             {"over": {"wieghts": [1]}},
-            r"strengths.yaml: over: task_arithmetic has no option 'wieghts', did you mean 'weights'\?; it has weights",
+            r"strengths.yaml: over: task_arithmetic has no option 'wieghts'.*did you mean 'weights'.*it has weights",
         ),
         ({"over": {"weights": 1}}, "over.*weights: Input should be a valid list"),
         ({"seeds": [-1]}, "seeds.0: Input should be greater than or equal to 0"),
