@@ -64,7 +64,7 @@ def block_map(
     asked: dict[str, Any] = {"prompts": prompts, "seeds": seeds, "score": [] if scorer is None else scorer}
     asked |= {"renderer": renderer, "executor": executor, "name": name, "folder": folder, "progress": progress}
     drawn = sweep(pair.merged, over, **asked, **settings)
-    return BlockMap((base.name, tuned.name), tuple(measured(drawn, scorer is not None)), tuple(same), drawn)
+    return BlockMap((base.name, tuned.name), tuple(measured(drawn, scorer is not None)), tuple(same), drawn, pair.components)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Pair:
         if block in (BASE, TUNED):
             return self._average([1.0, 0.0] if block == BASE else [0.0, 1.0])
         one, rest = ([0.0, 1.0], [1.0, 0.0]) if way == ALONE else ([1.0, 0.0], [0.0, 1.0])
-        if block in self._components:
+        if block in self.components:
             return self._average(rest, [{"component": block, "take": self.tuned if way == ALONE else self.base}])
         return self._average({"blocks": {block: one, "default": rest}})
 
@@ -105,10 +105,10 @@ class _Pair:
         """All blocks, modules and components, in depth order."""
         start = self._average([1.0, 0.0])
         depth = Depth.of(map(start.structure.location, start))
-        return list(dict.fromkeys([*depth.names, *depth.modules, *self._components]))
+        return list(dict.fromkeys([*depth.names, *depth.modules, *self.components]))
 
     @cached_property
-    def _components(self) -> tuple[str, ...]:
+    def components(self) -> tuple[str, ...]:
         """The components that have no blocks."""
         start = self._average([1.0, 0.0])
         locations = ((key, start.structure.location(key)) for key in start)
