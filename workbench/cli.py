@@ -192,6 +192,25 @@ def sweep(
         typer.echo(printable(found.grid().save(page)))
 
 
+@app.command()
+def search(
+    file: Annotated[Path, typer.Argument(help="The file (YAML) that describes the search; docs/scaling.md says what may be in it.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the merge that was found: a safetensors file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write the unseen pictures of each kind of choice: grid.html, or a PNG.")] = None,
+) -> None:
+    """Find the options whose merge draws best, and say how sure that is; stop with Ctrl-C, and the same command goes on."""
+    from workbench.searches.search_file import draw_search
+
+    with _going_on():
+        found = draw_search(file)
+    typer.echo(printable(found.compared().to_string(index=False), keep="\n"))
+    typer.echo(printable(found.headline))
+    if page is not None:
+        typer.echo(printable(found.grid().save(page)))
+    if out is not None:
+        typer.echo(printable(found.unseen.export(found.cell, out), keep="\n"))
+
+
 @contextmanager
 def _going_on() -> Iterator[None]:
     """Ctrl-C says what is kept, and that is all it does."""

@@ -61,7 +61,7 @@ class ScorerFields(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> ScorerFields:
-        if len(self.model_fields_set) != 1:
+        if len(self.model_fields_set & {"clip", "choice", "distance"}) != 1:
             raise ValueError("a scorer is one of clip:, choice: or distance:, as in `score: {clip: shapes-clip}`")
         return self
 
