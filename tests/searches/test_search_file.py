@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import workbench as wb
 from workbench.cli import app
 from workbench.errors import SearchError, SweepError
 from workbench.places import DATA
-from workbench.searches.search_file import draw_search
+from workbench.searches.search_file import SearchFields, draw_search
 
 pytest.importorskip("optuna")
 
@@ -80,3 +81,11 @@ def test_the_command_finds_what_the_call_finds(written, tmp_path):
 def test_a_file_that_makes_no_sense_is_refused(written, fields, error, message):
     with pytest.raises(error, match=message):
         draw_search(written(**fields))
+
+
+def test_the_file_in_the_documents_can_be_read():
+    page = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+    _, second = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    fields = SearchFields.model_validate(yaml.safe_load(second))
+    assert list(fields.prompts) == list(fields.unseen_prompts) == ["heart", "moon"]
+    assert fields.objective[0].weakest

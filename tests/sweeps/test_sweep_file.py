@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from workbench.errors import SweepError
 from workbench.places import DATA
 from workbench.render import ClipChoice, ClipScorer, ParentDistance
 from workbench.sweeps.run_file import ExecutorFields, ScorerFields, executor_of
-from workbench.sweeps.sweep_file import draw_sweep
+from workbench.sweeps.sweep_file import SweepFields, draw_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP = str(DATA / "shapes-clip")
@@ -98,6 +99,7 @@ def test_scorers_are_named_and_their_folders_seen_from_the_file(tmp_path):
     choice = ScorerFields(choice={"clip": CLIP, "column": "shape", "words": ["heart", "moon"]}).made(tmp_path)
     assert isinstance(choice, ClipChoice)
     assert isinstance(choice.clip, ClipScorer)
+    assert ScorerFields(clip="clip", device="cuda").made(tmp_path).device == "cuda"
     assert ScorerFields(distance="heart").made(tmp_path).parent == "heart"
 
 
@@ -148,3 +150,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "list.yaml").write_text("[1]", encoding="utf-8")
     with pytest.raises(SweepError, match=r"list.yaml: the file: Input should be a valid dictionary"):
         wb.open_sweep(tmp_path / "list.yaml")
+
+
+def test_the_file_in_the_documents_can_be_read():
+    first, _ = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"), re.DOTALL)
+    fields = SweepFields.model_validate(yaml.safe_load(first))
+    assert fields.over["density"] == [0.2, 0.5, 1.0]
+    assert fields.executor.dask == "tcp://scheduler:8786"
+    assert [one.model_fields_set for one in fields.score] == [{"clip"}, {"distance"}]

@@ -53,11 +53,15 @@ class ChoiceFields(Strict):
 
 
 class ScorerFields(Strict):
-    """One scorer: `clip` with a CLIP's folder or name, `choice` of words, or `distance` to a model of the recipe."""
+    """One scorer: `clip` with a CLIP's folder or name, `choice` of words, or `distance` to a model of the recipe.
+
+    `device` is where a CLIP looks at pictures: one of the machine that scores, which is the one that reads the file.
+    """
 
     clip: str | None = None
     choice: ChoiceFields | None = None
     distance: str | None = None
+    device: str = "cpu"
 
     @model_validator(mode="after")
     def _one(self) -> ScorerFields:
@@ -70,8 +74,8 @@ class ScorerFields(Strict):
         if self.distance is not None:
             return ParentDistance(self.distance)
         if self.choice is not None:
-            return ClipChoice(ClipScorer(_clip(self.choice.clip, folder)), self.choice.column, self.choice.words)
-        return ClipScorer(_clip(str(self.clip), folder))
+            return ClipChoice(ClipScorer(_clip(self.choice.clip, folder), device=self.device), self.choice.column, self.choice.words)
+        return ClipScorer(_clip(str(self.clip), folder), device=self.device)
 
 
 class RendererFields(Strict):
