@@ -44,7 +44,7 @@ class SearchFields(RunFields):
     unseen_prompts: Skilled | None = None
     unseen_seeds: Seeds | None = None
     trials: Annotated[StrictInt, Field(ge=1)] = 32
-    sampler: Sampler = "tpe"  # type: ignore[assignment]  # of points, not of pictures
+    sampler: Sampler = "tpe"  # of points, not of pictures
     seed: Annotated[StrictInt, Field(ge=0)] = 0
 
 
