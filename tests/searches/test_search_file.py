@@ -54,9 +54,11 @@ def test_the_command_finds_what_the_call_finds(written, tmp_path):
         seeds=[0, 1],
         steps=1,
         trials=2,
-        folder=tmp_path,
+        name="look",
+        folder=tmp_path / "out" / "sweeps",
         progress=False,
     )
+    assert called.unseen.drawn == 0  # the command has drawn the same
     assert called.headline.split(" has ")[0].removeprefix("no winner: ") in done.output.replace("\n", "")
     found = wb.Recipe.from_file(tmp_path / "best.safetensors").data.merge
     assert (found.operator, found.options["density"]) == ("ties", called.unseen.cells[0].recipe.data.merge.options["density"])
