@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from workbench.searches import search as search
     from workbench.sweeps import Queue as Queue
     from workbench.sweeps import block_map as block_map
+    from workbench.sweeps import open_sweep as open_sweep
     from workbench.sweeps import sweep as sweep
     from workbench.tensors import Flat as Flat
     from workbench.tensors import Rows as Rows
@@ -79,6 +80,7 @@ _HOMES = {
     "search": "workbench.searches",
     "Queue": "workbench.sweeps",
     "block_map": "workbench.sweeps",
+    "open_sweep": "workbench.sweeps",
     "sweep": "workbench.sweeps",
     "App": "workbench.panels.app",
     "ComparePanel": "workbench.panels.compare_panel",
