@@ -11,6 +11,7 @@ from workbench.figures.progress_plots import losses
 from workbench.figures.ratio_plots import ratio_lines
 from workbench.figures.stacks import stacked
 from workbench.figures.trees import tree_heat
+from workbench.figures.whisker_plots import whiskers
 
 __all__ = [
     "COLOURS",
@@ -28,4 +29,5 @@ __all__ = [
     "ratio_lines",
     "stacked",
     "tree_heat",
+    "whiskers",
 ]
