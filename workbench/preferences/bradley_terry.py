@@ -22,7 +22,7 @@ def bradley_terry(count: int, duels: Sequence[Duel]) -> tuple[np.ndarray, np.nda
     them. The bar, where somebody chose neither, is fitted as one more and left out of the answer.
     Source: Bradley and Terry 1952; Maystre's choix; Laplace: MacKay 2003, chapter 27. The bar: the no-choice option of choice models.
     """
-    choix = _choix()
+    choix = check_choix()
     contestants = count + any(count in (duel.first, duel.second) for duel in duels)
     # choix counts whole wins only: every one counts twice, a tie once for each, and the prior twice as well
     wins = [pair for duel in duels for pair in _twice(duel)]
@@ -37,7 +37,7 @@ def _twice(duel: Duel) -> list[tuple[int, int]]:
     return [(duel.first, duel.second)] * first + [(duel.second, duel.first)] * (2 - first)
 
 
-def _choix() -> Any:
+def check_choix() -> Any:
     try:
         import choix
         import choix.opt

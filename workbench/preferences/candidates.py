@@ -89,7 +89,7 @@ class Studio:
         return outcome.problem or ("" if kept(job.folder, job.count) else "its pictures were removed while they were drawn")
 
     def _planned_by(self, checkpoint: Checkpoint) -> tuple[Planner, Planner]:
-        """What plans the drawing, and what tells candidates apart: by settings, but not by prompts and seeds, of which more may be asked."""
+        """What plans the drawing, and what tells candidates apart: by settings, not by prompts and seeds, of which more may be asked."""
         if self._planners is None:
             self._renderer = self._renderer or renderer_for(checkpoint, progress=False)
             self._renderer.check_request(self._asked)

@@ -125,7 +125,9 @@ class ChoiceStore:
             with _speaking(self.path), self._lock:
                 yield
         except Timeout as error:
-            raise PreferenceError(f"{self.path}: another process has held it for {_PATIENCE:.0f} seconds; end that, and try again") from error
+            raise PreferenceError(
+                f"{self.path}: another process has held it for {_PATIENCE:.0f} seconds; end that one, and try again"
+            ) from error
 
     def _damaged(self, reason: object) -> str:
         return f"{self.path}: is damaged ({reason}); move it away to begin anew, or put back a copy of it"

@@ -8,6 +8,7 @@ SURE = 0.9  # of the top being the best
 MOST_LEFT = 100  # choices that are counted ahead
 
 _DRAWS = 1000
+_CONTENDERS = 40  # the likeliest to be the best, between whom pairs are looked for
 _WORLDS = 40  # draws for which choices are counted ahead
 
 
@@ -30,7 +31,9 @@ def next_pair(mean: np.ndarray, covariance: np.ndarray, seed: int) -> tuple[int,
     """
     drawn = draws(mean, covariance, seed=seed)
     best = np.eye(len(mean))[drawn.argmax(axis=1)]  # draws x candidates
-    first, second = np.random.default_rng(seed).permutation(np.stack(np.triu_indices(len(mean), 1), axis=1)).T
+    contenders = np.argsort(-best.mean(axis=0), kind="stable")[:_CONTENDERS]
+    pairs = contenders[np.stack(np.triu_indices(len(contenders), 1), axis=1)]
+    first, second = np.random.default_rng(seed).permutation(pairs).T
     wins = 1 / (1 + np.exp(np.clip(drawn[:, second] - drawn[:, first], -500, 500)))  # draws x pairs
     after_win, after_loss = _entropy(best.T @ wins), _entropy(best.T @ (1 - wins))  # of who is the best, by answer
     chance = wins.mean(axis=0)
@@ -41,9 +44,9 @@ def next_pair(mean: np.ndarray, covariance: np.ndarray, seed: int) -> tuple[int,
 def choices_left(mean: np.ndarray, covariance: np.ndarray) -> int:
     """About how many more choices until the top is the best with a probability of 0.9: 0 when it is; MOST_LEFT for as many or more.
 
-    For some draws of the strengths, taken to be true, it counts the comparisons of the best with whoever is hardest to tell from it, each of
-    which adds its Fisher information, until all others together are less than 0.1; and takes the median of these. How that compares with what
-    it takes in simulations is in benchmarks/README.md.
+    For some draws of the strengths, taken to be true, it counts the comparisons of the best with whoever is hardest to tell from it, each
+    of which adds its Fisher information, until all others together are less than 0.1; and takes the median of these. How that compares
+    with what it takes in simulations is in benchmarks/README.md.
     """
     if chances(mean, covariance).max() >= SURE:
         return 0

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 
+from workbench.preferences.pairing import draws
 from workbench.preferences.surrogate import Surrogate
 from workbench.search.space import Dimension, Point, Space
 
+_FIRST = 16  # points that lie apart, of which the first two are taken that can be drawn
 _ANYWHERE, _NEAR = 1000, 300  # points that are looked at: all over the space, and around the best
 _STEPS = (0.1, 0.03)  # how far around it, as shares of the space
 _ROUNDED = 1e-6  # how far values lie from where they were meant, at most
@@ -39,23 +41,23 @@ class Cube:
 
     def holds(self, point: Point) -> bool:
         """Whether a point lies in this space, and not in one of other names, bounds or choices."""
-        return set(point) == {one.name for one in self.space.dimensions} and all(_holds(one, point[one.name]) for one in self.space.dimensions)
+        return set(point) == {one.name for one in self.space.dimensions} and all(
+            _holds(one, point[one.name]) for one in self.space.dimensions
+        )
 
-    def first(self, seed: int) -> tuple[Point, Point]:
-        """Two points that lie apart from each other, for the first choice."""
+    def spread(self, seed: int) -> list[Point]:
+        """A few points all over the space, each once, to begin with."""
         from scipy.stats import qmc
 
-        shares = qmc.Sobol(len(self.space.dimensions), rng=np.random.default_rng(seed)).random(16)
-        points = [self._point(row) for row in shares]
-        others = [point for point in points if point != points[0]]
-        return points[0], others[0] if others else points[0]
+        shares = qmc.Sobol(len(self.space.dimensions), rng=np.random.default_rng(seed)).random(_FIRST)
+        return _each_once(map(self._point, shares))
 
     def pool(self, best: Point, seed: int) -> list[Point]:
         """Points to choose from, each once: all over the space, and more of them around the best so far."""
         numbers, middle = np.random.default_rng(seed), self._shares(best)
         around = [middle + step * numbers.normal(size=(_NEAR, len(middle))) for step in _STEPS]
         rows = np.clip(np.concatenate([numbers.random((_ANYWHERE, len(middle))), *around]), 0, 1)
-        return list({tuple(point.values()): point for point in map(self._point, rows)}.values())
+        return _each_once(map(self._point, rows))
 
     def _point(self, shares: Sequence[float]) -> dict[str, Any]:
         """The point that lies so far along each dimension."""
@@ -89,13 +91,15 @@ def proposal(surrogate: Surrogate, cube: Cube, best: Point, left_out: Sequence[P
 
 def still_to_win(surrogate: Surrogate, cube: Cube, best: Point, seed: int) -> float:
     """How often the best there may be in the space would be chosen over the best so far: from 0.5, when there is nothing to win, to 1."""
-    from workbench.preferences.pairing import draws
-
     pool = cube.pool(best, seed)
     some = [pool[int(number)] for number in np.linspace(0, len(pool) - 1, min(_STILL, len(pool)))]
     mean, covariance = surrogate(np.stack([cube.row(point) for point in [best, *some]]))
     drawn = draws(mean, covariance, 200, seed)
     return float((1 / (1 + np.exp(drawn[:, 0] - drawn.max(axis=1)))).mean())
+
+
+def _each_once(points: Iterable[Point]) -> list[Point]:
+    return list({tuple(point.values()): point for point in points}.values())
 
 
 def _holds(dimension: Dimension, value: Any) -> bool:
