@@ -103,7 +103,7 @@ function render({ model, el }) {
   const answers = make("div", el, { className: "row answers" });
   const buttons = ANSWERS.map(({ key, answer, label }) => keyed(answers, key, label, () => choose(answer)));
   keyed(answers, "u", "undo", undo);
-  const progress = make("p", el, { className: "progress", role: "status" });
+  const progress = make("p", el, { className: "far", role: "status" });
   const said = make("p", el, { className: "said", role: "status" });
   const more = make("div", el, { className: "row" });
   const names = make("button", more, { type: "button", onclick: () => (focus(), model.set("names", !model.get("names")), model.save_changes()) });

@@ -210,7 +210,8 @@ class PreferencePanel(anywidget.AnyWidget):
 
 
 def _outcome(best: Candidate) -> str:
-    return best.recipe.to_yaml() if best.recipe else f"{best.name}: {best.job.target}"
+    target = best.job.target
+    return target.to_yaml() if isinstance(target, Recipe) else f"{best.name}: {_near(target)}"
 
 
 def _near(path: Path) -> Path:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -138,7 +139,7 @@ def choices_frame(choices: Sequence[Choice]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
-        {"made": pd.Timestamp(one.made, unit="s", tz="UTC"), "prompt": one.prompt, "seed": one.seed}
+        {"made": datetime.fromtimestamp(one.made, UTC).isoformat(timespec="milliseconds"), "prompt": one.prompt, "seed": one.seed}
         | {"left": one.left.name, "right": one.right.name, "answer": one.answer, "left_key": one.left.key, "right_key": one.right.key}
         | {f"{name}_point": side.point and json.dumps(side.point) for name, side in (("left", one.left), ("right", one.right))}
         for one in choices

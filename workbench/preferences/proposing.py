@@ -111,7 +111,9 @@ def _holds(dimension: Dimension, value: Any) -> bool:
 def _columns(dimension: Dimension, value: Any) -> np.ndarray:
     if not dimension.choices:
         return np.array([_share(dimension, value)])
-    return np.eye(len(dimension.choices))[value] / math.sqrt(2)
+    column = np.zeros(len(dimension.choices))
+    column[value] = 1 / math.sqrt(2)
+    return column
 
 
 def _share(dimension: Dimension, value: float) -> float:

@@ -137,15 +137,16 @@ class Proposed:
         tried = self._tried(choices)
         surrogate = self._surrogate(tried, choices)
         mean, covariance = surrogate(surrogate.points)
-        best = tried[int(mean.argmax())]
+        best = int(mean.argmax())
         for _ in range(MOST_FAILURES):
-            left_out = [*(_point(one) for one in tried), *(dict(key) for key, one in self._planned.items() if one is None)]
-            point = proposal(surrogate, self._cube, _point(best), left_out, seed)
+            failed = [dict(key) for key, one in self._planned.items() if one is None]
+            looking = self._away_from(failed, tried, best, choices) if failed else surrogate
+            point = proposal(looking, self._cube, _point(tried[best]), [*map(_point, tried), *failed], seed)
             if point is None:  # everything was tried
                 first, second = next_pair(mean, covariance, seed)
                 return tried[first], tried[second]
             if (found := self._candidate(point)) is not None:
-                return best, found
+                return tried[best], found
         raise self._failing()
 
     def ranking(self, choices: Sequence[Choice]) -> Ranking:
@@ -162,9 +163,10 @@ class Proposed:
             return f"{_choices(0)}: two merges to begin with"
         tried = self._tried(choices)
         surrogate = self._surrogate(tried, choices)
-        best = tried[int(surrogate(surrogate.points)[0].argmax())]
-        share = still_to_win(surrogate, self._cube, _point(best), self._seed)
-        return f"{_choices(len(choices))}, {len(tried)} merges: the best there may be would win about {100 * share:.0f} of 100 against the best so far"
+        best = _point(tried[int(surrogate(surrogate.points)[0].argmax())])
+        share = still_to_win(surrogate, self._cube, best, self._seed)
+        beside = f"the best there may be would win about {100 * share:.0f} of 100 against the best so far"
+        return f"{_choices(len(choices))}, {len(tried)} merges: {beside}"
 
     def leave_out(self, candidate: Candidate, problem: str) -> None:
         self._planned[_key(_point(candidate))] = None
@@ -194,8 +196,18 @@ class Proposed:
         keys = [one.key for one in tried]
         duels = duels_of(choices, {key: number for number, key in enumerate(keys)})
         if self._fitted is None or self._fitted[:2] != (keys, duels):
-            self._fitted = keys, duels, fit_surrogate(np.stack([self._cube.row(_point(one)) for one in tried]), duels)
+            self._fitted = keys, duels, fit_surrogate(self._rows([_point(one) for one in tried]), duels)
         return self._fitted[2]
+
+    def _away_from(self, failed: Sequence[Point], tried: Sequence[Candidate], best: int, choices: Sequence[Choice]) -> Surrogate:
+        """The surrogate that a proposal is made by where merges failed: as if each of them had lost against the best."""
+        names = [*(one.key for one in tried), *(f"failed {number}" for number in range(len(failed)))]
+        duels = duels_of(choices, {name: number for number, name in enumerate(names)})
+        lost = [Duel(best, number, 1.0) for number in range(len(tried), len(names))]
+        return fit_surrogate(self._rows([*map(_point, tried), *failed]), [*duels, *lost])
+
+    def _rows(self, points: Sequence[Point]) -> np.ndarray:
+        return np.stack([self._cube.row(point) for point in points])
 
     def _candidate(self, point: Point) -> Candidate | None:
         """The merge at a point, planned; None where it cannot be made, which is among the problems then."""

@@ -1,4 +1,4 @@
-"""From what a person gives to an elicitation: checkpoints, a sweep, or what makes merges; everything is checked before a picture is drawn."""
+"""From what a person gives to an elicitation: checkpoints, a sweep, or what makes merges; all is checked before a picture is drawn."""
 
 from __future__ import annotations
 

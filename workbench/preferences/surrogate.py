@@ -22,7 +22,7 @@ _STEPS = 50
 @final
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """The posterior of strengths, given choices between `points`; `whitened` is its most probable value, `root` times which are strengths."""
+    """The posterior of strengths, given choices between `points`: the most probable strengths are `root` times `whitened`."""
 
     points: np.ndarray
     length: float
