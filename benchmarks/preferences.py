@@ -41,8 +41,9 @@ def ranked(right: float, seed: int, most: int) -> list[dict[str, float]]:
     strengths = numbers.permutation(_ITEMS) * math.log(right / (1 - right))
     duels: list[Duel] = []
     rows = []
+    mean, covariance = bradley_terry(_ITEMS, duels)
     for count in range(1, most + 1):
-        first, second = next_pair(*bradley_terry(_ITEMS, duels), seed + count)
+        first, second = next_pair(mean, covariance, seed + count)
         duels.append(Duel(first, second, prefers(strengths[first] - strengths[second], numbers)))
         mean, covariance = bradley_terry(_ITEMS, duels)
         surely = chances(mean, covariance).max() >= SURE

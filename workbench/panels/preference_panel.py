@@ -75,10 +75,10 @@ class PreferencePanel(anywidget.AnyWidget):
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        given: dict[str, Any] = {"prompts": prompts, "seeds": seeds, "inputs": inputs, "renderer": renderer, "seed": seed, **settings}
-        self._elicitation = elicitation(candidates, space, name=name, folder=Path(folder), **given)
         self._worker, self._shown = Worker(), 0
         self._question: Question | None = None
+        given: dict[str, Any] = {"prompts": prompts, "seeds": seeds, "inputs": inputs, "renderer": renderer, "seed": seed, **settings}
+        self._elicitation = elicitation(candidates, space, name=name, folder=Path(folder), **given)
         super().__init__()
         tells(self, self._say)
         on_change(self, lambda _: self._show_names(), "names")
