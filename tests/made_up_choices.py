@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workbench.preferences.choices import Answer, Choice, Side
+from workbench.preferences.choices import Answer, Comparison, Seen
 
 
-def chosen(left: str, right: str, answer: Answer, prompt: str = "a star", seed: int = 0) -> Choice:
+def chosen(left: str, right: str, answer: Answer, prompt: str = "a star", seed: int = 0) -> Comparison:
     """A choice between two candidates, whose names are their keys."""
-    return Choice(Side(left, left), Side(right, right), prompt, seed, answer)
+    return Comparison(Seen(left, left), Seen(right, right), prompt, seed, answer)

@@ -12,8 +12,8 @@ from workbench.places import DATA
 names = ["base", "heart", "moon"]
 base, heart, moon = (wb.open(DATA / "shapes-sd" / f"{name}.safetensors") for name in names)
 prompts = ["a red heart on a white background", "a yellow moon on a black background"]
-models = {"secret-heart": heart, "secret-moon": moon, "secret-base": base}
-panel = wb.PreferencePanel(models, prompts=prompts, seeds=[0, 1], steps=4, name=f"by-eye-{id(models)}")
+models = {"secret heart": heart, "secret moon": moon, "secret base": base}
+panel = wb.PreferencePanel(models, prompts=prompts, seeds=[0, 1], steps=8, name=f"by-eye-{id(models)}")
 panel""",
 ]
 

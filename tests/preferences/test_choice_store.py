@@ -12,7 +12,7 @@ from made_up_choices import chosen
 
 from workbench.errors import PreferenceError
 from workbench.preferences import choices as module
-from workbench.preferences.choices import Choice, ChoiceStore, Side
+from workbench.preferences.choices import ChoiceStore, Comparison, Seen
 
 
 def write(folder, count: int) -> None:
@@ -23,7 +23,7 @@ def write(folder, count: int) -> None:
 
 def test_choices_are_there_again_as_they_were(tmp_path):
     assert ChoiceStore(tmp_path / "new" / "mine").read() == []
-    first = Choice(Side("k1", "dens 0.2", {"density": 0.2, "sign": 1}), Side("k2", "ü"), 'a "red" heart,\nwide', 3, "tie")
+    first = Comparison(Seen("k1", "dens 0.2", {"density": 0.2, "sign": 1}), Seen("k2", "ü"), 'a "red" heart,\nwide', 3, "tie")
     ChoiceStore(tmp_path).add(first)
     ChoiceStore(tmp_path).add(chosen("a", "b", "neither"))
     again = ChoiceStore(tmp_path).read()
@@ -96,7 +96,7 @@ def test_a_file_in_the_place_of_the_folder_is_said(tmp_path):
 
 def test_the_table_has_a_row_for_each_choice(tmp_path):
     store = ChoiceStore(tmp_path)
-    store.add(Choice(Side("k1", "weights [1, 2]", {"x": 0.5}), Side("k2", "b"), 'a "red" heart,\nwide', 3, "left", made=0.0))
+    store.add(Comparison(Seen("k1", "weights [1, 2]", {"x": 0.5}), Seen("k2", "b"), 'a "red" heart,\nwide', 3, "left", made=0.0))
     store.add(chosen("a", "b", "neither"))
     frame = pd.read_csv(store.to_csv(tmp_path / "mine.csv"))
     assert list(frame["answer"]) == ["left", "neither"]

@@ -74,6 +74,7 @@ function ranking(el, model) {
     const rows = model.get("rows");
     box.replaceChildren();
     box.hidden = !model.get("names");
+    if (box.hidden) return; // what is hidden is not in the page either
     if (rows.length) {
       const table = make("table", box);
       row(table, "th", ["candidate", "strength ± deviation", "the best", "won", "lost", "tied", "neither"]);

@@ -16,7 +16,7 @@ from workbench.merge import Operator
 from workbench.panels.callbacks import in_words, on_change, on_message, tells
 from workbench.panels.worker import Worker
 from workbench.preferences.candidates import Candidate
-from workbench.preferences.choices import ANSWERS, Answer, Choice
+from workbench.preferences.choices import ANSWERS, Answer, Comparison
 from workbench.preferences.elicitation import Question
 from workbench.preferences.ranking import Ranking
 from workbench.preferences.starting import elicitation
@@ -86,7 +86,7 @@ class PreferencePanel(anywidget.AnyWidget):
         self._next()
 
     @property
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[Comparison]:
         """What was chosen between these candidates, the oldest first."""
         return self._elicitation.choices
 

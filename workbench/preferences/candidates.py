@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import PreferenceError, WorkbenchError
-from workbench.preferences.choices import Side
+from workbench.preferences.choices import Seen
 from workbench.recipe import Recipe
 from workbench.render.request import Request
 from workbench.render.shared import renderer_for
@@ -44,9 +44,9 @@ class Candidate:
         return self.job.target if isinstance(self.job.target, Recipe) else None
 
     @property
-    def side(self) -> Side:
+    def side(self) -> Seen:
         """As choices have it."""
-        return Side(self.key, self.name, self.point)
+        return Seen(self.key, self.name, self.point)
 
     def open(self) -> Checkpoint:
         """The checkpoint that its pictures were drawn with. Raises SweepError when one of its files has changed since."""
@@ -58,7 +58,7 @@ class Candidate:
 
 
 @final
-class Studio:
+class CandidatePictures:
     """Plans candidates, and draws what is asked for of each into `folder`, where it is found again.
 
     Without a `renderer` it is that of the first candidate's kind. Raises SweepError where the folder cannot be made.

@@ -29,7 +29,7 @@ _PATIENCE = 10.0  # seconds that another process may hold the file
 
 @final
 @dataclass(frozen=True)
-class Side:
+class Seen:
     """What was to be seen on one side: `key` says what drew it, whatever its `name`; `point` is where it lies in a space, if in one."""
 
     key: str
@@ -39,11 +39,11 @@ class Side:
 
 @final
 @dataclass(frozen=True)
-class Choice:
+class Comparison:
     """One answer to one pair of pictures; `made` counts seconds since 1970."""
 
-    left: Side
-    right: Side
+    left: Seen
+    right: Seen
     prompt: str
     seed: int
     answer: Answer
@@ -54,7 +54,7 @@ class Choice:
 @dataclass(frozen=True)
 class _Kept:
     version: int
-    choices: list[Choice]
+    choices: list[Comparison]
 
 
 @final
@@ -73,7 +73,7 @@ class ChoiceStore:
         self._lock = FileLock(self.folder / ".choices.lock", timeout=_PATIENCE)
         self.read()
 
-    def read(self) -> list[Choice]:
+    def read(self) -> list[Comparison]:
         """All choices, the oldest first."""
         from pydantic import TypeAdapter, ValidationError
 
@@ -95,12 +95,12 @@ class ChoiceStore:
         except ValidationError as error:
             raise PreferenceError(self._damaged(error.errors()[0]["msg"])) from error
 
-    def add(self, choice: Choice) -> list[Choice]:
+    def add(self, choice: Comparison) -> list[Comparison]:
         """Keep one more; returns all there are then."""
         with self._alone():
             return self._write([*self.read(), choice])
 
-    def take_back(self, choice: Choice) -> list[Choice]:
+    def take_back(self, choice: Comparison) -> list[Comparison]:
         """Take one out, wherever in the file it is by now. Raises PreferenceError where somebody else has done so already."""
         with self._alone():
             choices = self.read()
@@ -115,7 +115,7 @@ class ChoiceStore:
             choices_frame(self.read()).to_csv(temporary, index=False)
         return path
 
-    def _write(self, choices: list[Choice]) -> list[Choice]:
+    def _write(self, choices: list[Comparison]) -> list[Comparison]:
         with _speaking(self.path), replacing(self.path) as temporary:
             temporary.write_text(json.dumps(asdict(_Kept(_VERSION, choices)), indent=1), encoding="utf-8")
         return choices
@@ -134,7 +134,7 @@ class ChoiceStore:
         return f"{self.path}: is damaged ({reason}); move it away to begin anew, or put back a copy of it"
 
 
-def choices_frame(choices: Sequence[Choice]) -> pd.DataFrame:
+def choices_frame(choices: Sequence[Comparison]) -> pd.DataFrame:
     """One row per choice: when (UTC), prompt, seed, both sides by name, the answer, both sides by what they are, and their points."""
     import pandas as pd
 

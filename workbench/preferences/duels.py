@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from workbench.preferences.choices import Choice
+from workbench.preferences.choices import Comparison
 
 _SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5}
 
@@ -32,7 +32,7 @@ class Tally:
     neither: int = 0
 
 
-def duels_of(choices: Sequence[Choice], numbers: Mapping[str, int]) -> list[Duel]:
+def duels_of(choices: Sequence[Comparison], numbers: Mapping[str, int]) -> list[Duel]:
     """The duels between candidates, whose `numbers` go by key; choices of others are left out.
 
     A tie is half a win for each. "Neither" says nothing of which of the two is better, but that both lie below what would do: each loses
@@ -50,14 +50,14 @@ def duels_of(choices: Sequence[Choice], numbers: Mapping[str, int]) -> list[Duel
     return duels
 
 
-def tallies_of(choices: Sequence[Choice], keys: Sequence[str]) -> tuple[Tally, ...]:
+def tallies_of(choices: Sequence[Comparison], keys: Sequence[str]) -> tuple[Tally, ...]:
     """The tally of each candidate, against all the others that are among them."""
     known = set(keys)
     met = [one for one in choices if {one.left.key, one.right.key} <= known]
     return tuple(_tally([_outcome(one, key) for one in met if key in (one.left.key, one.right.key)]) for key in keys)
 
 
-def _outcome(choice: Choice, key: str) -> str:
+def _outcome(choice: Comparison, key: str) -> str:
     """What a choice was to one of its candidates."""
     if choice.answer in ("tie", "neither"):
         return choice.answer

@@ -11,10 +11,10 @@ from typing import final
 import numpy as np
 
 from workbench.errors import PreferenceError
-from workbench.preferences.candidates import Candidate, Studio
-from workbench.preferences.choices import Answer, Choice, ChoiceStore
+from workbench.preferences.candidates import Candidate, CandidatePictures
+from workbench.preferences.choices import Answer, ChoiceStore, Comparison
 from workbench.preferences.ranking import Ranking
-from workbench.preferences.sources import MOST_FAILURES, Source
+from workbench.preferences.sources import MOST_FAILURES, CandidateSource
 
 Shown = tuple[str, int]  # the prompt and the seed of a picture, which is the same for both sides
 
@@ -30,9 +30,9 @@ class Question:
     shown: Shown
     again: bool
 
-    def answered(self, answer: Answer) -> Choice:
+    def answered(self, answer: Answer) -> Comparison:
         """The choice that an answer makes."""
-        return Choice(self.left.side, self.right.side, *self.shown, answer)
+        return Comparison(self.left.side, self.right.side, *self.shown, answer)
 
 
 @final
@@ -43,14 +43,16 @@ class Elicitation:
     everything else answers at once, from any thread, when `ask` has once come back. Raises PreferenceError for choices that cannot be kept.
     """
 
-    def __init__(self, source: Source, studio: Studio, store: ChoiceStore, pictures: Sequence[Shown], seed: int = 0) -> None:
-        self.store, self._source, self._studio = store, source, studio
+    def __init__(
+        self, source: CandidateSource, drawing: CandidatePictures, store: ChoiceStore, pictures: Sequence[Shown], seed: int = 0
+    ) -> None:
+        self.store, self._source, self._drawing = store, source, drawing
         self._pictures, self._seed = list(pictures), seed
         self._alone = threading.RLock()
         self._choices = store.read()
 
     @property
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[Comparison]:
         """All that are kept and concern these candidates, the oldest first."""
         with self._alone:
             return self._source.counted(self._choices)
@@ -90,7 +92,7 @@ class Elicitation:
         with self._alone:
             self._choices = kept
 
-    def undo(self) -> Choice:
+    def undo(self) -> Comparison:
         """Take back the last choice that this elicitation knows of, and return it. Raises PreferenceError when there is none."""
         choices = self.choices
         if not choices:
@@ -106,12 +108,12 @@ class Elicitation:
             if not outdated():
                 self._ask([*self._choices, question.answered(answer)])
 
-    def _ask(self, choices: Sequence[Choice]) -> Question:
+    def _ask(self, choices: Sequence[Comparison]) -> Question:
         problem = ""
         for _ in range(MOST_FAILURES):
             with self._alone:
                 pair = self._source.pair(choices, self._seed + len(choices))
-            problems = [self._studio.draw(one) for one in pair]
+            problems = [self._drawing.draw(one) for one in pair]
             if not any(problems):
                 return self._question(pair, choices)
             problem = next(filter(None, problems))
@@ -121,7 +123,7 @@ class Elicitation:
                         self._source.leave_out(one, wrong)
         raise PreferenceError(f"{MOST_FAILURES} pairs in a row cannot be drawn; the last one says: {problem}")
 
-    def _question(self, pair: tuple[Candidate, Candidate], choices: Sequence[Choice]) -> Question:
+    def _question(self, pair: tuple[Candidate, Candidate], choices: Sequence[Comparison]) -> Question:
         """The pair with sides, and the picture that these two were seen by least, and then all."""
         keys = {one.key for one in pair}
         seen = Counter((one.prompt, one.seed) for one in choices if {one.left.key, one.right.key} == keys)

@@ -13,7 +13,7 @@ import numpy as np
 from workbench.errors import PreferenceError
 from workbench.figures.results import Result
 from workbench.preferences.candidates import Candidate
-from workbench.preferences.choices import Choice
+from workbench.preferences.choices import Comparison
 from workbench.preferences.duels import Tally, tallies_of
 from workbench.preferences.pairing import chances
 
@@ -36,7 +36,7 @@ class Ranking(Result):
     tallies: tuple[Tally, ...]
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate], strengths: tuple[np.ndarray, np.ndarray], choices: Sequence[Choice]) -> Ranking:
+    def of(cls, candidates: Sequence[Candidate], strengths: tuple[np.ndarray, np.ndarray], choices: Sequence[Comparison]) -> Ranking:
         """What a fit found, with the tallies of all choices between the candidates."""
         return cls(tuple(candidates), *strengths, tallies_of(choices, [one.key for one in candidates]))
 

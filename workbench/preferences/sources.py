@@ -13,7 +13,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import PreferenceError
 from workbench.preferences.bradley_terry import bradley_terry
 from workbench.preferences.candidates import Candidate
-from workbench.preferences.choices import Choice, Side
+from workbench.preferences.choices import Comparison, Seen
 from workbench.preferences.duels import Duel, duels_of
 from workbench.preferences.pairing import MOST_LEFT, choices_left, next_pair
 from workbench.preferences.proposing import Cube, proposal, still_to_win
@@ -29,21 +29,21 @@ Plans = Mapping[str, Callable[[], Candidate]]  # by name
 PlanPoint = Callable[[str, Callable[[], Checkpoint], Point], Candidate]
 
 
-class Source(Protocol):
+class CandidateSource(Protocol):
     """What an elicitation asks about. `problems` are what went wrong with candidates, which are left out, by name."""
 
     problems: dict[str, str]
 
-    def counted(self, choices: Sequence[Choice]) -> list[Choice]:
+    def counted(self, choices: Sequence[Comparison]) -> list[Comparison]:
         """Those between candidates of this source."""
 
-    def pair(self, choices: Sequence[Choice], seed: int) -> tuple[Candidate, Candidate]:
+    def pair(self, choices: Sequence[Comparison], seed: int) -> tuple[Candidate, Candidate]:
         """The two whose comparison tells most; the same for the same choices. Raises PreferenceError where there are none."""
 
-    def ranking(self, choices: Sequence[Choice]) -> Ranking:
+    def ranking(self, choices: Sequence[Comparison]) -> Ranking:
         """What choices say of the candidates."""
 
-    def progress(self, choices: Sequence[Choice]) -> str:
+    def progress(self, choices: Sequence[Comparison]) -> str:
         """How far it is, in words that name no candidate."""
 
     def leave_out(self, candidate: Candidate, problem: str) -> None:
@@ -68,24 +68,24 @@ class Known:
                 self._add(name, plan)
         return self._candidates
 
-    def counted(self, choices: Sequence[Choice]) -> list[Choice]:
+    def counted(self, choices: Sequence[Comparison]) -> list[Comparison]:
         keys = {one.key for one in self.candidates}
         return [one for one in choices if {one.left.key, one.right.key} <= keys]
 
-    def pair(self, choices: Sequence[Choice], seed: int) -> tuple[Candidate, Candidate]:
+    def pair(self, choices: Sequence[Comparison], seed: int) -> tuple[Candidate, Candidate]:
         if len(self.candidates) < 2:
             raise PreferenceError(f"two candidates are needed, and {len(self.candidates)} of {len(self._plans)} can be drawn")
         first, second = next_pair(*self._strengths(choices), seed)
         return self.candidates[first], self.candidates[second]
 
-    def ranking(self, choices: Sequence[Choice]) -> Ranking:
+    def ranking(self, choices: Sequence[Comparison]) -> Ranking:
         if not self.candidates:
             raise PreferenceError(
                 f"none of the {len(self._plans)} candidates can be drawn, so there is nothing to rank; .problems says why"
             )
         return Ranking.of(self.candidates, self._strengths(choices), choices)
 
-    def progress(self, choices: Sequence[Choice]) -> str:
+    def progress(self, choices: Sequence[Comparison]) -> str:
         count = len(self.counted(choices))
         mean, covariance = self._strengths(choices)
         left = choices_left(mean, covariance)
@@ -99,7 +99,7 @@ class Known:
         self.candidates.remove(candidate)
         self.problems[candidate.name] = problem
 
-    def _strengths(self, choices: Sequence[Choice]) -> tuple[np.ndarray, np.ndarray]:
+    def _strengths(self, choices: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
         numbers = {one.key: number for number, one in enumerate(self.candidates)}
         return bradley_terry(len(numbers), duels_of(choices, numbers))
 
@@ -127,10 +127,10 @@ class Proposed:
         self._fitted: tuple[list[str], list[Duel], Surrogate] | None = None
         self.problems: dict[str, str] = {}
 
-    def counted(self, choices: Sequence[Choice]) -> list[Choice]:
+    def counted(self, choices: Sequence[Comparison]) -> list[Comparison]:
         return [one for one in choices if self._known(one.left) and self._known(one.right)]
 
-    def pair(self, choices: Sequence[Choice], seed: int) -> tuple[Candidate, Candidate]:
+    def pair(self, choices: Sequence[Comparison], seed: int) -> tuple[Candidate, Candidate]:
         choices = self.counted(choices)
         if not choices:
             return self._first()
@@ -149,7 +149,7 @@ class Proposed:
                 return tried[best], found
         raise self._failing()
 
-    def ranking(self, choices: Sequence[Choice]) -> Ranking:
+    def ranking(self, choices: Sequence[Comparison]) -> Ranking:
         choices = self.counted(choices)
         tried = self._tried(choices)
         if not tried:
@@ -157,7 +157,7 @@ class Proposed:
         surrogate = self._surrogate(tried, choices)
         return Ranking.of(tried, surrogate(surrogate.points), choices)
 
-    def progress(self, choices: Sequence[Choice]) -> str:
+    def progress(self, choices: Sequence[Comparison]) -> str:
         choices = self.counted(choices)
         if not choices:
             return f"{_choices(0)}: two merges to begin with"
@@ -180,26 +180,26 @@ class Proposed:
             raise self._failing()
         return found[0], found[1]
 
-    def _known(self, side: Side) -> bool:
+    def _known(self, side: Seen) -> bool:
         """Whether what was seen on that side is what this space has there."""
         if side.point is None or not self._cube.holds(side.point):
             return False
         found = self._candidate(side.point)
         return found is not None and found.key == side.key
 
-    def _tried(self, choices: Sequence[Choice]) -> list[Candidate]:
+    def _tried(self, choices: Sequence[Comparison]) -> list[Candidate]:
         points = {_key(side.point): side.point for one in choices for side in (one.left, one.right) if side.point is not None}
         found = [one for point in points.values() if (one := self._candidate(point)) is not None]
         return list({one.key: one for one in found}.values())  # two points may mean the same merge
 
-    def _surrogate(self, tried: Sequence[Candidate], choices: Sequence[Choice]) -> Surrogate:
+    def _surrogate(self, tried: Sequence[Candidate], choices: Sequence[Comparison]) -> Surrogate:
         keys = [one.key for one in tried]
         duels = duels_of(choices, {key: number for number, key in enumerate(keys)})
         if self._fitted is None or self._fitted[:2] != (keys, duels):
             self._fitted = keys, duels, fit_surrogate(self._rows([_point(one) for one in tried]), duels)
         return self._fitted[2]
 
-    def _away_from(self, failed: Sequence[Point], tried: Sequence[Candidate], best: int, choices: Sequence[Choice]) -> Surrogate:
+    def _away_from(self, failed: Sequence[Point], tried: Sequence[Candidate], best: int, choices: Sequence[Comparison]) -> Surrogate:
         """The surrogate that a proposal is made by where merges failed: as if each of them had lost against the best."""
         names = [*(one.key for one in tried), *(f"failed {number}" for number in range(len(failed)))]
         duels = duels_of(choices, {name: number for number, name in enumerate(names)})

@@ -11,11 +11,11 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import PreferenceError
 from workbench.merge import Operator
 from workbench.preferences.bradley_terry import check_choix
-from workbench.preferences.candidates import Candidate, Studio, of_cell
+from workbench.preferences.candidates import Candidate, CandidatePictures, of_cell
 from workbench.preferences.choices import ChoiceStore
 from workbench.preferences.elicitation import Elicitation
 from workbench.preferences.proposing import Cube
-from workbench.preferences.sources import Known, Proposed, Source
+from workbench.preferences.sources import CandidateSource, Known, Proposed
 from workbench.render.request import Request
 from workbench.search.space import space_of
 from workbench.sweeps import Sweep
@@ -53,9 +53,9 @@ def elicitation(
         raise PreferenceError("space= and inputs= are for an operator or a function that makes merges; candidates that are given have none")
     request = _request(candidates, prompts, seeds, settings)
     store = ChoiceStore(folder / name)
-    studio = Studio(request, candidates.folder if isinstance(candidates, Sweep) else store.folder / "pictures", renderer)
-    source = _proposed(candidates, space, inputs, studio, seed) if makes else _known(candidates, studio)
-    return Elicitation(source, studio, store, request.pictures, seed)
+    drawing = CandidatePictures(request, candidates.folder if isinstance(candidates, Sweep) else store.folder / "pictures", renderer)
+    source = _proposed(candidates, space, inputs, drawing, seed) if makes else _known(candidates, drawing)
+    return Elicitation(source, drawing, store, request.pictures, seed)
 
 
 def _request(candidates: object, prompts: str | Sequence[str] | None, seeds: int | Sequence[int], settings: Mapping[str, Any]) -> Request:
@@ -73,11 +73,11 @@ def _request(candidates: object, prompts: str | Sequence[str] | None, seeds: int
         raise PreferenceError(f"{', '.join(settings)}: not all of these are settings of pictures ({error})") from error
 
 
-def _known(candidates: object, studio: Studio) -> Source:
+def _known(candidates: object, drawing: CandidatePictures) -> CandidateSource:
     if isinstance(candidates, Sweep):
         plans: dict[str, Callable[[], Candidate]] = {cell.name: partial(of_cell, cell) for cell in candidates.cells}
     else:
-        plans = {name: partial(studio.plan, name, partial(_itself, one)) for name, one in _named(candidates).items()}
+        plans = {name: partial(drawing.plan, name, partial(_itself, one)) for name, one in _named(candidates).items()}
     if len(plans) < 2:
         raise PreferenceError(f"two candidates are needed, got {len(plans)} ({', '.join(plans) or 'none'}); give {_FORMS}")
     return Known(plans)
@@ -98,11 +98,13 @@ def _named(candidates: object) -> dict[str, Checkpoint]:
     return found
 
 
-def _proposed(make: Any, space: Mapping[str, Any] | None, inputs: Mapping[str, Any] | None, studio: Studio, seed: int) -> Source:
+def _proposed(
+    make: Any, space: Mapping[str, Any] | None, inputs: Mapping[str, Any] | None, drawing: CandidatePictures, seed: int
+) -> CandidateSource:
     cube = Cube(space_of(space, make if isinstance(make, Operator) else None, _models(inputs)))
     bound = partial(make, **inputs) if inputs else make
     check_make(bound, [cube.options(cube.spread(seed)[0])])
-    return Proposed(bound, cube, studio.plan, seed)
+    return Proposed(bound, cube, drawing.plan, seed)
 
 
 def _models(inputs: Mapping[str, Any] | None) -> int:
