@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench.preferences.bradley_terry import bradley_terry
+from workbench.preferences.bradley_terry import PRIOR_DEVIATION, bradley_terry
 from workbench.preferences.duels import Duel
 from workbench.preferences.pairing import SURE, chances, choices_left, next_pair
 from workbench.preferences.proposing import Cube, proposal, still_to_win
@@ -23,7 +23,8 @@ from workbench.preferences.surrogate import fit_surrogate
 from workbench.search.space import space_of
 
 _ITEMS = 8
-_RIGHT = (0.7, 0.75, 0.8, 0.9)  # how often the better one of two neighbours is chosen
+_RIGHT = (0.0, 0.7, 0.75, 0.8)  # how often the better one of two neighbours is chosen; 0 for strengths as the prior has them
+_LONG = 3  # times as many choices for these, in which the best two may be much alike
 _RANGES = (10.0, 20.0, math.inf)  # log-odds between the best and the worst there is; without noise
 _TOLD = (1, 5, 10, 20, 30)  # choices after which the estimate of how many more it takes is held against what it took
 
@@ -36,9 +37,13 @@ def prefers(gap: float, judge: np.random.Generator) -> float:
 
 
 def ranked(right: float, seed: int, most: int) -> list[dict[str, float]]:
-    """A row after each choice between candidates whose strengths are evenly spaced: whether the best leads, how many more are said."""
+    """A row after each choice: whether the best leads, and how many more are said.
+
+    Strengths are evenly spaced, so that the better of two neighbours is chosen with probability `right`; for 0 they are drawn from the prior.
+    """
     numbers = np.random.default_rng(seed)
-    strengths = numbers.permutation(_ITEMS) * math.log(right / (1 - right))
+    drawn, order = PRIOR_DEVIATION * numbers.normal(size=_ITEMS), numbers.permutation(_ITEMS)
+    strengths = order * math.log(right / (1 - right)) if right else drawn
     duels: list[Duel] = []
     rows = []
     mean, covariance = bradley_terry(_ITEMS, duels)
@@ -53,21 +58,23 @@ def ranked(right: float, seed: int, most: int) -> list[dict[str, float]]:
 
 
 def ranking(runs: int, most: int) -> pd.DataFrame:
-    return pd.DataFrame([row for right in _RIGHT for seed in range(runs) for row in ranked(right, seed, most)])
+    return pd.DataFrame([row for right in _RIGHT for seed in range(runs) for row in ranked(right, seed, most if right else _LONG * most)])
 
 
 def tell_ranking(frame: pd.DataFrame) -> None:
+    most = frame.groupby("right")["choices"].max().min()
     for right, part in frame.groupby("right"):
-        last = part[part["choices"] == part["choices"].max()]
+        last = part[part["choices"] == most]
         sure = part[part["left"] == 0].groupby("run").first()
-        beside = f"sure in {len(sure)} runs, after {sure['choices'].median():.0f} choices (median), and right in {sure['found'].mean():.0%}"
-        print(f"neighbours told apart {right:.0%}: the best found in {last['found'].sum()} of {len(last)} runs; {beside}")
-        asked = part[part["choices"].isin(_TOLD) & part["run"].isin(sure.index)]
-        took = asked["run"].map(sure["choices"]) - asked["choices"]
-        open_ = asked[took > 0].assign(took=took[took > 0]).groupby("choices")[["left", "took"]].median()
+        beside = f"sure in {len(sure)} runs, and right then in {sure['found'].mean():.0%}"
+        name = f"neighbours told apart {right:.0%}" if right else "strengths as the prior has them"
+        print(f"{name}: the best found in {last['found'].sum()} of {len(last)} runs; {beside}")
+        asked = part[part["choices"].isin(_TOLD)]
+        took = asked["run"].map(sure["choices"]).fillna(math.inf) - asked["choices"]  # inf: not within all choices
+        still = asked.assign(took=took)[took > 0].groupby("choices")[["left", "took"]].median()
         print(
             "  more choices said and taken (medians):",
-            ", ".join(f"after {n}: {row.left:.0f}, {row.took:.0f}" for n, row in open_.iterrows()),
+            ", ".join(f"after {n}: {row.left:.0f}, {row.took:.0f}" for n, row in still.iterrows()),
         )
 
 
