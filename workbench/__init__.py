@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from workbench.panels.gallery_panel import Gallery as Gallery
     from workbench.panels.lora_panel import LoraPanel as LoraPanel
     from workbench.panels.merge_panel import MergePanel as MergePanel
+    from workbench.panels.preference_panel import PreferencePanel as PreferencePanel
     from workbench.panels.spectrum_panel import SpectrumPanel as SpectrumPanel
     from workbench.recipe import Recipe as Recipe
     from workbench.recipe import preflight as preflight
@@ -88,6 +89,7 @@ _HOMES = {
     "Gallery": "workbench.panels.gallery_panel",
     "LoraPanel": "workbench.panels.lora_panel",
     "MergePanel": "workbench.panels.merge_panel",
+    "PreferencePanel": "workbench.panels.preference_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",
 }
 _PACKAGES = ("analysis", "conditioning", "errors", "figures", "lora", "merge", "operators", "render")

@@ -12,6 +12,7 @@ from workbench.figures.ratio_plots import ratio_lines
 from workbench.figures.scatter_plots import hovered, scatter
 from workbench.figures.stacks import stacked
 from workbench.figures.trees import tree_heat
+from workbench.figures.whisker_plots import whiskers
 
 __all__ = [
     "COLOURS",
@@ -31,4 +32,5 @@ __all__ = [
     "scatter",
     "stacked",
     "tree_heat",
+    "whiskers",
 ]

@@ -39,7 +39,7 @@ class Merges:
             raise SearchError(f"make must be a function of options that returns a merge, or an operator with inputs=, got {make!r}")
         self.make: Callable[..., Checkpoint] = partial(by_method if make is None else make, **inputs)
         self._base, self._models = inputs.get("base"), _models(inputs)
-        self._places = [model.name for model in self._models], _blocks(inputs)
+        self._places = places(inputs)
         self.space = space_of(space, make if isinstance(make, Operator) else None, *self._places)
         self._methods = None if make is not None else self._of_methods(space or {})
 
@@ -101,6 +101,11 @@ class Merges:
             if default is not None:
                 found.append({**middle, "method": method, **default})
         return found
+
+
+def places(inputs: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What options may have a number for: the models of the input that takes several, by name, and their blocks in order."""
+    return [model.name for model in _models(inputs)], _blocks(inputs)
 
 
 def _models(inputs: Mapping[str, Any]) -> list[Checkpoint]:
