@@ -33,7 +33,7 @@ Parents = Mapping[Path | str, Cell]  # a file or an address that merges are made
 
 
 @dataclass(frozen=True)
-class SweepPlan:
+class PlannedSweep:
     """A sweep before it is drawn. `name` is its own, as it can be printed; `make` gives the merge of each of `options`."""
 
     name: str
@@ -74,7 +74,7 @@ def plan(
     renderer: Renderer | None = None,
     progress: bool = True,
     **settings: Any,
-) -> SweepPlan:
+) -> PlannedSweep:
     """The plan of a sweep, whose arguments these are. Raises SweepError and RenderError for what cannot be swept over or drawn at all."""
     found = combinations(over)
     make = of_methods(found, inputs) if make is None else partial(make, **inputs) if inputs else make
@@ -84,7 +84,7 @@ def plan(
     asked = _settled(asked, renderer)
     scorers = default_scorers(renderer.config) if score is None else listed(score)
     store = open_store(_named(Path(folder), name))
-    return SweepPlan(printable(name), make, found, asked, scorers, renderer, Planner(asked, Spec.of(renderer), store), store)
+    return PlannedSweep(printable(name), make, found, asked, scorers, renderer, Planner(asked, Spec.of(renderer), store), store)
 
 
 def _settled(asked: Sequence[Request], renderer: Renderer) -> tuple[Request, ...]:

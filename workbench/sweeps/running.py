@@ -17,7 +17,7 @@ from workbench.render.scorers import score as score_pictures
 from workbench.sweeps.combinations import MOST_CELLS, Over
 from workbench.sweeps.drawing import Outcome, in_words
 from workbench.sweeps.jobs import Job
-from workbench.sweeps.planning import Make, Parents, SweepPlan, Scorers, plan
+from workbench.sweeps.planning import Make, Parents, PlannedSweep, Scorers, plan
 from workbench.sweeps.result import Cell, Sweep
 from workbench.sweeps.store import StoredPictures, awaited, kept
 from workbench.sweeps.workers import Jobs, outcomes
@@ -78,7 +78,7 @@ def sweep(
     return carry_out(planned, lambda jobs: outcomes(jobs, planned.renderer, executor), on_cell, progress)
 
 
-def carry_out(planned: SweepPlan, draw: Draw, on_cell: OnCell | None = None, progress: bool = True) -> Sweep:
+def carry_out(planned: PlannedSweep, draw: Draw, on_cell: OnCell | None = None, progress: bool = True) -> Sweep:
     """What `draw` makes of a plan's jobs, scored."""
     cells = planned.cells(progress)
     parents = planned.parents(cells)
@@ -101,7 +101,7 @@ def carry_out(planned: SweepPlan, draw: Draw, on_cell: OnCell | None = None, pro
     return Sweep(tuple(cells), planned.requests, planned.store, now)
 
 
-def _ask(planned: SweepPlan) -> None:
+def _ask(planned: PlannedSweep) -> None:
     """Draw one cell, and raise SweepError with what all of them would take."""
     cells, estimate = planned.options, "none of them can be made"
     if job := next(planned.jobs(), None):
