@@ -39,7 +39,7 @@ def prefers(gap: float, judge: np.random.Generator) -> float:
 def ranked(right: float, seed: int, most: int) -> list[dict[str, float]]:
     """A row after each choice: whether the best leads, and how many more are said.
 
-    Strengths are evenly spaced, so that the better of two neighbours is chosen with probability `right`; for 0 they are drawn from the prior.
+    Strengths are evenly spaced, the better of two neighbours being chosen with probability `right`; for 0 they are drawn from the prior.
     """
     numbers = np.random.default_rng(seed)
     drawn, order = PRIOR_DEVIATION * numbers.normal(size=_ITEMS), numbers.permutation(_ITEMS)

@@ -95,9 +95,13 @@ def test_two_at_once_count_each_others_choices_and_take_back_their_own(begin):
     one, other = begin(), begin()
     answered(one, "left")
     answered(other, "right")
-    assert len(other.choices) == 2
-    one.undo()
+    one.ask()
+    assert len(one.choices) == len(other.choices) == 2
+    assert one.undo().answer == "left"
     assert [choice.answer for choice in begin().choices] == ["right"]
+    assert one.undo().answer == "right"
+    with pytest.raises(PreferenceError, match="no choice to take back"):
+        other.undo()
 
 
 def test_more_prompts_leave_choices_as_they_are_and_other_settings_do_not(begin):
@@ -223,6 +227,7 @@ def test_choices_of_another_space_are_kept_and_not_counted(search, begin, models
         ({"prompts": None}, PreferenceError, "prompts= are needed"),
         ({"prompts": []}, PreferenceError, "prompts= are needed"),
         ({"space": {"weights": (0, 1)}}, PreferenceError, "space= and inputs= are for an operator or a function"),
+        ({"name": ".."}, PreferenceError, "name must be the name of a folder"),
         ({"name": "a/b"}, PreferenceError, "name must be the name of a folder, without a path, got 'a/b'"),
         ({"seed": -1}, PreferenceError, "seed must be a whole number from 0, got -1"),
         ({"stepps": 3}, PreferenceError, "steps, stepps: not all of these are settings of pictures"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,14 @@ def tuned(folder):
 def mapped(models, tuned, short):
     short.pop("score")
     return lambda **options: wb.block_map(models["base"], tuned, **({"seeds": 0} | short | options))
+
+
+def test_an_executor_maps_the_same(mapped):
+    here = mapped()
+    with ThreadPoolExecutor(2) as threads:
+        there = mapped(executor=threads, name="threads")
+    assert there.sweep.drawn == len(there.sweep)
+    pd.testing.assert_frame_equal(here.frame(), there.frame())
 
 
 def test_only_blocks_that_differ_are_drawn_and_the_others_do_nothing(mapped):

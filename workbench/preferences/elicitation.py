@@ -14,7 +14,7 @@ from workbench.errors import PreferenceError
 from workbench.preferences.candidates import Candidate, CandidatePictures
 from workbench.preferences.choices import Answer, ChoiceStore, Comparison
 from workbench.preferences.ranking import Ranking
-from workbench.preferences.sources import MOST_FAILURES, CandidateSource
+from workbench.preferences.sources import CandidateSource
 
 Shown = tuple[str, int]  # the prompt and the seed of a picture, which is the same for both sides
 
@@ -50,6 +50,7 @@ class Elicitation:
         self._pictures, self._seed = list(pictures), seed
         self._alone = threading.RLock()
         self._choices = store.read()
+        self._own: set[str] = set()  # ids of the choices that were made here, beside those of other panels
 
     @property
     def choices(self) -> list[Comparison]:
@@ -82,25 +83,28 @@ class Elicitation:
 
     def ask(self) -> Question:
         """The next question, its pictures drawn. Raises PreferenceError when there are no two candidates that can be drawn."""
-        with self._alone:
-            self._choices = self.store.read()  # another panel may have added some
+        self._read()
         return self._ask(self._choices)
 
     def answer(self, question: Question, answer: Answer) -> None:
         """Keep an answer."""
-        kept = self.store.add(question.answered(answer))
+        choice = question.answered(answer)
+        kept = self.store.add(choice)
         with self._alone:
             self._choices = kept
+        self._own.add(choice.id)
 
     def undo(self) -> Comparison:
-        """Take back the last choice that this elicitation knows of, and return it. Raises PreferenceError when there is none."""
+        """Take back the last choice that was made here, or else before, and return it. Raises PreferenceError when there is none."""
+        self._read()
         choices = self.choices
         if not choices:
             raise PreferenceError("there is no choice to take back")
-        kept = self.store.take_back(choices[-1])
+        last = next((one for one in reversed(choices) if one.id in self._own), choices[-1])
+        kept = self.store.take_back(last)
         with self._alone:
             self._choices = kept
-        return choices[-1]
+        return last
 
     def draw_ahead(self, question: Question, outdated: Callable[[], bool]) -> None:
         """Draw what will be asked about after either picture is chosen, until that is known."""
@@ -108,9 +112,14 @@ class Elicitation:
             if not outdated():
                 self._ask([*self._choices, question.answered(answer)])
 
+    def _read(self) -> None:
+        """Another panel may have added some, or taken some back."""
+        with self._alone:
+            self._choices = self.store.read()
+
     def _ask(self, choices: Sequence[Comparison]) -> Question:
         problem = ""
-        for _ in range(MOST_FAILURES):
+        for _ in range(self._source.patience):
             with self._alone:
                 pair = self._source.pair(choices, self._seed + len(choices))
             problems = [self._drawing.draw(one) for one in pair]
@@ -121,7 +130,7 @@ class Elicitation:
                 for one, wrong in zip(pair, problems, strict=True):
                     if wrong:
                         self._source.leave_out(one, wrong)
-        raise PreferenceError(f"{MOST_FAILURES} pairs in a row cannot be drawn; the last one says: {problem}")
+        raise PreferenceError(f"{self._source.patience} pairs in a row cannot be drawn; the last one says: {problem}")
 
     def _question(self, pair: tuple[Candidate, Candidate], choices: Sequence[Comparison]) -> Question:
         """The pair with sides, and the picture that these two were seen by least, and then all."""

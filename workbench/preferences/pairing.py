@@ -75,7 +75,8 @@ class _Sittings:
 
     @property
     def sure(self) -> np.ndarray:
-        return self._doubts.sum(axis=1) <= 1 - SURE
+        found: np.ndarray = self._doubts.sum(axis=1) <= 1 - SURE
+        return found
 
     @property
     def _doubts(self) -> np.ndarray:

@@ -23,16 +23,20 @@ from workbench.searches.space import Point
 from workbench.sweeps.combinations import name_of
 from workbench.sweeps.drawing import in_words
 
-MOST_FAILURES = 8  # proposals in a row that cannot be made or drawn
+_FAILURES = 8  # proposals in a row that cannot be made or drawn
 
 Plans = Mapping[str, Callable[[], Candidate]]  # by name
 PlanPoint = Callable[[str, Callable[[], Checkpoint], Point], Candidate]
 
 
 class CandidateSource(Protocol):
-    """What an elicitation asks about. `problems` are what went wrong with candidates, which are left out, by name."""
+    """What an elicitation asks about.
+
+    `problems` are what went wrong with candidates, which are left out, by name; `patience` is how many pairs in a row may be so.
+    """
 
     problems: dict[str, str]
+    patience: int
 
     def counted(self, choices: Sequence[Comparison]) -> list[Comparison]:
         """Those between candidates of this source."""
@@ -58,6 +62,7 @@ class Known:
         self._plans = plans
         self._candidates: list[Candidate] | None = None
         self.problems: dict[str, str] = {}
+        self.patience = len(plans)  # each time there is one less
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -126,6 +131,7 @@ class Proposed:
         self._planned: dict[tuple[tuple[str, Any], ...], Candidate | None] = {}  # by point; None where it cannot be made
         self._fitted: tuple[list[str], list[Duel], Surrogate] | None = None
         self.problems: dict[str, str] = {}
+        self.patience = _FAILURES
 
     def counted(self, choices: Sequence[Comparison]) -> list[Comparison]:
         return [one for one in choices if self._known(one.left) and self._known(one.right)]
@@ -138,7 +144,7 @@ class Proposed:
         surrogate = self._surrogate(tried, choices)
         mean, covariance = surrogate(surrogate.points)
         best = int(mean.argmax())
-        for _ in range(MOST_FAILURES):
+        for _ in range(_FAILURES):
             failed = [dict(key) for key, one in self._planned.items() if one is None]
             looking = self._away_from(failed, tried, best, choices) if failed else surrogate
             point = proposal(looking, self._cube, _point(tried[best]), [*map(_point, tried), *failed], seed)
@@ -174,7 +180,7 @@ class Proposed:
 
     def _first(self) -> tuple[Candidate, Candidate]:
         """Two that lie apart, and can be made."""
-        points = self._cube.spread(self._seed)[:MOST_FAILURES]
+        points = self._cube.spread(self._seed)[:_FAILURES]
         found = list(islice((one for point in points if (one := self._candidate(point)) is not None), 2))
         if len(found) < 2:
             raise self._failing()

@@ -46,7 +46,7 @@ def elicitation(
     Raises PreferenceError for what cannot be chosen between, SearchError for a space that makes no sense, RenderError for a request.
     """
     check_choix()
-    if not name or Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise PreferenceError(f"name must be the name of a folder, without a path, got {name!r}; folder= says where it lies")
     _check_seed(seed)
     makes = callable(candidates) and not isinstance(candidates, Sweep | Checkpoint)

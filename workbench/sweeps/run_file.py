@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -218,6 +219,7 @@ def _client(address: str) -> Any:
         from distributed import Client
     except ImportError as error:
         raise SweepError("an executor of dask needs dask.distributed: pip install 'workbench[distributed]'") from error
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it logs as a traceback ends the run with an error
     connect: Any = Client  # of no types
     try:
         return connect(address, timeout=_PATIENCE, set_as_default=False)

@@ -17,7 +17,7 @@ from workbench.render.scorers import score as score_pictures
 from workbench.sweeps.combinations import MOST_CELLS, Over
 from workbench.sweeps.drawing import Outcome, in_words
 from workbench.sweeps.jobs import Job
-from workbench.sweeps.planning import Make, Parents, Scorers, PlannedSweep, plan
+from workbench.sweeps.planning import Make, Parents, PlannedSweep, Scorers, plan
 from workbench.sweeps.result import Cell, Sweep
 from workbench.sweeps.store import StoredPictures, awaited, kept
 from workbench.sweeps.workers import Jobs, outcomes
