@@ -104,7 +104,7 @@ def main() -> None:
     given = asked(__doc__, cells=40, goes=2)
     torch.set_num_threads(1)
     densities, folder = np.linspace(0.05, 1, given.cells), given.folder / "scaling"
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0") as cluster, Client(cluster) as client:
         found = speedups(client, densities, given.goes, folder)
         _, drawn = swept(densities[:1], "beside", folder, client.get_executor())
         for name, milliseconds in beside(client, drawn, folder).items():

@@ -21,7 +21,7 @@ DENSITIES = [0.2, 0.4, 0.6, 0.8, 0.9, 1.0]
 
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0") as cluster:
         yield cluster
 
 
