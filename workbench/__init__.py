@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from workbench.operators.ema import post_hoc_ema as post_hoc_ema
     from workbench.panels.app import App as App
     from workbench.panels.compare_panel import ComparePanel as ComparePanel
+    from workbench.panels.front_panel import FrontPanel as FrontPanel
     from workbench.panels.gallery_panel import Gallery as Gallery
     from workbench.panels.lora_panel import LoraPanel as LoraPanel
     from workbench.panels.merge_panel import MergePanel as MergePanel
+    from workbench.panels.preference_panel import PreferencePanel as PreferencePanel
     from workbench.panels.spectrum_panel import SpectrumPanel as SpectrumPanel
     from workbench.recipe import Recipe as Recipe
     from workbench.recipe import preflight as preflight
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
     from workbench.render import Renderer as Renderer
     from workbench.render import ab_grid as ab_grid
     from workbench.render import open_grid as open_grid
+    from workbench.searches import SearchObjective as SearchObjective
+    from workbench.searches import search as search
     from workbench.sweeps import Queue as Queue
     from workbench.sweeps import block_map as block_map
+    from workbench.sweeps import open_sweep as open_sweep
     from workbench.sweeps import sweep as sweep
     from workbench.tensors import Flat as Flat
     from workbench.tensors import Rows as Rows
@@ -72,14 +77,19 @@ _HOMES = {
     "Renderer": "workbench.render",
     "ab_grid": "workbench.render",
     "open_grid": "workbench.render",
+    "SearchObjective": "workbench.searches",
+    "search": "workbench.searches",
     "Queue": "workbench.sweeps",
     "block_map": "workbench.sweeps",
+    "open_sweep": "workbench.sweeps",
     "sweep": "workbench.sweeps",
     "App": "workbench.panels.app",
     "ComparePanel": "workbench.panels.compare_panel",
+    "FrontPanel": "workbench.panels.front_panel",
     "Gallery": "workbench.panels.gallery_panel",
     "LoraPanel": "workbench.panels.lora_panel",
     "MergePanel": "workbench.panels.merge_panel",
+    "PreferencePanel": "workbench.panels.preference_panel",
     "SpectrumPanel": "workbench.panels.spectrum_panel",
 }
 _PACKAGES = ("analysis", "conditioning", "errors", "figures", "lora", "merge", "operators", "render")

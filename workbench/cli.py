@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,6 +178,51 @@ def queue(
         return
     count = work_off(folder)
     typer.echo("another process works this queue off" if count is None else f"{count} done; nothing waits any more")
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="The file (YAML) that describes the sweep; docs/scaling.md says what may be in it.")],
+    page: Annotated[Path | None, typer.Option(help="Also write the grid of pictures as a page: grid.html, or a PNG.")] = None,
+) -> None:
+    """Draw and score many merges of a recipe; stop with Ctrl-C, and the same command goes on."""
+    from workbench.sweeps.sweep_file import draw_sweep
+
+    with _going_on():
+        found = draw_sweep(file)
+    typer.echo(printable(found.frame().to_string(index=False), keep="\n"))
+    typer.echo(printable(repr(found).strip("<>")))
+    if page is not None:
+        typer.echo(printable(found.grid().save(page)))
+
+
+@app.command()
+def search(
+    file: Annotated[Path, typer.Argument(help="The file (YAML) that describes the search; docs/scaling.md says what may be in it.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the merge that was found: a safetensors file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write the unseen pictures of each kind of choice: grid.html, or a PNG.")] = None,
+) -> None:
+    """Find the options whose merge draws best, and say how sure that is; stop with Ctrl-C, and the same command goes on."""
+    from workbench.searches.search_file import draw_search
+
+    with _going_on():
+        found = draw_search(file)
+    typer.echo(printable(found.compared().to_string(index=False), keep="\n"))
+    typer.echo(printable(found.headline))
+    if page is not None:
+        typer.echo(printable(found.grid().save(page)))
+    if out is not None:
+        typer.echo(printable(found.unseen.export(found.cell, out), keep="\n"))
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Ctrl-C says what is kept, and that is all it does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped: what is drawn is kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
 
 
 @app.command()

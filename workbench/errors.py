@@ -66,6 +66,10 @@ class SearchError(WorkbenchError):
     """A search that cannot be done: of a space that is empty, or an objective that gives no number."""
 
 
+class PreferenceError(WorkbenchError):
+    """Choices by eye that cannot be made, kept or read, or a question about them that has no answer yet."""
+
+
 class NotInCloneError(WorkbenchError):
     """Embedded models or notebooks, asked of a package that was installed without the clone they come with."""
 

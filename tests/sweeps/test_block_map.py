@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ import workbench as wb
 from workbench import figures
 from workbench.errors import InputError, SweepError
 from workbench.places import DATA
+from workbench.sweeps.block_map_result import ALONE, LEFT_OUT, Effect
 
 CHANGED = "model.diffusion_model.middle_block.0.in_layers.2.weight"
 OUTER = "first_stage_model.decoder.conv_out.bias"
@@ -39,6 +43,14 @@ def mapped(models, tuned, short):
     return lambda **options: wb.block_map(models["base"], tuned, **({"seeds": 0} | short | options))
 
 
+def test_an_executor_maps_the_same(mapped):
+    here = mapped()
+    with ThreadPoolExecutor(2) as threads:
+        there = mapped(executor=threads, name="threads")
+    assert there.sweep.drawn == len(there.sweep)
+    pd.testing.assert_frame_equal(here.frame(), there.frame())
+
+
 def test_only_blocks_that_differ_are_drawn_and_the_others_do_nothing(mapped):
     found = mapped()
     assert [(cell.options["block"], cell.options["way"]) for cell in found.sweep] == [
@@ -52,6 +64,18 @@ def test_only_blocks_that_differ_are_drawn_and_the_others_do_nothing(mapped):
     frame = found.frame()
     assert {"IN00", "OUT00", "out", "time_embed", "text_encoder"} <= set(found.same)
     assert (frame[frame["block"].isin(found.same)]["effect"] == 0).all()
+
+
+def test_blocks_matter_whose_effect_is_outside_the_spread_and_components_are_none(mapped):
+    found = mapped()
+    assert found.that_matter == ["MID"]  # of one seed; the VAE is no block
+    several = [
+        Effect("whole", ALONE, 9, 0, 9),
+        Effect("IN00", ALONE, 1, 2, 1),
+        Effect("MID", ALONE, 1, 2, 1),
+        Effect("MID", LEFT_OUT, -3, 2, 1),
+    ]
+    assert replace(found, effects=tuple(several)).that_matter == ["MID"]
 
 
 def test_a_block_alone_is_the_base_but_for_it_and_left_out_the_tuned_model_but_for_it(mapped, models, tuned):

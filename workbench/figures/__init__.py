@@ -9,8 +9,10 @@ from workbench.figures.maps import labelled_map
 from workbench.figures.panel_plots import panels
 from workbench.figures.progress_plots import losses
 from workbench.figures.ratio_plots import ratio_lines
+from workbench.figures.scatter_plots import hovered, scatter
 from workbench.figures.stacks import stacked
 from workbench.figures.trees import tree_heat
+from workbench.figures.whisker_plots import whiskers
 
 __all__ = [
     "COLOURS",
@@ -21,11 +23,14 @@ __all__ = [
     "family_tree",
     "heat",
     "heats",
+    "hovered",
     "labelled_map",
     "lines",
     "losses",
     "panels",
     "ratio_lines",
+    "scatter",
     "stacked",
     "tree_heat",
+    "whiskers",
 ]

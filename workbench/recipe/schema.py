@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -185,13 +185,16 @@ def validated(path: Path, found: Any) -> RecipeData:
     try:
         return RecipeData.model_validate(found)
     except ValidationError as error:
-        told = "; ".join(map(_complaint, error.errors()[:5]))
-        raise RecipeError(f"{path}: is no recipe: {told}") from error
+        fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *Ends.__annotations__]
+        raise RecipeError(f"{path}: is no recipe: {complaints(error, fields, 'recipe')}") from error
 
 
-def _complaint(error: Mapping[str, Any]) -> str:
-    """One error of pydantic: where, what, and which field may have been meant."""
-    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<")) or "recipe"
-    fields = [*RecipeData.model_fields, *ModelFile.model_fields, *Node.model_fields, *Output.model_fields, *Ends.__annotations__]
+def complaints(error: ValidationError, fields: Sequence[str], whole: str) -> str:
+    """The first errors of pydantic: where, what, and which of the fields may have been meant; `whole` is what has no fields yet."""
+    return "; ".join(_complaint(one, fields, whole) for one in error.errors()[:5])
+
+
+def _complaint(error: Mapping[str, Any], fields: Sequence[str], whole: str) -> str:
+    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<")) or whole
     guess = difflib.get_close_matches(str(error["loc"][-1]), fields, 1) if error["type"] == "extra_forbidden" else ()
     return f"{place}: {error['msg'].removeprefix('Value error, ')}" + (f"; did you mean {guess[0]!r}?" if guess else "")

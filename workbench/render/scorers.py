@@ -32,11 +32,13 @@ _BATCH = 64
 class ClipScorer:
     """How well pictures fit words, by a CLIP: a transformers folder, or the name of a public one.
 
-    Called as a scorer it gives the column `clip`: 100 x the cosine of picture and prompt.
+    Called as a scorer it gives one column: 100 x the cosine of picture and prompt. PickScore is a CLIP, trained on people's choices:
+    `ClipScorer("yuvalkirstain/PickScore_v1", column="pickscore")`.
     """
 
-    def __init__(self, model: str | Path, *, device: str = "cpu") -> None:
+    def __init__(self, model: str | Path, *, column: str = "clip", device: str = "cpu") -> None:
         self.model = str(model)
+        self.number = column  # the column of numbers that it gives
         self.device = device
 
     def __repr__(self) -> str:
@@ -45,7 +47,7 @@ class ClipScorer:
     def __call__(self, images: Sequence[Image], prompts: Sequence[str]) -> dict[str, np.ndarray]:
         different = list(dict.fromkeys(prompts))
         similarity = self.similarity(images, different)
-        return {"clip": similarity[np.arange(len(images)), [different.index(prompt) for prompt in prompts]]}
+        return {self.number: similarity[np.arange(len(images)), [different.index(prompt) for prompt in prompts]]}
 
     def similarity(self, images: Sequence[Image], captions: Sequence[str]) -> np.ndarray:
         """100 x the cosine of every picture with every caption: [pictures, captions], float32."""
@@ -103,6 +105,11 @@ class ClipChoice:
         longest_first = sorted(map(re.escape, words), key=len, reverse=True)
         self._pattern = re.compile(rf"(?<!\w)({'|'.join(longest_first)})(?!\w)")
 
+    @property
+    def number(self) -> str:
+        """The column of numbers that it gives."""
+        return f"{self.column}_right"
+
     def __call__(self, images: Sequence[Image], prompts: Sequence[str]) -> dict[str, np.ndarray]:
         seen = np.full(len(images), None, object)
         right = np.full(len(images), np.nan)
@@ -114,7 +121,7 @@ class ClipChoice:
             best = self.clip.similarity([images[index] for index in where], captions).argmax(axis=1)
             seen[where] = [self.words[index] for index in best]
             right[where] = [float(self.words[index] == asked[0]) for index in best]
-        return {self.column: seen, f"{self.column}_right": right}
+        return {self.column: seen, self.number: right}
 
 
 class ParentDistance:
@@ -126,13 +133,14 @@ class ParentDistance:
 
     def __init__(self, parent: str) -> None:
         self.parent = parent
+        self.number = f"from_{parent}"  # the column of numbers that it gives
 
     def __repr__(self) -> str:
         return f"ParentDistance({self.parent!r})"
 
     def __call__(self, images: Sequence[Image], parents: Sequence[Image]) -> dict[str, np.ndarray]:
         pairs = zip(images, parents, strict=True)
-        return {f"from_{self.parent}": np.array([_distance(image, parent) for image, parent in pairs])}
+        return {self.number: np.array([_distance(image, parent) for image, parent in pairs])}
 
 
 def default_scorers(*configs: Path) -> tuple[Scorer, ...]:

@@ -6,5 +6,6 @@ from workbench.sweeps.queue_jobs import QueueJob
 from workbench.sweeps.queueing import Queue
 from workbench.sweeps.result import Cell, Sweep
 from workbench.sweeps.running import sweep
+from workbench.sweeps.sweep_file import open_sweep
 
-__all__ = ["BlockMap", "Cell", "Queue", "QueueJob", "Sweep", "block_map", "sweep"]
+__all__ = ["BlockMap", "Cell", "Queue", "QueueJob", "Sweep", "block_map", "open_sweep", "sweep"]

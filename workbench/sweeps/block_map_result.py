@@ -38,12 +38,25 @@ class Effect:
 @final
 @dataclass(frozen=True, repr=False)
 class BlockMap(Result):
-    """What each block does; `names` are those of base and tuned model, `same` the blocks in which they do not differ."""
+    """What each block does; `names` are those of base and tuned model, `same` the blocks in which they do not differ.
+
+    `components` are those of the places that are no blocks, but components as wholes.
+    """
 
     names: tuple[str, str]
     effects: tuple[Effect, ...]
     same: tuple[str, ...]
     sweep: Sweep  # the pictures: `sweep.grid()` shows them
+    components: tuple[str, ...] = ()
+
+    @property
+    def that_matter(self) -> list[str]:
+        """The blocks whose effect, alone or left out, is larger than its deviation between seeds: what is worth a number of its own.
+
+        A search takes them as they are, as in `{"weights": {"blocks": block_map.that_matter}}`. Of one seed, those that have an effect.
+        """
+        blocks = [one for one in self.effects[1:] if one.block not in self.components and math.isfinite(one.effect)]
+        return list(dict.fromkeys(one.block for one in blocks if abs(one.effect) > (one.spread if math.isfinite(one.spread) else 0)))
 
     @property
     def measure(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ def block_map(
     seeds: int | Sequence[int] = (0, 1, 2, 3),
     scorer: Scorer | None = None,
     renderer: Renderer | None = None,
+    executor: Executor | None = None,
     name: str = "block map",
     folder: str | Path = "out/sweeps",
     progress: bool = True,
@@ -44,7 +46,8 @@ def block_map(
     or of `tuned`: root mean square of pixels, 0 (same) to 1.
 
     A block in which the models do not differ is not drawn: its effect is 0. Pictures are kept in `folder/name`, as a sweep keeps them;
-    `settings` are those of `sweep` (`steps`, `guidance`, `executor`, ...). Both models are read once, tensor by tensor.
+    `executor` draws as that of `sweep` does, and `settings` are those of `sweep` (`steps`, `guidance`, ...). Both models are read once,
+    tensor by tensor.
 
     Raises InputError for what are no two models that differ, SweepError where `base` or `tuned` cannot be drawn or the scorer does not
     give one number, and what `sweep` raises. What goes wrong with one block is said in its row.
@@ -58,9 +61,10 @@ def block_map(
         raise InputError(f"block_map: {base.name!r} and {tuned.name!r} hold the same numbers, so no block does anything")
     over = [{"block": block, "way": ALONE} for block in (BASE, TUNED)]
     over += [{"block": block, "way": way} for block in differing for way in (ALONE, LEFT_OUT)]
-    asked: dict[str, Any] = {"prompts": prompts, "seeds": seeds, "score": [] if scorer is None else scorer, "renderer": renderer}
-    drawn = sweep(pair.merged, over, name=name, folder=folder, progress=progress, **asked, **settings)
-    return BlockMap((base.name, tuned.name), tuple(measured(drawn, scorer is not None)), tuple(same), drawn)
+    asked: dict[str, Any] = {"prompts": prompts, "seeds": seeds, "score": [] if scorer is None else scorer}
+    asked |= {"renderer": renderer, "executor": executor, "name": name, "folder": folder, "progress": progress}
+    drawn = sweep(pair.merged, over, **asked, **settings)
+    return BlockMap((base.name, tuned.name), tuple(measured(drawn, scorer is not None)), tuple(same), drawn, pair.components)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class _Pair:
         if block in (BASE, TUNED):
             return self._average([1.0, 0.0] if block == BASE else [0.0, 1.0])
         one, rest = ([0.0, 1.0], [1.0, 0.0]) if way == ALONE else ([1.0, 0.0], [0.0, 1.0])
-        if block in self._components:
+        if block in self.components:
             return self._average(rest, [{"component": block, "take": self.tuned if way == ALONE else self.base}])
         return self._average({"blocks": {block: one, "default": rest}})
 
@@ -101,10 +105,10 @@ class _Pair:
         """All blocks, modules and components, in depth order."""
         start = self._average([1.0, 0.0])
         depth = Depth.of(map(start.structure.location, start))
-        return list(dict.fromkeys([*depth.names, *depth.modules, *self._components]))
+        return list(dict.fromkeys([*depth.names, *depth.modules, *self.components]))
 
     @cached_property
-    def _components(self) -> tuple[str, ...]:
+    def components(self) -> tuple[str, ...]:
         """The components that have no blocks."""
         start = self._average([1.0, 0.0])
         locations = ((key, start.structure.location(key)) for key in start)

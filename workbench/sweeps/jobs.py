@@ -28,7 +28,7 @@ Files = Mapping[Path, str]  # every file of a checkpoint, by its one true path -
 
 @dataclass(frozen=True)
 class Job:
-    """A checkpoint to draw, as a recipe or the path of a file, the files it is made of, and the folder its pictures go into."""
+    """A checkpoint to draw, as a recipe or the path or address of a file; its files, and the folder that its pictures go into."""
 
     target: Recipe | Path
     files: Files
@@ -40,8 +40,9 @@ class Job:
         """The checkpoint. Raises SweepError when one of its files is not what it was, and what opening raises."""
         checkpoint = self.target.build() if isinstance(self.target, Recipe) else open_checkpoint(self.target)
         for path in checkpoint.sources():
-            if hashing.sha256(path) != self.files[path.resolve()]:
-                raise SweepError(f"{path}: has changed since the sweep began; run the sweep again")
+            known = self.files.get(path.resolve())  # on another machine what comes from the hub lies elsewhere
+            if hashing.sha256(path) not in ([known] if known else self.files.values()):
+                raise SweepError(f"{path}: has changed since the sweep began, or is another file here; run the sweep again")
         return checkpoint
 
     @property
@@ -71,9 +72,7 @@ class Planner:
         lender = self._spec.lender(checkpoint)
         models = [model for model in tree(checkpoint) if not model.parents]  # in the order of its recipe
         files = {path: self._hash(path) for path in checkpoint.sources()}
-        target = Recipe.of(checkpoint, files).relative_to(Path.cwd()) if checkpoint.parents else checkpoint.path
-        if target is None:
-            raise SweepError(f"{checkpoint.name!r} lies in no file, so its pictures cannot be kept; export it first")
+        target = Recipe.of(checkpoint, files).relative_to(Path.cwd()) if checkpoint.parents else _place(checkpoint)
         lent = [] if lender is None else [self._hash(path) for path in open_checkpoint(lender).sources()]
         key = self._key(target, [[files[path] for path in model.sources()] for model in models], lent, list(_codes(checkpoint)))
         return Job(target, {path.resolve(): digest for path, digest in files.items()}, self._requests, self._spec, self._store / key)
@@ -93,6 +92,13 @@ class Planner:
     @cached_property
     def _identity(self) -> dict[str, str]:
         return self._spec.identity
+
+
+def _place(checkpoint: Checkpoint) -> Path:
+    """The file or address that another process, wherever it stands, opens. Raises SweepError where there is none."""
+    if checkpoint.path is None:
+        raise SweepError(f"{checkpoint.name!r} lies in no file, so its pictures cannot be kept; export it first")
+    return Path(checkpoint.address) if checkpoint.address else checkpoint.path.absolute()
 
 
 def _codes(checkpoint: Checkpoint) -> Iterator[str]:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.checkpoint import Checkpoint
-from workbench.checkpoint import open as open_checkpoint
 from workbench.errors import SweepError
-from workbench.render.request import Request, requests
-from workbench.render.scorers import ParentDistance, Scorer, default_scorers, listed
+from workbench.render.scorers import ParentDistance, Scorer
 from workbench.render.scorers import score as score_pictures
-from workbench.render.spec import Spec
-from workbench.sweeps.by_method import of_methods
-from workbench.sweeps.combinations import MOST_CELLS, Options, Over, check_make, combinations
-from workbench.sweeps.drawing import Outcome, in_words, outcomes
-from workbench.sweeps.jobs import Job, Planner
+from workbench.sweeps.combinations import MOST_CELLS, Over
+from workbench.sweeps.drawing import Outcome, in_words
+from workbench.sweeps.jobs import Job
+from workbench.sweeps.planning import Make, Parents, PlannedSweep, Scorers, plan
 from workbench.sweeps.result import Cell, Sweep
-from workbench.sweeps.store import StoredPictures, kept, open_store
-from workbench.wording import printable
+from workbench.sweeps.store import StoredPictures, awaited, kept
+from workbench.sweeps.workers import Jobs, outcomes
 
 if TYPE_CHECKING:
     from workbench.render import Renderer
 
-Make = Callable[..., Checkpoint]
-Scorers = Sequence[Scorer | ParentDistance]
 OnCell = Callable[[int, int, Cell], None]
-Parents = Mapping[Path | str, Cell]  # a file or an address that merges are made of -> its pictures
+Draw = Callable[[Jobs], Iterator[tuple[int, Outcome]]]
 
 
 def sweep(
@@ -70,91 +63,49 @@ def sweep(
     What goes wrong with one cell is said in that cell. Settings of pictures may be lists, as `ab_grid` has them; without a `renderer`
     the cells are drawn by that of the first merge's kind.
 
-    `executor`, any of concurrent.futures, draws with renderers like `renderer`, one for each worker. Of more than `cells` cells
-    one is drawn, and the time all would take is the error's. `on_cell(number, count, cell)` is called with each of `count` cells as
-    it is done.
+    `executor` is any of concurrent.futures, or a dask client's (docs/scaling.md): its workers draw with renderers like `renderer`, one
+    in each process. Of more than `cells` cells one is drawn, and the time all would take is the error's. `on_cell(number, count, cell)`
+    is called with each of `count` cells as it is done.
 
-    Raises SweepError and RenderError for what cannot be swept over or drawn at all, and when the store cannot be written.
+    Raises SweepError and RenderError for what cannot be swept over or drawn at all, and when the store cannot be written, or the
+    executor breaks.
     """
-    found = combinations(over)
-    make = of_methods(found, inputs) if make is None else partial(make, **inputs) if inputs else make
-    check_make(make, found)
-    settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "negative": negative, "clip_skip": clip_skip}
-    asked = requests(prompts, seeds, width=width, height=height, **settings)
-    renderer = renderer or _renderer(make, found, progress)
-    asked = _settled(asked, renderer)
-    store = open_store(_named(Path(folder), name))
-    planner = Planner(asked, Spec.of(renderer), store)
-    if len(found) > cells:
-        _ask(make, found, planner, renderer)
-    scorers = default_scorers(renderer.config) if score is None else listed(score)
-    shown: dict[str, Any] = {"delay": 2, "leave": False, "disable": not progress}
-    label = printable(name)
-    planned = [_planned(make, options, planner) for options in tqdm(found, desc=f"{label}: plan", unit="cell", **shown)]
-    parents = _parents(planned, scorers, planner)
+    asked: dict[str, Any] = {"prompts": prompts, "seeds": seeds, "width": width, "height": height, "steps": steps, "guidance": guidance}
+    asked |= {"sampler": sampler, "negative": negative, "clip_skip": clip_skip, "inputs": inputs, "score": score}
+    planned = plan(make, over, **asked, name=name, folder=folder, renderer=renderer, progress=progress)
+    if len(planned.options) > cells:
+        _ask(planned)
+    return carry_out(planned, lambda jobs: outcomes(jobs, planned.renderer, executor), on_cell, progress)
+
+
+def carry_out(planned: PlannedSweep, draw: Draw, on_cell: OnCell | None = None, progress: bool = True) -> Sweep:
+    """What `draw` makes of a plan's jobs, scored."""
+    cells = planned.cells(progress)
+    parents = planned.parents(cells)
     lenders = {number: cell.job for number, cell in enumerate(parents.values()) if cell.job}
-    for _ in tqdm(outcomes(lenders, renderer, executor), desc=f"{label}: parents", total=len(lenders), unit="model", **shown):
+    shown: dict[str, Any] = {"unit": "model", "delay": 2, "leave": False, "disable": not progress}
+    for _ in tqdm(draw(lenders), desc=f"{planned.name}: parents", total=len(lenders), **shown):
         pass
-    jobs = {number: cell.job for number, cell in enumerate(planned) if cell.job}
+    jobs = {number: cell.job for number, cell in enumerate(cells) if cell.job}
     now = 0
     tell = on_cell or (lambda *_: None)
-    for number, cell in enumerate(planned):
+    for number, cell in enumerate(cells):
         if cell.job is None:
-            tell(number, len(planned), cell)
-    with tqdm(total=len(jobs), desc=label, unit="cell", delay=1, disable=not progress) as bar:
-        for number, outcome in outcomes(jobs, renderer, executor):
-            planned[number] = _done(planned[number], jobs[number], outcome, scorers, parents)
+            tell(number, len(cells), cell)
+    with tqdm(total=len(jobs), desc=planned.name, unit="cell", delay=1, disable=not progress) as bar:
+        for number, outcome in draw(jobs):
+            cells[number] = _done(cells[number], jobs[number], outcome, planned.scorers, parents)
             now += outcome.drawn
             bar.update()
-            tell(number, len(planned), planned[number])
-    return Sweep(tuple(planned), asked, store, now)
+            tell(number, len(cells), cells[number])
+    return Sweep(tuple(cells), planned.requests, planned.store, now)
 
 
-def _settled(asked: Sequence[Request], renderer: Renderer) -> tuple[Request, ...]:
-    """The requests, what they leave open being the renderer's own. Raises RenderError for what it cannot draw."""
-    for request in asked:
-        renderer.check_request(request)
-    return tuple(request.settled([renderer.defaults()]) for request in asked)
-
-
-def _renderer(make: Make, cells: Sequence[Options], progress: bool) -> Renderer:
-    """That of the first merge that can be made. Raises SweepError where there is none."""
-    from workbench.render.shared import renderer_for
-
-    problem = ""
-    for options in cells:
-        try:
-            made = make(**options)
-        except Exception as error:  # also said in its cell
-            problem = problem or in_words(error)
-            continue
-        return renderer_for(made, progress=progress)
-    raise SweepError(f"none of the {len(cells)} cells can be made, so there is nothing to draw; the first says: {problem}")
-
-
-def _named(folder: Path, name: str) -> Path:
-    if not name or Path(name).name != name:
-        raise SweepError(f"name must be the name of a folder, without a path, got {name!r}; folder= says where it lies")
-    return folder.expanduser() / name
-
-
-def _planned(make: Make, options: Options, planner: Planner) -> Cell:
-    """The cell before it is drawn; a merge that cannot be made is its problem."""
-    try:
-        checkpoint = make(**options)
-        if not isinstance(checkpoint, Checkpoint):
-            return Cell(options, problem=f"make must return a merge or another checkpoint, got {checkpoint!r}")
-        return Cell(options, planner.job(checkpoint))
-    except Exception as error:
-        return Cell(options, problem=in_words(error))
-
-
-def _ask(make: Make, cells: Sequence[Options], planner: Planner, renderer: Renderer) -> None:
+def _ask(planned: PlannedSweep) -> None:
     """Draw one cell, and raise SweepError with what all of them would take."""
-    jobs = (cell.job for cell in (_planned(make, options, planner) for options in cells) if cell.job)
-    estimate = "none of them can be made"
-    if job := next(jobs, None):
-        ((_, outcome),) = outcomes({0: job}, renderer, None)
+    cells, estimate = planned.options, "none of them can be made"
+    if job := next(planned.jobs(), None):
+        ((_, outcome),) = outcomes({0: job}, planned.renderer, None)
         told = kept(job.folder, job.count)
         estimate = f"the first one says: {outcome.problem}"
         if told:
@@ -168,20 +119,19 @@ def _ask(make: Make, cells: Sequence[Options], planner: Planner, renderer: Rende
     )
 
 
-def _parents(cells: Sequence[Cell], scorers: Scorers, planner: Planner) -> Parents:
-    """The models that distances are taken to."""
-    names = [scorer.parent for scorer in scorers if isinstance(scorer, ParentDistance)]
-    paths = dict.fromkeys(path for cell in cells if cell.job for name in names if (path := cell.job.models.get(name)))
-    return {path: _planned(open_checkpoint, {"path": path}, planner) for path in paths}
-
-
 def _done(cell: Cell, job: Job, outcome: Outcome, scorers: Scorers, parents: Parents) -> Cell:
     """The cell with what came of it."""
-    told = kept(job.folder, job.count)
+    told = awaited(job.folder, job.count) if outcome.where and not outcome.problem else kept(job.folder, job.count)
     if not told:
-        return replace(cell, problem=outcome.problem or "its pictures were removed while the sweep ran; run it again")
+        return replace(cell, problem=outcome.problem or _unseen(job, outcome))
     scores, problem = _scores(cell, job, scorers, parents)
     return replace(cell, drawn=True, scores=scores, components=told["components"], seconds=told["seconds"], problem=problem)
+
+
+def _unseen(job: Job, outcome: Outcome) -> str:
+    if outcome.where:
+        return f"the worker on {outcome.where} drew it, and it is not in {job.folder} here: give folder= one that all machines share"
+    return "its pictures were removed while the sweep ran; run it again"
 
 
 def _scores(cell: Cell, job: Job, scorers: Scorers, parents: Parents) -> tuple[dict[str, np.ndarray], str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,11 +14,16 @@ from filelock import FileLock, Timeout
 
 from workbench.checkpoint.files.writing import replacing
 from workbench.errors import SweepError
+from workbench.untrusted import Refused, parse_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 TOLD = "cell.json"
+
+_MARK = "store.json"  # in a store; one without it is of version 1
+_VERSION = 1  # of how a store is laid out; to be raised when an older Workbench would misread it, and this one an older store
+_LATE = 60.0  # seconds after which a folder on a network is known to show what another machine has written there
 
 
 class StoredPictures(Sequence["Image"]):
@@ -48,10 +55,33 @@ class StoredPictures(Sequence["Image"]):
 
 
 def open_store(folder: Path) -> Path:
-    """The folder of a sweep, made when it is not there. Raises SweepError when it cannot be."""
+    """The folder of a sweep, made when it is not there. Raises SweepError when it cannot be, or is of another version."""
     with _speaking(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / _MARK
+        if not mark.exists() and not any(folder.iterdir()):
+            with replacing(mark) as temporary:
+                temporary.write_text(json.dumps({"workbench_store": _VERSION}), encoding="utf-8")
+        found = mark.read_bytes() if mark.exists() else None
+    _check_version(mark, found)
     return folder.absolute()
+
+
+def _check_version(mark: Path, found: bytes | None) -> None:
+    """Raises SweepError for the mark of another version; a store without one is of the first."""
+    if found is None:
+        return
+    try:
+        version = parse_json(found)["workbench_store"]
+    except (Refused, LookupError, TypeError) as error:
+        raise SweepError(
+            f"{mark}: does not say which version of a store this is ({error}); remove it, or choose another folder="
+        ) from error
+    if version != _VERSION:
+        raise SweepError(
+            f"{mark.parent}: is a store of version {version!r}, and this Workbench reads version {_VERSION}: use the Workbench that "
+            "made it, or choose another name= or folder=, where everything is drawn anew"
+        )
 
 
 def kept(folder: Path, count: int) -> dict[str, Any] | None:
@@ -63,6 +93,17 @@ def kept(folder: Path, count: int) -> dict[str, Any] | None:
     if not isinstance(told, dict) or not {"components", "seconds"} <= set(told):
         return None
     return told if all(_is_whole(picture_at(folder, number)) for number in range(count)) else None
+
+
+def awaited(folder: Path, count: int) -> dict[str, Any] | None:
+    """`kept`, of a cell that another machine has drawn: a folder on a network may show that late. None when it never does."""
+    until = time.monotonic() + _LATE
+    while True:
+        with suppress(OSError):
+            os.listdir(folder)  # asks the server anew, where looking for a file would be answered from memory
+        if (told := kept(folder, count)) or time.monotonic() > until:
+            return told
+        time.sleep(min(1.0, _LATE / 10))
 
 
 def keep(folder: Path, images: Sequence[Image], told: Mapping[str, Any], carried: Sequence[str] = ()) -> None:
