@@ -17,6 +17,7 @@ from small_models import MARKERS, SHAPES, TEXT, UNET, tensors
 import workbench as wb
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.engine import parts
+from workbench.engine.quantising.quantiser import Plain
 from workbench.merge import operator
 from workbench.tensors import Flat, Rows, Scope, Weight
 
@@ -210,7 +211,7 @@ def test_the_parts_of_a_tensor_cover_it_once_and_in_order(model, shape, scope, m
     a = model("a", {"x": torch.zeros(shape)})
     a.scope = scope
     monkeypatch.setattr(type(a), "origin", lambda self, key: None)
-    found = [job.part for job in parts.jobs(a, [("x", a.info("x"))])]
+    found = [job.part for job in parts.jobs(a, [("x", Plain.of(a.info("x")))])]
     if found == [None]:
         assert scope is not Scope.ELEMENT or a.info("x").numel <= 4
         return

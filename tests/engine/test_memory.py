@@ -11,6 +11,7 @@ from held import Held
 import workbench as wb
 from workbench.engine.parts import jobs
 from workbench.engine.pool import Memory
+from workbench.engine.quantising.quantiser import Plain
 from workbench.tensors import PIECE, Flat, TensorInfo
 
 
@@ -56,10 +57,10 @@ def test_a_job_holds_its_inputs_and_its_result_in_float32():
     shape = (4, PIECE)
     base = Held({"x": torch.zeros(shape, dtype=torch.float16)})
     merge = wb.operators.ties(base, [base, base])
-    (job,) = jobs(merge, [("x", TensorInfo(shape, "F16"))])
+    (job,) = jobs(merge, [("x", Plain.of(TensorInfo(shape, "F16")))])
     assert job.held == 4 * 4 * 4 * PIECE
     nested = wb.operators.ties(base, [base, merge])
-    (job,) = jobs(nested, [("x", TensorInfo(shape, "F16"))])
+    (job,) = jobs(nested, [("x", Plain.of(TensorInfo(shape, "F16")))])
     assert job.held == (2 + 4) * 4 * 4 * PIECE
 
 

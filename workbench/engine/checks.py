@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.files.temporary import visible
+from workbench.engine.quantising.formats import GGUF
 from workbench.errors import ExportError
 from workbench.merge.node import DTYPES
 from workbench.tensors import SavedDtype, Space
@@ -18,6 +19,7 @@ from workbench.tensors import SavedDtype, Space
 if TYPE_CHECKING:
     import torch
 
+_FILES = (".safetensors", GGUF)
 _SPARE = 1 << 20  # bytes of free disk that are left alone
 _SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]B", re.IGNORECASE)  # as huggingface writes it: powers of 1000
 
@@ -35,10 +37,11 @@ def check_checkpoint(checkpoint: object) -> None:
 def check_arguments(path: Path, threads: int | None, max_shard_size: int | str | None) -> None:
     """Raise ExportError for an argument that cannot be."""
     if max_shard_size is None:
-        if path.suffix != ".safetensors":
-            raise ExportError(f"{path}: an exported file's name ends in .safetensors; for a folder of shards, give max_shard_size")
-    elif path.suffix == ".safetensors":
-        raise ExportError(f"{path}: with max_shard_size a folder is written; leave .safetensors off, or max_shard_size out")
+        if path.suffix not in _FILES:
+            told = "an exported file's name ends in .safetensors or .gguf; for a folder of shards, give max_shard_size"
+            raise ExportError(f"{path}: {told}")
+    elif path.suffix in _FILES:
+        raise ExportError(f"{path}: with max_shard_size a folder is written; leave {path.suffix} off, or max_shard_size out")
     elif not _is_size(max_shard_size):
         raise ExportError(f"{path}: max_shard_size must be bytes, or text like '5GB' (KB, MB, GB, TB), got {max_shard_size!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):

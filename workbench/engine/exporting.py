@@ -1,19 +1,20 @@
-"""`export`: writes a checkpoint, merged or not, as a safetensors file or a folder of shards; whole or not at all."""
+"""`export`: writes a checkpoint, merged or not, as a safetensors or GGUF file or a folder of shards; whole or not at all."""
 
 from __future__ import annotations
 
 import functools
 import html
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
@@ -30,15 +31,20 @@ from workbench.engine.checks import (
     check_target,
     checked_dtype,
 )
+from workbench.engine.containers import in_gguf, in_safetensors, names_in_gguf
+from workbench.engine.costs import Cost, as_html, by_block, costs
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
-from workbench.engine.header import homeless, metadata
+from workbench.engine.header import QUANTISE, homeless, metadata
+from workbench.engine.quantising.choosing import checked_quantise, choose
+from workbench.engine.quantising.formats import GGUF
 from workbench.engine.streaming import Findings
-from workbench.errors import MergeWarning, NonFiniteWarning, warn
+from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.recipe import preflight
 from workbench.tensors import Calculation
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 
@@ -47,7 +53,8 @@ if TYPE_CHECKING:
 class Exported:
     """A file or folder that was written: where, how many bytes of tensors and headers, in how many seconds, and what to know of it.
 
-    `kept` is the share of a merge's change that is left after rounding to float8; None where nothing was rounded so.
+    `kept` is the share of a merge's change that is left after rounding to 8 bits or less; None where nothing was rounded so. `costs` has
+    what that loses of every tensor that is written so.
     """
 
     path: Path
@@ -55,6 +62,11 @@ class Exported:
     seconds: float
     note: str = ""
     kept: float | None = None
+    costs: tuple[Cost, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """What quantising costs, by block: `error` relative to the unquantised numbers, and `kept` of what the merge changed."""
+        return by_block(self.costs)
 
     def open(self) -> Checkpoint:
         """What was written as a checkpoint."""
@@ -66,7 +78,8 @@ class Exported:
         return f"{told}; {self.note}" if self.note else told
 
     def _repr_html_(self) -> str:
-        return f"<code>{html.escape(str(self))}</code>"
+        said = f"<code>{html.escape(str(self))}</code>"
+        return said + as_html(self.frame()) if self.costs else said
 
 
 def export(
@@ -74,6 +87,7 @@ def export(
     path: str | os.PathLike[str],
     *,
     dtype: str | torch.dtype | None = None,
+    quantise: str | Mapping[str, Any] | None = None,
     device: str = "cpu",
     threads: int | None = None,
     max_shard_size: int | str | None = None,
@@ -81,13 +95,20 @@ def export(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Exported:
-    """Write a checkpoint as a safetensors file, or with `max_shard_size` as a folder that diffusers loads, tensor by tensor.
+    """Write a checkpoint as a safetensors or GGUF file, or with `max_shard_size` as a folder that diffusers loads, tensor by tensor.
 
     `dtype` is float32, float16, bfloat16, float8_e4m3fn or float8_e5m2 (integers and markers keep theirs); by default each
     tensor has the dtype that `checkpoint.info` says. Values are rounded to the nearest; what lies beyond the largest of float8
     becomes that, with a warning of how many. Memory is bounded by half a gigabyte, or by the largest tensor, and the bytes do not
     depend on `threads` (default: the cores, at most 8). The recipe and the parents' sha256 go into the header (of a merge with
     tensors that lie in no file there is no recipe, which `.note` says).
+
+    `quantise` is a type with scales, and then `dtype` is of what stays unquantised: of a file whose name ends in .gguf, GGUF's (`"Q8_0"`,
+    `"Q5_0"`, `"Q4_0"`, `"BF16"`, ...); of safetensors, ComfyUI's (`"float8_e4m3fn"`, `"int8_tensorwise"`, `"nvfp4"`). Or a mapping:
+    `{"default": "Q5_0", "blocks": {"double_blocks.*": "Q8_0"}, "keep": ["*.img_mod.*"]}`. What lies in no block, what the family's
+    declaration names, and what has one dimension or is small stays unquantised; `keep` replaces the first two, and `[]` keeps neither.
+    `.note` counts it, `.frame()` has the error of each block and the share of the change that is left. A denoiser alone becomes a GGUF
+    as ComfyUI-GGUF writes it, a whole model one as stable-diffusion.cpp does.
 
     `max_shard_size`, bytes or "5GB", fills shards in the order of the tensors; a larger tensor has one of its own. `config.json`
     is the first input's, corrected to the tensors that are written. When the first input is a pipeline, so is the folder:
@@ -104,6 +125,9 @@ def export(
     path = Path(path).expanduser()
     saved = checked_dtype(path, dtype)
     check_arguments(path, threads, max_shard_size)
+    if quantise is not None and max_shard_size is not None:
+        raise ExportError(f"{path}: diffusers loads no folder with scales beside weights; leave max_shard_size or quantise out")
+    asked = checked_quantise(path, quantise)
     with failing(path):  # a name that is too long, a folder that may not be read
         check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)
     check_sources(path, checkpoint)
@@ -115,24 +139,27 @@ def export(
         warn(text, MergeWarning)
     infos = {key: checkpoint.info(key) for key in checkpoint}
     plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
-    findings = Findings(strict)
+    choice = choose(path, checkpoint, infos, asked, saved)
+    findings = Findings(strict, " and ".join(asked.types), "a type of more bits") if asked else Findings(strict)
     title = path.stem if plan is None else path.resolve().name
     with _hashing(checkpoint.sources() if checkpoint.parents else ()) as hashes:
         check_device(path, device)
 
         @functools.cache
         def said(folder: Path, known: Known) -> dict[str, str]:
-            return metadata(checkpoint, folder, title, dict(known))
+            quantised = {QUANTISE: json.dumps(asked.as_data())} if asked else {}
+            return {**metadata(checkpoint, folder, title, dict(known)), **quantised}
 
         calculation = Calculation(checkpoint.precision, device, findings.nonfinite)
-        writing = Writing(checkpoint, infos, said, hashes, calculation, findings, threads, progress)
+        container = in_gguf(checkpoint) if path.suffix == GGUF else in_safetensors
+        writing = Writing(checkpoint, choice.quantisers, said, hashes, calculation, findings, threads, progress, container)
         nbytes = _write_file(path, writing, overwrite) if plan is None else _write_folder(path.resolve(), writing, plan, overwrite)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
     for text in findings.swallowed():
         warn(text, MergeWarning)
-    notes = [*_notes(source, checkpoint), *(plan.notes if plan else ()), *findings.swallowed()]
-    return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.kept)
+    notes = [*_notes(source, checkpoint), *([choice.note] if choice.note else []), *(plan.notes if plan else ()), *findings.swallowed()]
+    return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.total.kept, costs(checkpoint, choice, findings))
 
 
 def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:
@@ -157,7 +184,8 @@ def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
 
 def _write_file(path: Path, writing: Writing, overwrite: bool) -> int:
     """Write one file; its bytes."""
-    file = File(path, {key: key for key in writing.infos})
+    names = names_in_gguf(writing.checkpoint) if path.suffix == GGUF else {key: key for key in writing.quantisers}
+    file = File(path, names)
     size = writing.size(file)
     with failing(path):
         check_disk(path, size)

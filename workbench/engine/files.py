@@ -1,4 +1,4 @@
-"""Writes the tensors of a checkpoint into the safetensors files of a plan, side by side. Where they lie in the end is the caller's."""
+"""Writes the tensors of a checkpoint into the files of a plan, side by side. Where they lie in the end is the caller's."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.files.writing import safetensors_header, write_at
+from workbench.checkpoint.files.writing import write_at
+from workbench.engine.containers import Container, in_safetensors
 from workbench.engine.parts import jobs
+from workbench.engine.quantising.quantiser import Quantiser
 from workbench.engine.streaming import Findings, stream
-from workbench.tensors import Calculation, TensorInfo
+from workbench.tensors import Calculation
 
 Hashes = Mapping[Path, Future[str]]
 Known = tuple[tuple[Path, str], ...]  # the parents' sha256
@@ -33,29 +35,33 @@ class Writing:
     """What all files of one export share. `metadata` says what goes into the headers in a folder, given the parents' sha256."""
 
     checkpoint: Checkpoint
-    infos: Mapping[str, TensorInfo]
+    quantisers: Mapping[str, Quantiser]  # by the checkpoint's names
     metadata: Callable[[Path, Known], Mapping[str, str]]
     hashes: Hashes
     calculation: Calculation
     findings: Findings
     threads: int | None
     progress: bool
+    container: Container = in_safetensors
 
     @cached_property
     def _unknown(self) -> Known:
         # every sha256 has the same length, so the size of a header is known before they are
         return tuple((file, f"{i:064}") for i, file in enumerate(self.hashes))
 
-    def header(self, file: File, known: Known | None = None, length: int = 0) -> tuple[bytes, dict[str, int]]:
-        """A file's bytes before the data, and where each of its tensors begins, by the checkpoint's names."""
-        infos = {name: self.infos[key] for key, name in file.names.items()}
-        header, begins = safetensors_header(infos, self.metadata(file.place.parent, self._unknown if known is None else known), length)
-        keys = {name: key for key, name in file.names.items()}
-        return header, {keys[name]: begin for name, begin in begins.items()}
+    def header(self, file: File, known: Known | None = None, length: int = 0) -> tuple[bytes, dict[str, tuple[int, ...]]]:
+        """A file's bytes before the data, and where each of a tensor's own begin, by the checkpoint's names."""
+        quantisers = {name: self.quantisers[key] for key, name in file.names.items()}
+        metadata = self.metadata(file.place.parent, self._unknown if known is None else known)
+        header, begins = self.container(quantisers, metadata, length)
+        return header, {key: begins[name] for key, name in file.names.items()}
 
     def size(self, file: File) -> int:
         """Bytes that the file will have."""
-        return len(self.header(file)[0]) + sum(self.infos[key].nbytes for key in file.names)
+        header, begins = self.header(file)
+        stored = {key: self.quantisers[key].stored(name).values() for key, name in file.names.items()}
+        ends = (begin + info.nbytes for key in stored for begin, info in zip(begins[key], stored[key], strict=True))
+        return max(ends, default=len(header))
 
     def write(self, places: Mapping[Path, File]) -> Known:
         """Write each file at a place that is its own for now; what is known then of the parents is returned."""
@@ -66,11 +72,11 @@ class Writing:
             for place, file in places.items():
                 _reserve(handles[place], self.size(file))
 
-            def write(key: str, first: int, data: memoryview) -> None:
-                handle, begin = starts[key]
-                write_at(handle, data, begin + first * self.infos[key].itemsize)
+            def write(key: str, number: int, first: int, data: memoryview) -> None:
+                handle, begins = starts[key]
+                write_at(handle, data, begins[number] + first)
 
-            work = jobs(self.checkpoint, [(key, self.infos[key]) for key in starts])
+            work = jobs(self.checkpoint, [(key, self.quantisers[key]) for key in starts])
             stream(self.checkpoint, work, self.calculation, self.findings, write, threads=self.threads, progress=self.progress)
             known = tuple((file, hashed.result()) for file, hashed in self.hashes.items())
             for place, file in places.items():

@@ -15,6 +15,7 @@ from workbench.recipe import Recipe
 from workbench.recipe.file import HEADER, TYPE
 from workbench.untrusted import MOST_LEVELS, Refused, parse_json
 
+QUANTISE = "workbench_quantise"  # how the tensors were quantised, as JSON
 _PARENTS = "sd_merge_models"
 _HASHES = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")  # ModelSpec's, and kohya's
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.base import tree
+from workbench.engine.quantising.quantiser import Quantiser
 from workbench.tensors import PIECE, Flat, Part, Rows, Scope, TensorInfo, elements
 
 _ITEMSIZE = 4  # bytes of float32
+_ENCODED = 4  # what encoding holds beside the inputs where units are large: what the merge starts from, and both as they are written
 
 
 @dataclass(frozen=True)
@@ -18,23 +21,25 @@ class TensorPart:
 
     key: str
     part: Part
-    info: TensorInfo
+    quantiser: Quantiser
     held: int  # bytes that computing it takes, about
 
     @property
-    def nbytes(self) -> int:
-        first, last = elements(self.part, self.info.shape)
-        return (last - first) * self.info.itemsize
+    def numel(self) -> int:
+        first, last = elements(self.part, self.quantiser.info.shape)
+        return last - first
 
 
-def jobs(checkpoint: Checkpoint, infos: Iterable[tuple[str, TensorInfo]]) -> Iterator[TensorPart]:
-    """The parts of every tensor in order; they depend on nothing but shapes and scope, and so never on threads."""
+def jobs(checkpoint: Checkpoint, quantisers: Iterable[tuple[str, Quantiser]]) -> Iterator[TensorPart]:
+    """The parts of every tensor in order, each of whole units; they depend on nothing but shapes, units and scope, never on threads."""
     tensors = _at_once(checkpoint)
-    for key, info in infos:
+    for key, quantiser in quantisers:
+        info = quantiser.info
         scope = Scope.ELEMENT if checkpoint.origin(key) else checkpoint.scope
-        for part in _cut(info, scope):
+        working = _ENCODED if quantiser.unit > PIECE else 0
+        for part in _cut(info, scope, quantiser.unit):
             first, last = elements(part, info.shape)
-            yield TensorPart(key, part, info, tensors * (last - first) * _ITEMSIZE)
+            yield TensorPart(key, part, quantiser, (tensors + working) * (last - first) * _ITEMSIZE)
 
 
 def _at_once(checkpoint: Checkpoint) -> int:
@@ -46,14 +51,16 @@ def _at_once(checkpoint: Checkpoint) -> int:
     return needed[checkpoint]
 
 
-def _cut(info: TensorInfo, scope: Scope) -> Iterator[Part]:
-    if info.numel <= PIECE or scope >= Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
+def _cut(info: TensorInfo, scope: Scope, unit: int) -> Iterator[Part]:
+    if info.numel <= max(PIECE, unit) or scope >= Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
         yield None
     elif scope is Scope.ELEMENT:
-        for start in range(0, info.numel, PIECE):
-            yield Flat(start, min(start + PIECE, info.numel))
+        step = max(1, PIECE // unit) * unit
+        for start in range(0, info.numel, step):
+            yield Flat(start, min(start + step, info.numel))
     else:
         rows = info.shape[0]
-        step = max(1, PIECE * rows // info.numel)
+        whole = unit // math.gcd(unit, info.numel // rows)  # so many rows are whole units
+        step = max(1, PIECE * rows // info.numel // whole) * whole
         for start in range(0, rows, step):
             yield Rows(start, min(start + step, rows))

@@ -20,6 +20,7 @@ from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.checkpoint.files.writing import safetensors_header
 from workbench.engine import header
 from workbench.engine.parts import jobs
+from workbench.engine.quantising.quantiser import Plain
 from workbench.engine.streaming import Findings, stream
 from workbench.errors import WorkbenchError
 from workbench.recipe import Recipe, preflight
@@ -93,6 +94,8 @@ def verify(path: str | os.PathLike[str], among: str | os.PathLike[str] | None = 
         recipe = Recipe.carried_by(written)
         if recipe is None:
             raise _CannotError("its header carries no recipe of Workbench's; `workbench lineage` tells what it says of its parents")
+        if header.QUANTISE in written.metadata:
+            raise _CannotError(f"it is quantised ({written.metadata[header.QUANTISE]}), which is not made again yet")
         located = _located(recipe, catalogue, parents)
         made = located.build()
         preflight(made).raise_errors()
@@ -150,16 +153,16 @@ def _differing(written: Checkpoint, made: Checkpoint, progress: bool) -> dict[st
     first: dict[str, int] = {}
     lock = threading.Lock()
 
-    def compare(key: str, start: int, data: memoryview) -> None:
+    def compare(key: str, number: int, start: int, data: memoryview) -> None:
         size = infos[key].itemsize
-        there = written.read(key, Flat(start, start + len(data) // size))
+        there = written.read(key, Flat(start // size, (start + len(data)) // size))
         if (at := _first_difference(there, data)) is not None:
             with lock:
-                first[key] = min(first.get(key, start + at // size), start + at // size)
+                first[key] = min(first.get(key, (start + at) // size), (start + at) // size)
 
     findings = Findings(False)
     calculation = Calculation(made.precision, "cpu", findings.nonfinite)
-    work = jobs(made, [(key, info) for key, info in infos.items() if key not in found and info.numel])
+    work = jobs(made, [(key, Plain.of(info)) for key, info in infos.items() if key not in found and info.numel])
     stream(made, work, calculation, findings, compare, threads=None, progress=progress)
     found |= {key: f"other values, the first at element {at}" for key, at in first.items()}
     return {key: found[key] for key in [*written, *infos] if key in found}

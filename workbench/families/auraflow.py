@@ -23,6 +23,7 @@ FAMILY = register(
         prediction="flow",
         dtype="float16",
         modelspec=ModelSpec("auraflow-v0.3", "https://huggingface.co/fal/AuraFlow-v0.3", "1024x1024"),
+        gguf="aura",
         model="AuraFlowTransformer2DModel",
         pipeline="AuraFlowPipeline",
         configs="hf://fal/AuraFlow-v0.3",

@@ -30,6 +30,7 @@ FAMILY = register(
         prediction="flow",
         modelspec=ModelSpec("chroma", "https://huggingface.co/lodestones/Chroma1-HD", "1024x1024"),
         kohya=Kohya("chroma", {"denoiser": "lora_unet_"}, module="networks.lora_flux", beside=("distilled_guidance_layer.",)),
+        gguf="flux",
         model="ChromaTransformer2DModel",
         pipeline="ChromaPipeline",
         configs="hf://lodestones/Chroma1-HD",

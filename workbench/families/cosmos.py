@@ -27,6 +27,7 @@ FAMILY = register(
         blocks=Stacks(("blocks.block#", "blocks.#", "transformer_blocks.#"), "llm_adapter.blocks.#"),
         conversion=Traced("CosmosTransformer3DModel", _NAMES, prefix="net."),
         modelspec=ModelSpec("cosmos-predict", "https://github.com/nvidia-cosmos/cosmos-predict2", "1360x768"),
+        gguf="cosmos",
         model="CosmosTransformer3DModel",
         pipeline="Cosmos2TextToImagePipeline",
         configs="hf://nvidia/Cosmos-Predict2-2B-Text2Image",

@@ -99,6 +99,8 @@ class Family:
     dtype: str = "bfloat16"  # to calculate pictures in, and to write merges of 8-bit models in
     modelspec: ModelSpec | Callable[[Collection[str], str], ModelSpec] | None = None  # or a function of names and prediction
     kohya: Kohya | None = None
+    gguf: str = ""  # its `general.architecture` in GGUF, as ComfyUI-GGUF has it
+    precise: tuple[str, ...] = ()  # patterns of names that quantising spoils, beside all that lies in no block
     model: str = ""  # the class of its denoiser in diffusers
     pipeline: str = ""
     configs: str = ""  # the address of a pipeline that has its configs

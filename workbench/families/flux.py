@@ -91,6 +91,7 @@ FAMILY = register(Family(
         {"denoiser": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"},
         module="networks.lora_flux",
     ),
+    gguf="flux",
     model="FluxTransformer2DModel",
     pipeline="FluxPipeline",
     configs="hf://black-forest-labs/FLUX.1-schnell",

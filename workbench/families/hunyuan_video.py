@@ -44,6 +44,7 @@ FAMILY = register(
         prediction="flow",
         modelspec=ModelSpec("hunyuan-video", "https://github.com/Tencent-Hunyuan/HunyuanVideo", "1280x720"),
         kohya=Kohya("hunyuan_video", {"denoiser": "lora_unet_"}, beside=("txt_in.", "context_embedder.")),
+        gguf="hyvid",
         model="HunyuanVideoTransformer3DModel",
         pipeline="HunyuanVideoPipeline",
         configs="hf://hunyuanvideo-community/HunyuanVideo",

@@ -21,6 +21,7 @@ FAMILY = register(
         prediction="epsilon",
         dtype="float16",
         modelspec=ModelSpec("kolors", "https://github.com/Kwai-Kolors/Kolors", "1024x1024"),
+        precise=("input_blocks.0.0.*", "conv_in.*"),
         model="UNet2DConditionModel",
         pipeline="KolorsPipeline",
         configs="hf://Kwai-Kolors/Kolors-diffusers",

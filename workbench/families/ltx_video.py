@@ -25,6 +25,7 @@ FAMILY = register(
         conversion=Traced("LTXVideoTransformer3DModel", _NAMES),
         prediction="flow",
         modelspec=ModelSpec("ltx-video", "https://github.com/Lightricks/LTX-Video", "768x512"),
+        gguf="ltxv",
         model="LTXVideoTransformer3DModel",
         pipeline="LTXPipeline",
         configs="hf://Lightricks/LTX-Video",

@@ -26,6 +26,7 @@ FAMILY = register(
         prediction="flow",
         modelspec=ModelSpec("lumina-2", "https://github.com/Alpha-VLLM/Lumina-Image-2.0", "1024x1024"),
         kohya=Kohya("lumina2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, module="networks.lora_lumina"),
+        gguf="lumina2",
         model="Lumina2Transformer2DModel",
         pipeline="Lumina2Pipeline",
         configs="hf://Alpha-VLLM/Lumina-Image-2.0",

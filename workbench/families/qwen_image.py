@@ -16,6 +16,7 @@ FAMILY = register(
         prediction="flow",
         modelspec=ModelSpec("qwen-image", "https://github.com/QwenLM/Qwen-Image", "1328x1328"),
         kohya=Kohya("qwen_image", {"denoiser": "lora_unet_"}, module="networks.lora_qwen_image"),
+        gguf="qwen_image",
         model="QwenImageTransformer2DModel",
         pipeline="QwenImagePipeline",
         configs="hf://Qwen/Qwen-Image",

@@ -29,6 +29,8 @@ FAMILY = register(Family(
     dtype="float16",
     modelspec=ModelSpec("stable-diffusion-v1", "https://github.com/CompVis/stable-diffusion", "512x512"),
     kohya=Kohya("sd_v1", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, DIFFUSERS, also=("sd_1.5",)),
+    gguf="sd1",
+    precise=("input_blocks.0.0.*", "conv_in.*"),
     model="UNet2DConditionModel",
     pipeline="StableDiffusionPipeline",
     configs="hf://stable-diffusion-v1-5/stable-diffusion-v1-5",

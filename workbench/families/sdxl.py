@@ -37,6 +37,8 @@ FAMILY = register(Family(
     kohya=Kohya(
         "sdxl_base_v1-0", {"denoiser": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}, also=("sdxl_1.0",)
     ),
+    gguf="sdxl",
+    precise=("input_blocks.0.0.*", "conv_in.*"),
     model="UNet2DConditionModel",
     pipeline="StableDiffusionXLPipeline",
     configs="hf://stabilityai/stable-diffusion-xl-base-1.0",

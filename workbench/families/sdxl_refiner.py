@@ -33,6 +33,7 @@ FAMILY = register(
         dtype="float16",
         modelspec=ModelSpec("stable-diffusion-xl-v1-refiner", "https://github.com/Stability-AI/generative-models", "1024x1024"),
         kohya=Kohya("sdxl_refiner_v1-0", {"denoiser": "lora_unet_", "text_encoder_2": "lora_te2_"}),
+        precise=("input_blocks.0.0.*", "conv_in.*"),
         model="UNet2DConditionModel",
         pipeline="StableDiffusionXLImg2ImgPipeline",
         configs="hf://stabilityai/stable-diffusion-xl-refiner-1.0",

@@ -27,6 +27,7 @@ FAMILY = register(
         prediction="flow",
         modelspec=ModelSpec("wan-2", "https://github.com/Wan-Video/Wan2.2", "832x480"),
         kohya=Kohya("wan", {"denoiser": "lora_unet_"}, module="networks.lora_wan"),
+        gguf="wan",
         model="WanTransformer3DModel",
         pipeline="WanPipeline",
         configs="hf://Wan-AI/Wan2.1-T2V-1.3B-Diffusers",

@@ -32,6 +32,7 @@ FAMILY = register(
         prediction="flow",
         modelspec=ModelSpec("z-image", "https://github.com/Tongyi-MAI/Z-Image", "1024x1024"),
         kohya=Kohya("z_image", {"denoiser": "lora_unet_"}, DIFFUSERS, module="networks.lora_zimage"),
+        gguf="lumina2",
         model="ZImageTransformer2DModel",
         pipeline="ZImagePipeline",
         configs="hf://Tongyi-MAI/Z-Image-Turbo",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 _PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F64", "I8": "I8", "I16": "I16", "I32": "I32", "I64": "I64"}
+_FLOATS = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ def ggml_types() -> tuple[GgmlType, ...]:
     return tuple(kind for number in numbers if (kind := ggml_type(int(number))))
 
 
+@lru_cache(1)
+def quantisable() -> tuple[GgmlType, ...]:
+    """Every type that can be written, plain ones of floats first: the library quantises no K-quants. Raises CheckpointError without it."""
+    kinds = ggml_types()
+    return tuple(kind for kind in kinds if kind.code in _FLOATS) + tuple(kind for kind in kinds if kind.code is None and _encodable(kind))
+
+
+def plain_type(code: str) -> GgmlType | None:
+    """The type of a dtype, as safetensors calls it; None where GGUF has none. Raises CheckpointError without the library."""
+    return next((kind for kind in ggml_types() if kind.code == code), None)
+
+
 def language_models() -> frozenset[str]:
     """The architectures that llama.cpp runs, all of them models of text."""
     return frozenset(_library().constants.MODEL_ARCH_NAMES.values())
@@ -56,6 +69,22 @@ def decoded(blocks: torch.Tensor, kind: GgmlType) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(_dequantised(blocks.numpy()[None], kind)).reshape(-1)
+
+
+def encoded(values: torch.Tensor, kind: GgmlType) -> torch.Tensor:
+    """Whole blocks of a quantised type, given and returned flat: float32, and bytes."""
+    import torch
+
+    return torch.from_numpy(_quantised(values.numpy()[None], kind)).reshape(-1)
+
+
+def _quantised(rows: np.ndarray, kind: GgmlType) -> np.ndarray:
+    import numpy as np
+
+    library = _library()
+    with np.errstate(all="ignore"):  # NaN and infinity are found and told where they are calculated
+        found: np.ndarray = library.quants.quantize(rows, library.constants.GGMLQuantizationType(kind.number))
+    return found
 
 
 def _dequantised(rows: np.ndarray, kind: GgmlType) -> np.ndarray:
@@ -77,11 +106,26 @@ def _decodable(kind: GgmlType) -> bool:
     return True
 
 
+def _encodable(kind: GgmlType) -> bool:
+    import numpy as np
+
+    try:
+        _quantised(np.zeros((1, kind.block), np.float32), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def quantization_version() -> int:
+    """That of the blocks of the library."""
+    return int(_library().constants.GGML_QUANT_VERSION)
+
+
 def _library() -> Any:
     try:
         import gguf
         import gguf.constants
         import gguf.quants
     except ImportError as error:
-        raise CheckpointError("reading GGUF needs the library gguf: pip install 'workbench[quantised]'") from error
+        raise CheckpointError("GGUF needs the library gguf: pip install 'workbench[quantised]'") from error
     return gguf

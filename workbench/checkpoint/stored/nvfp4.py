@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 NVFP4_BLOCK = 16
-_E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
 
 
 @final
@@ -34,7 +34,7 @@ class NvFp4(Encoding):
         import torch
 
         packed = self.holder.read(self.key, Flat(first // 2, last // 2))
-        codes = torch.tensor(_E2M1)[torch.stack([packed >> 4, packed & 15], dim=-1).int()].reshape(-1, self.block)
+        codes = torch.tensor(E2M1)[torch.stack([packed >> 4, packed & 15], dim=-1).int()].reshape(-1, self.block)
         columns = self.shape[1] // self.block
         found = tiled(self, self.of_blocks, columns, first // self.block, last // self.block)
         of_blocks = judged(self, self.of_blocks, found.view(torch.float8_e4m3fn).float())

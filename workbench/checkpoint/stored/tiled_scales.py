@@ -20,17 +20,22 @@ def tiled_shape(rows: int, columns: int) -> tuple[int, int]:
 
 
 def tiled(encoding: Encoding, scale: str, columns: int, first: int, last: int) -> torch.Tensor:
-    """Scales `first:last`, counted row by row of `columns`, as they are stored.
-
-    Row r of a tile lies in line r % 32, there behind the scales of r // 32 other rows.
-    Source: NVIDIA's cuBLAS documentation, 1D block scaling factors layout.
-    """
+    """Scales `first:last`, counted row by row of `columns`, as they are stored."""
     import torch
 
     line = -(-columns // _COLUMNS) * _TILE  # scales in a row of tiles
     begin, end = first // columns // _ROWS, ((last - 1) // columns) // _ROWS + 1
     held = encoding.holder.read(scale, Flat(begin * line, end * line))
-    number = torch.arange(first, last)
+    return held[tiled_places(torch.arange(first, last), columns) - begin * line]
+
+
+def tiled_places(number: torch.Tensor, columns: int) -> torch.Tensor:
+    """Where the scales of such numbers, counted row by row of `columns`, are stored.
+
+    Row r of a tile lies in line r % 32, there behind the scales of r // 32 other rows.
+    Source: NVIDIA's cuBLAS documentation, 1D block scaling factors layout.
+    """
+    line = -(-columns // _COLUMNS) * _TILE
     row, column = number // columns, number % columns
     inside = row % 32 * 16 + row % _ROWS // 32 * 4 + column % _COLUMNS
-    return held[(row // _ROWS - begin) * line + column // _COLUMNS * _TILE + inside]
+    return row // _ROWS * line + column // _COLUMNS * _TILE + inside
