@@ -30,8 +30,12 @@ def merge(
     recipe: Annotated[
         Path, typer.Argument(help="The recipe file (YAML); also mergekit's, sd-mecha's, or a merged checkpoint that carries one.")
     ],
-    out: Annotated[Path, typer.Option(help="The safetensors file to write, or the folder.")],
+    out: Annotated[Path, typer.Option(help="The safetensors or GGUF file to write, or the folder.")],
     dtype: Annotated[SavedDtype | None, typer.Option(help="Of the result; by default as the recipe says.")] = None,
+    quantise: Annotated[
+        str | None,
+        typer.Option(help="Of its weights: in a .gguf Q8_0, Q5_0, ...; else float8_e4m3fn, int8_tensorwise, nvfp4, with scales."),
+    ] = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Write a folder of shards, each of at most so much: 5GB, or bytes.")] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default the cores, at most 8.")] = None,
@@ -42,6 +46,7 @@ def merge(
 ) -> None:
     """Make the merge that a recipe describes."""
     import workbench as wb
+    from workbench.engine.quantising.choosing import checked_quantise, quantised_plan
 
     made = wb.Recipe.load(recipe).build()
     made = made.with_dtype(dtype) if dtype else made
@@ -54,9 +59,14 @@ def merge(
             typer.echo(f"note: {printable(note)}", err=True)
     if dry_run:
         found.raise_errors()
-        typer.echo(f"would write {len(made)} tensors, {made.nbytes / 1e6:.1f} MB, to {printable(out)}")
+        plan = quantised_plan(out, made, {key: made.info(key) for key in made}, checked_quantise(out, quantise), made.rounding)
+        typer.echo(f"would write {len(made)} tensors, {plan.nbytes / 1e6:.1f} MB, to {printable(out)}")
+        if plan.note:
+            typer.echo(plan.note)
         return
-    written = wb.export(made, out, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict)
+    written = wb.export(
+        made, out, quantise=quantise, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict
+    )
     typer.echo(printable(written, keep="\n"))
 
 

@@ -19,11 +19,14 @@ from workbench.checkpoint.files.ggml_types import ggml_types
 from workbench.checkpoint.names.lora_modules import EXAMPLES, module_of
 from workbench.checkpoint.stored.formats import FORMATS
 from workbench.checkpoint.stored.refused import REFUSED
+from workbench.engine.quantising.formats import GgufFormat, SafetensorsFormat
+from workbench.engine.quantising.quantiser import Quantiser
 from workbench.errors import WorkbenchError
 from workbench.families import Family
 from workbench.families.correspondence import Unchanged
 from workbench.merge.declaration import Declaration
 from workbench.operators import own
+from workbench.tensors import TensorInfo
 
 
 def methods_table() -> str:
@@ -69,11 +72,10 @@ def advice_line() -> str:
 
 
 def families_table() -> str:
-    """A Markdown table, one row for each family of models: its name, its class in diffusers, its layouts, what it predicts."""
+    """A Markdown table, one row for each family of models: its name, its class in diffusers, layouts, prediction, its name in GGUF."""
     found = [family for family in families.registry().values() if family.is_model]
-    return _table(
-        ["`architecture`", "diffusers", "`in_layout`", "predicts"], [_family(family) for family in sorted(found, key=lambda one: one.name)]
-    )
+    rows = [_family(family) for family in sorted(found, key=lambda one: one.name)]
+    return _table(["`architecture`", "diffusers", "`in_layout`", "predicts", "in GGUF"], rows)
 
 
 def lora_kinds_table() -> str:
@@ -96,6 +98,18 @@ def quantised_formats_table() -> str:
     return _table(["format", "written by", "how it is told", "read"], [gguf, *rows, *refused])
 
 
+def quantised_types_table() -> str:
+    """A Markdown table, one row for each type that quantised tensors are written as, with the bits of a weight of a large matrix."""
+    matrix = TensorInfo((4096, 4096), "F32")
+    rows = []
+    for end, form in ((".gguf", GgufFormat()), (".safetensors", SafetensorsFormat())):
+        for name in form.types():
+            made = form.quantised(matrix, name, False)
+            assert isinstance(made, Quantiser)
+            rows.append([f"`{name}`", end, f"{8 * made.nbytes / matrix.numel:.2f}"])
+    return _table(["type", "file", "bits per weight"], rows)
+
+
 _TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "options": options_table,
@@ -104,6 +118,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "advice": advice_line,
     "families": families_table,
     "quantised formats": quantised_formats_table,
+    "quantised types": quantised_types_table,
     "lora kinds": lora_kinds_table,
     "lora dialects": lora_dialects_table,
 }
@@ -162,7 +177,7 @@ def _family(found: Family) -> list[str]:
     layouts = ", ".join(f"`{layout}`" for layout in found.layouts)
     if isinstance(found.conversion, Unchanged):
         layouts = found.conversion.reason or f"{layouts}, with the same names"
-    return [found.name, f"`{found.model}`", layouts, found.prediction]
+    return [found.name, f"`{found.model}`", layouts, found.prediction, f"`{found.gguf}`" if found.gguf else ""]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
+import tracemalloc
 
 import gguf
 import numpy as np
@@ -12,8 +16,8 @@ from gguf_files import Type, blocks, decoded, write_gguf
 from held import Held
 
 import workbench as wb
-from workbench.errors import ExportError
-from workbench.tensors import Space
+from workbench.errors import ExportError, NonFiniteWarning
+from workbench.tensors import PIECE, Space
 
 DOUBLE, SINGLE = "double_blocks.{}.img_mod.lin.weight", "single_blocks.0.modulation.lin.weight"
 SHAPES = {
@@ -210,3 +214,72 @@ def test_an_error_midway_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="the disk is gone"):
         wb.export(model, tmp_path / "x.gguf", quantise="Q8_0", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lora_is_baked_into_a_gguf_and_the_base_counts_as_it_was_read(tmp_path):
+    keys = [key for key, shape in SHAPES.items() if len(shape) == 2 and shape[1] % 32 == 0]
+    tensors = {key: (gguf.quants.quantize(array(flux()[key]), Type.Q8_0), Type.Q8_0) for key in keys}
+    base = wb.open(write_gguf(tmp_path / "base.gguf", tensors))
+    change = torch.zeros(SHAPES[SINGLE])
+    change[0] = 10 * base.exact(SINGLE).abs().max()
+    made = wb.operators.add_delta(base, [Held({SINGLE: change}, "lora", Space.DELTA)])
+    result = wb.export(made, tmp_path / "x.gguf", quantise="Q8_0", progress=False)
+    again = result.open()
+    assert again.exact(DOUBLE.format(0)).equal(base.exact(DOUBLE.format(0)))  # Q8_0 of what is Q8_0 already
+    assert again.exact(SINGLE)[1:].equal(base.exact(SINGLE)[1:])
+    assert result.kept == pytest.approx(1, abs=0.01)
+
+
+def test_an_export_that_is_killed_leaves_nothing_under_its_name(tmp_path):
+    code = """
+import os, signal, sys, torch, workbench as wb
+from workbench.engine.quantising.gguf_blocks import GgufQuantiser
+plain, seen = GgufQuantiser.encode, []
+def encode(self, values, first):
+    seen.append(first)
+    if len(seen) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, values, first)
+GgufQuantiser.encode = encode
+wb.export(wb.open(sys.argv[1]), sys.argv[2], quantise="Q4_0", progress=False, threads=1)
+"""
+    source = wb.export(flux(), tmp_path / "a.safetensors", progress=False).path
+    out = tmp_path / "out"
+    out.mkdir()
+    done = subprocess.run([sys.executable, "-c", code, str(source), str(out / "x.gguf")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (out / "x.gguf").exists()
+    wb.export(flux(), out / "y.gguf", quantise="Q4_0", progress=False)
+    assert [path.name for path in out.iterdir()] == ["y.gguf"]
+
+
+def test_a_gguf_is_quantised_piece_by_piece(tmp_path):
+    rows = 24
+    model = Held({"double_blocks.0.img_mod.lin.weight": torch.ones(rows, PIECE, dtype=torch.bfloat16)}, "big")
+    merge = wb.operators.weighted_average([model, model])
+    tracemalloc.start()  # of NumPy's arrays, which the library quantises in
+    try:
+        wb.export(merge, tmp_path / "x.gguf", quantise="Q4_0", threads=1, progress=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * rows * PIECE / 2
+
+
+def test_nan_and_what_lies_beyond_a_type_is_told(tmp_path):
+    bad = flux()
+    bad.tensors[SINGLE][3, 5] = float("nan")
+    for name, kind in (("x.gguf", "Q8_0"), ("x.safetensors", "int8_tensorwise"), ("y.safetensors", "nvfp4")):
+        with pytest.warns(NonFiniteWarning, match=f"flux: '{SINGLE}' holds NaN"):
+            wb.export(bad, tmp_path / name, quantise=kind, progress=False)
+    huge = Held({key: tensor.float() * 1e8 for key, tensor in flux().tensors.items()}, "huge")
+    with pytest.warns(NonFiniteWarning, match="holds values that its dtype turns into NaN or infinity"):
+        wb.export(huge, tmp_path / "z.gguf", quantise="Q8_0", progress=False)
+
+
+def test_zeros_stay_zeros_in_every_type(tmp_path):
+    model = Held({key: torch.zeros_like(tensor) for key, tensor in flux().tensors.items()}, "zero")
+    for number, kind in enumerate((*GGUF_TYPES, "float8_e4m3fn", "int8_tensorwise", "nvfp4")):
+        end = "gguf" if kind in GGUF_TYPES else "safetensors"
+        opened = wb.export(model, tmp_path / f"{number}.{end}", quantise=kind, progress=False).open()
+        assert not any(opened.exact(key).any() for key in opened)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from gguf_files import Type, blocks, write_gguf
@@ -9,6 +11,8 @@ from held import Held
 from key_lists import VARIANTS, original_names
 
 import workbench as wb
+from workbench.engine.containers import in_gguf, names_in_gguf
+from workbench.engine.quantising.choosing import quantised_plan
 
 CITY96 = {
     "SD 1.x": "sd1",
@@ -43,6 +47,26 @@ def test_a_denoiser_is_known_by_its_own_names(tmp_path, variant, prefix):
     assert {key: model.info(key).shape for key in model} == shapes
     assert [model.block(key) for key in shapes] == [plain.block(key) for key in shapes]
     assert list(wb.in_layout(model, "diffusers")) == list(wb.in_layout(plain, "diffusers"))
+
+
+@pytest.mark.parametrize("variant", CITY96)
+def test_a_denoiser_has_its_own_names_and_architecture_when_it_is_written(tmp_path, variant):
+    """Of a file of the real size, whose numbers are left out."""
+    import gguf
+    import torch
+
+    shapes = bare_names(variant)
+    model = Held({DENOISER + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, "m")
+    path, names = tmp_path / "m.gguf", names_in_gguf(model)
+    written = quantised_plan(path, model, {key: model.info(key) for key in model}, None, None).quantisers
+    header, begins = in_gguf(model)({names[key]: one for key, one in written.items()}, {}, 0)
+    path.write_bytes(header)
+    os.truncate(path, max(begins[names[key]][0] + one.nbytes for key, one in written.items()))
+    reader, opened = gguf.GGUFReader(path), wb.open(path)
+    assert reader.fields["general.architecture"].contents() == CITY96[variant]
+    assert [tensor.name for tensor in reader.tensors] == list(shapes)
+    assert {key: opened.info(key).shape for key in opened} == shapes
+    assert opened.architecture == VARIANTS[variant][0]
 
 
 def test_a_quantised_tensor_is_cut_and_joined_as_any_other_when_layouts_change(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
-from workbench.engine.quantising.choosing import Choice
+from workbench.engine.quantising.choosing import QuantisedPlan
 from workbench.engine.quantising.losses import Loss
 from workbench.engine.streaming import Findings
 
@@ -28,7 +28,7 @@ class Cost:
     loss: Loss
 
 
-def costs(checkpoint: Checkpoint, choice: Choice, findings: Findings) -> tuple[Cost, ...]:
+def costs(checkpoint: Checkpoint, choice: QuantisedPlan, findings: Findings) -> tuple[Cost, ...]:
     """That of every tensor of which loss was measured, in the checkpoint's order."""
     lossy = {key: one for key, one in choice.quantisers.items() if one.lossy and key in findings.losses}
     return tuple(Cost(key, _place(checkpoint, key), one.kind, one.nbytes, findings.losses[key]) for key, one in lossy.items())

@@ -36,7 +36,7 @@ from workbench.engine.costs import Cost, as_html, by_block, costs
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import QUANTISE, homeless, metadata
-from workbench.engine.quantising.choosing import checked_quantise, choose
+from workbench.engine.quantising.choosing import checked_quantise, quantised_plan
 from workbench.engine.quantising.formats import GGUF
 from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
@@ -139,7 +139,7 @@ def export(
         warn(text, MergeWarning)
     infos = {key: checkpoint.info(key) for key in checkpoint}
     plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
-    choice = choose(path, checkpoint, infos, asked, saved)
+    choice = quantised_plan(path, checkpoint, infos, asked, checkpoint.rounding)
     findings = Findings(strict, " and ".join(asked.types), "a type of more bits") if asked else Findings(strict)
     title = path.stem if plan is None else path.resolve().name
     with _hashing(checkpoint.sources() if checkpoint.parents else ()) as hashes:

@@ -137,13 +137,14 @@ def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation, 
     unchanged = itertools.repeat(None) if before is None else torch.split(before.reshape(-1), step)
     for piece, was in zip(torch.split(tensor.reshape(-1), step), unchanged, strict=False):
         encoded = job.quantiser.encode(piece, first)
-        _blame(job.key, piece, encoded.values, calculation, findings, bool(blamed))
+        _blame(job, piece, encoded.values, calculation, findings, bool(blamed))
         yield piece.numel(), encoded, lost(job.quantiser, piece, encoded.values, was, first)
         first += piece.numel()
 
 
-def _blame(key: str, piece: torch.Tensor, result: torch.Tensor, calculation: Calculation, findings: Findings, blamed: bool) -> None:
+def _blame(job: TensorPart, piece: torch.Tensor, result: torch.Tensor, calculation: Calculation, findings: Findings, blamed: bool) -> None:
     """Report NaN and infinity in a result, unless they were in an input: the calculation made them, or the rounding did."""
+    alone = job.quantiser.unit == 1
 
     def calculated(model: str, key: str) -> None:
         if not blamed:
@@ -151,12 +152,15 @@ def _blame(key: str, piece: torch.Tensor, result: torch.Tensor, calculation: Cal
 
     def rounding(model: str, key: str) -> None:
         exact = piece if piece.element_size() > 1 else piece.float()  # torch knows no infinity in float8
-        if bool((~result.float().isfinite() & exact.isfinite()).any()):
+        fine = exact.isfinite()
+        if not alone and not fine.all():
+            return  # NaN spreads over what is encoded with it
+        if bool((~result.float().isfinite() & fine).any()):
             findings.nonfinite(_ROUNDED, key)
 
     for tensor, hear in ((piece, calculated), (result, rounding)):
         if tensor.dtype.is_floating_point:
-            replace(calculation, on_nonfinite=hear).watch("", key, tensor)
+            replace(calculation, on_nonfinite=hear).watch("", job.key, tensor)
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.names.buffers import is_marker
-from workbench.engine.quantising.formats import WrittenFormat, written_format
+from workbench.engine.quantising.formats import WrittenFormat, cuts, written_format
 from workbench.engine.quantising.quantiser import Plain, Quantiser
 from workbench.errors import ExportError
 from workbench.tensors import TensorInfo
@@ -39,11 +39,16 @@ class Quantise:
 
 
 @dataclass(frozen=True)
-class Choice:
+class QuantisedPlan:
     """How each tensor is written, by its name in the checkpoint, and what to know of it."""
 
     quantisers: Mapping[str, Quantiser]
     note: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors in the file."""
+        return sum(one.nbytes for one in self.quantisers.values())
 
 
 def checked_quantise(path: Path, given: object) -> Quantise | None:
@@ -72,11 +77,13 @@ def _allowed(path: Path) -> str:
     return f"{', '.join(form.types())}{form.hint}"
 
 
-def choose(path: Path, checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], asked: Quantise | None, dtype: str | None) -> Choice:
+def quantised_plan(
+    path: Path, checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], asked: Quantise | None, dtype: str | None
+) -> QuantisedPlan:
     """A quantiser for each tensor. Raises ExportError where nothing would be quantised, or something cannot be in the file."""
     form = written_format(path)
     if asked is None:
-        return Choice({key: form.plain(path, checkpoint, key, info, dtype) for key, info in infos.items()}, "")
+        return QuantisedPlan({key: form.plain(path, key, info, dtype) for key, info in infos.items()}, "")
     _check_patterns(path, checkpoint, asked)
     found: dict[str, Quantiser] = {}
     kept: Counter[str] = Counter()
@@ -84,7 +91,7 @@ def choose(path: Path, checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], 
         made = _quantised(form, checkpoint, key, info, asked)
         if isinstance(made, str):
             kept[made] += 1
-            made = form.plain(path, checkpoint, key, info, dtype)
+            made = form.plain(path, key, info, dtype)
         found[key] = made
     told = "; ".join(f"{count} {why}" for why, count in kept.most_common())
     written = Counter(one.kind for one in found.values() if not isinstance(one, Plain))
@@ -92,7 +99,7 @@ def choose(path: Path, checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], 
         raise ExportError(f"{path}: quantise={asked.as_data()} leaves every tensor as it is ({told}); give 'keep' other patterns")
     kinds = ", ".join(f"{kind} {count}" for kind, count in written.items())
     note = f"quantised {len(found) - kept.total()} of {len(found)} tensors" + (f" ({kinds})" if kinds else "")
-    return Choice(found, f"{note}; kept: {told}" if told else note)
+    return QuantisedPlan(found, f"{note}; kept: {told}" if told else note)
 
 
 def _quantised(form: WrittenFormat, checkpoint: Checkpoint, key: str, info: TensorInfo, asked: Quantise) -> Quantiser | str:
@@ -106,7 +113,7 @@ def _quantised(form: WrittenFormat, checkpoint: Checkpoint, key: str, info: Tens
     if kind is None and (why := _precise(checkpoint, key, asked.keep)):
         return why
     chosen = kind or asked.default
-    return form.quantised(checkpoint, key, info, chosen) if chosen else "in no block that was asked for"
+    return form.quantised(info, chosen, cuts(checkpoint)) if chosen else "in no block that was asked for"
 
 
 def _precise(checkpoint: Checkpoint, key: str, keep: tuple[str, ...] | None) -> str:

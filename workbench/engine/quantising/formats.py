@@ -31,11 +31,11 @@ class WrittenFormat(ABC):
         """The names of the types that weights can be quantised to."""
 
     @abstractmethod
-    def quantised(self, checkpoint: Checkpoint, key: str, info: TensorInfo, kind: str) -> Quantiser | str:
-        """How a tensor is written as such a type; or why it cannot be."""
+    def quantised(self, info: TensorInfo, kind: str, cutting: bool) -> Quantiser | str:
+        """How a weight is written as such a type, cut into other rows if need be and allowed; or why it cannot be."""
 
     @abstractmethod
-    def plain(self, path: Path, checkpoint: Checkpoint, key: str, info: TensorInfo, dtype: str | None) -> Plain:
+    def plain(self, path: Path, key: str, info: TensorInfo, dtype: str | None) -> Plain:
         """How it is written otherwise; `dtype` is what was asked for. Raises ExportError where the format has no such dtype."""
 
 
@@ -48,14 +48,14 @@ class SafetensorsFormat(WrittenFormat):
     def types(self) -> tuple[str, ...]:
         return tuple(_COMFY)
 
-    def quantised(self, checkpoint: Checkpoint, key: str, info: TensorInfo, kind: str) -> Quantiser | str:
+    def quantised(self, info: TensorInfo, kind: str, cutting: bool) -> Quantiser | str:
         if len(info.shape) != 2:
             return "no matrices, which ComfyUI reads no scales of"
         if kind == "nvfp4" and info.shape[1] % NVFP4_BLOCK:
             return f"whose rows are not whole blocks of {NVFP4_BLOCK}"
         return _COMFY[kind](info, kind)
 
-    def plain(self, path: Path, checkpoint: Checkpoint, key: str, info: TensorInfo, dtype: str | None) -> Plain:
+    def plain(self, path: Path, key: str, info: TensorInfo, dtype: str | None) -> Plain:
         return Plain.of(info)
 
 
@@ -76,15 +76,15 @@ class GgufFormat(WrittenFormat):
     def types(self) -> tuple[str, ...]:
         return tuple(kind.name for kind in quantisable())
 
-    def quantised(self, checkpoint: Checkpoint, key: str, info: TensorInfo, kind: str) -> Quantiser | str:
+    def quantised(self, info: TensorInfo, kind: str, cutting: bool) -> Quantiser | str:
         found = next(one for one in quantisable() if one.name == kind)
         if found.code is not None:
             return Plain.of(TensorInfo(info.shape, found.code))
-        if shape_in_gguf(info.shape, found.block, cuts(checkpoint)) is None:
+        if shape_in_gguf(info.shape, found.block, cutting) is None:
             return f"whose rows are not whole blocks of {found.block}"
         return GgufQuantiser(info, kind, found)
 
-    def plain(self, path: Path, checkpoint: Checkpoint, key: str, info: TensorInfo, dtype: str | None) -> Plain:
+    def plain(self, path: Path, key: str, info: TensorInfo, dtype: str | None) -> Plain:
         """Vectors, what is small, and parameters that are no layer's weight are float32 by default, as ComfyUI-GGUF has them."""
         if not info.is_float:
             if plain_type(info.code) is None:
