@@ -25,9 +25,9 @@ class TensorPart:
     held: int  # bytes that computing it takes, about
 
     @property
-    def numel(self) -> int:
+    def nbytes(self) -> int:
         first, last = elements(self.part, self.quantiser.info.shape)
-        return last - first
+        return (last - first) * self.quantiser.info.itemsize
 
 
 def jobs(checkpoint: Checkpoint, quantisers: Iterable[tuple[str, Quantiser]]) -> Iterator[TensorPart]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from workbench.checkpoint import Checkpoint
 from workbench.engine.parts import TensorPart
 from workbench.engine.pool import Done, run
 from workbench.engine.quantising.losses import Loss, lost
-from workbench.engine.quantising.quantiser import Encoded
 from workbench.errors import NonFiniteError
 from workbench.tensors import PIECE, Calculation, elements
 from workbench.wording import listed, percent
@@ -97,22 +96,42 @@ def stream(
     lock = threading.Lock()
 
     def work_on(job: TensorPart, done: Done) -> None:
-        for count, encoded, loss in _compute(checkpoint, job, calculation, findings):
+        for piece in pieces(checkpoint, job, calculation, findings):
+            encoded = job.quantiser.encode(piece.values, piece.first)
+            _blame(job, piece, encoded.values, calculation, findings)
             for number, (start, tensor) in enumerate(encoded.pieces):
                 write(job.key, number, start, _bytes(tensor))
-            done(count)
+            loss = lost(job.quantiser, piece.values, encoded.values, piece.was, piece.first)
             with lock:
                 findings.losses[job.key] = findings.losses.get(job.key, Loss()) + loss
+            done(piece.values.numel() * job.quantiser.info.itemsize)
 
-    jobs = list(work)
-    total = sum(job.numel for job in jobs)
+    run_all(checkpoint, list(work), work_on, threads=threads, progress=progress)
+
+
+def run_all(
+    checkpoint: Checkpoint, jobs: Sequence[TensorPart], work_on: Callable[[TensorPart, Done], None], *, threads: int | None, progress: bool
+) -> None:
+    """Have the merge look at the model first if it needs to, and then run the jobs; a short export shows no bar."""
     checkpoint.prepare(progress=progress)
-    # a short export shows no bar
+    total = sum(job.nbytes for job in jobs)
     run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=checkpoint.name)
 
 
-def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation, findings: Findings) -> Iterator[tuple[int, Encoded, Loss]]:
-    """A job's result as it goes into the file, in pieces: how many elements, what they are encoded as, and what that lost."""
+@dataclass(frozen=True)
+class ResultPiece:
+    """Flat elements of a result from `first` on, before they are rounded; `was` are those of the model that the merge starts from, where
+    it has one and what is lost is measured. `blamed`: an input holds NaN or infinity in this part of the tensor.
+    """
+
+    first: int
+    values: torch.Tensor
+    was: torch.Tensor | None
+    blamed: bool
+
+
+def pieces(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation, findings: Findings) -> Iterator[ResultPiece]:
+    """A job's result, calculated and cut into pieces of whole units."""
     import torch
 
     before: torch.Tensor | None = None
@@ -135,32 +154,32 @@ def _compute(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation, 
     first, _ = elements(job.part, job.quantiser.info.shape)
     step = max(PIECE // job.quantiser.unit, 1) * job.quantiser.unit
     unchanged = itertools.repeat(None) if before is None else torch.split(before.reshape(-1), step)
-    for piece, was in zip(torch.split(tensor.reshape(-1), step), unchanged, strict=False):
-        encoded = job.quantiser.encode(piece, first)
-        _blame(job, piece, encoded.values, calculation, findings, bool(blamed))
-        yield piece.numel(), encoded, lost(job.quantiser, piece, encoded.values, was, first)
-        first += piece.numel()
+    for values, was in zip(torch.split(tensor.reshape(-1), step), unchanged, strict=False):
+        yield ResultPiece(first, values, was, bool(blamed))
+        first += values.numel()
 
 
-def _blame(job: TensorPart, piece: torch.Tensor, result: torch.Tensor, calculation: Calculation, findings: Findings, blamed: bool) -> None:
+def _blame(job: TensorPart, piece: ResultPiece, result: torch.Tensor, calculation: Calculation, findings: Findings) -> None:
     """Report NaN and infinity in a result, unless they were in an input: the calculation made them, or the rounding did."""
     alone = job.quantiser.unit == 1
 
     def calculated(model: str, key: str) -> None:
-        if not blamed:
+        if not piece.blamed:
             findings.nonfinite(_CALCULATED, key)
 
     def rounding(model: str, key: str) -> None:
-        exact = piece if piece.element_size() > 1 else piece.float()  # torch knows no infinity in float8
+        exact = piece.values if piece.values.element_size() > 1 else piece.values.float()  # torch knows no infinity in float8
         fine = exact.isfinite()
-        if not alone and not fine.all():
-            return  # NaN spreads over what is encoded with it
-        if bool((~result.float().isfinite() & fine).any()):
+        spread = not alone and not fine.all()  # NaN makes NaN of what is encoded with it
+        if not spread and bool((~result.float().isfinite() & fine).any()):
             findings.nonfinite(_ROUNDED, key)
+        else:
+            calculated(model, key)
 
-    for tensor, hear in ((piece, calculated), (result, rounding)):
-        if tensor.dtype.is_floating_point:
-            replace(calculation, on_nonfinite=hear).watch("", job.key, tensor)
+    if result.dtype.is_floating_point:
+        replace(calculation, on_nonfinite=rounding).watch("", job.key, result)
+    if not alone:  # a quantised NaN may be a number
+        replace(calculation, on_nonfinite=calculated).watch("", job.key, piece.values)
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
