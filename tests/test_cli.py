@@ -9,9 +9,11 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from gguf_files import Type, blocks, write_gguf
 from safetensors.torch import load_file, save_file
 from slow_operator import SLOW
 
@@ -228,6 +230,18 @@ def test_inspect_says_what_a_file_is(command):
         assert f"  {line}\n" in out
     assert "carries a recipe" in out
     assert "carries a recipe" not in command("inspect", "a.safetensors")[1]
+
+
+def test_inspect_says_what_a_quantised_file_is_stored_as_by_component(command, folder):
+    prefix, block = "model.diffusion_model.", blocks(Type.Q4_K, (4, 256))
+    tensors = {f"{prefix}input_blocks.1.1.proj_in.weight": (block, Type.Q4_K), f"{prefix}out.2.bias": np.ones(1024, np.float32)}
+    write_gguf(folder / "q.gguf", {**tensors, "first_stage_model.decoder.conv_in.bias": np.ones(8, np.float16)}, "sd1")
+    code, out, err = command("inspect", "q.gguf")
+    assert (code, err) == (0, "")
+    assert "  stored as: unet, 18.25 bits per weight, 0.0 MB: Q4_K 1, float32 1\n" in out  # as many at 4.5 bits as at 32
+    assert "  stored as: vae, 16.00 bits per weight, 0.0 MB: float16 1\n" in out
+    assert "  dtypes: bfloat16 1, float32 1, float16 1\n" in out
+    assert "stored as" not in command("inspect", "a.safetensors")[1]
 
 
 def test_inspect_takes_folders_and_several_at_once(command, folder):

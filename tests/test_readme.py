@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 import workbench as wb
 from workbench import families
 from workbench.checkpoint.changes.kinds import KINDS
+from workbench.checkpoint.stored.formats import FORMATS
+from workbench.checkpoint.stored.refused import REFUSED
 from workbench.cli import app
 from workbench.doc_tables import families_table, lora_kinds_table, marks, methods_table, with_tables
 from workbench.errors import WorkbenchError
@@ -79,6 +81,12 @@ def test_the_tables_of_loras_are_the_kinds_and_names_that_are_read():
     text = (ROOT / "docs" / "loras.md").read_text(encoding="utf-8")
     assert with_tables(text) == text, "run: python -m workbench.doc_tables docs/loras.md"
     assert all(f"| {kind.name} |" in lora_kinds_table() for kind in KINDS)
+
+
+def test_the_table_of_quantised_formats_is_those_that_are_read():
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python -m workbench.doc_tables docs/formats.md"
+    assert all(f"| {one.name} |" in text for one in (*FORMATS, *REFUSED))
 
 
 BEGIN, END = marks("methods")

@@ -64,7 +64,8 @@ def merge(
 def inspect(files: Annotated[list[Path], typer.Argument(help="Checkpoints: files or folders; of two, also how they differ.")]) -> None:
     """Say what checkpoints are: architecture, layout, components, prediction, dtypes, blocks, recipe; of two, how they differ.
 
-    Of a LoRA also what it changes, by how much, and what its header tells of its training.
+    Of quantised files also what tensors are stored as, and in how many bits. Of a LoRA also what it changes, by how much, and what its
+    header tells of its training.
     """
     import workbench as wb
     from workbench.checkpoint.files.leftovers import leftovers
@@ -117,12 +118,15 @@ def verify(
 
 def _describe(checkpoint: Checkpoint) -> None:
     import workbench as wb
+    from workbench.checkpoint.stored.summary import stored_as
     from workbench.checkpoint.views.low_rank import LowRank
     from workbench.merge.schedules import Depth
     from workbench.recipe.judgement import describe
 
     for name, value in describe(checkpoint).items():
         typer.echo(f"  {name}: {printable(value)}")
+    for line in stored_as(checkpoint):
+        typer.echo(f"  stored as: {printable(line)}")
     depth = Depth.of(map(checkpoint.structure.location, checkpoint))
     typer.echo(f"  blocks: {printable(', '.join(depth.names)) or 'none'}")
     typer.echo(f"  modules beside them: {printable(', '.join(depth.modules)) or 'none'}")

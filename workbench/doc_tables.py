@@ -1,7 +1,7 @@
-"""The tables in the docs that are made from declarations and measurements: the merge methods, families of models, kinds of LoRAs.
+"""The tables in the docs that are made from declarations and measurements: merge methods, families, formats, kinds of LoRAs.
 
-`python -m workbench.doc_tables README.md docs/families.md docs/loras.md docs/methods.md` writes each anew between the two marks that a
-file has for it.
+`python -m workbench.doc_tables README.md docs/families.md docs/formats.md docs/loras.md docs/methods.md` writes each anew between the two
+marks that a file has for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from workbench.analysis.advising import held_in_words
 from workbench.analysis.comparing_methods import AVERAGE, SUM, MethodTask, TaskScore, methods_compared
 from workbench.analysis.purposes import purpose
 from workbench.checkpoint.changes.kinds import KINDS
+from workbench.checkpoint.files.ggml_types import ggml_types
 from workbench.checkpoint.names.lora_modules import EXAMPLES, module_of
+from workbench.checkpoint.stored.formats import FORMATS
+from workbench.checkpoint.stored.refused import REFUSED
 from workbench.errors import WorkbenchError
 from workbench.families import Family
 from workbench.families.correspondence import Unchanged
@@ -84,6 +87,15 @@ def lora_dialects_table() -> str:
     return _table(["names of", "a module", "means"], [[who, f"`{name}`", f"`{module_of(name).usual}`"] for who, name in EXAMPLES])
 
 
+def quantised_formats_table() -> str:
+    """A Markdown table, one row for each format of quantised tensors that is read, and each that is refused by name."""
+    types = ", ".join(kind.name for kind in ggml_types())
+    gguf = ["GGUF", f"ComfyUI-GGUF, stable-diffusion.cpp and others: {types}", "how the file begins", "yes, with the extra `quantised`"]
+    rows = [[one.name, one.written_by, one.told_by, "yes"] for one in FORMATS]
+    refused = [[one.name, "", ", ".join(f"`x{end}`" for end in one.ends), "refused"] for one in REFUSED]
+    return _table(["format", "written by", "how it is told", "read"], [gguf, *rows, *refused])
+
+
 _TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "options": options_table,
@@ -91,6 +103,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "purposes": purposes_table,
     "advice": advice_line,
     "families": families_table,
+    "quantised formats": quantised_formats_table,
     "lora kinds": lora_kinds_table,
     "lora dialects": lora_dialects_table,
 }

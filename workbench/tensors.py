@@ -22,6 +22,7 @@ _DTYPES = {
     "BF16": ("bfloat16", 2),
     "F8_E4M3": ("float8_e4m3fn", 1),
     "F8_E5M2": ("float8_e5m2", 1),
+    "F8_E8M0": ("float8_e8m0fnu", 1),  # powers of two, in which other tensors are scaled
     "I64": ("int64", 8),
     "I32": ("int32", 4),
     "I16": ("int16", 2),
@@ -82,6 +83,14 @@ class TensorInfo:
     def with_dtype(self, dtype: str) -> TensorInfo:
         """The same shape in another dtype; integers, booleans and markers keep theirs."""
         return TensorInfo(self.shape, dtype_code(dtype)) if self.is_float else self
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What a tensor is stored as, in words, and in how many bytes, with all that belongs to it."""
+
+    kind: str
+    nbytes: int
 
 
 @dataclass(frozen=True)

@@ -181,9 +181,10 @@ def test_a_folder_without_weights_says_what_was_looked_for(tmp_path):
         wb.open(tmp_path)
 
 
-def test_a_folder_of_gguf_files_says_that_they_are_not_read(tmp_path):
-    (tmp_path / "flux1-Q4.gguf").write_bytes(b"GGUF")
-    with pytest.raises(CheckpointError, match="holds only GGUF files, which are not read"):
+def test_a_folder_of_gguf_files_asks_for_one_of_them(tmp_path):
+    for name in ("flux1-Q4.gguf", "flux1-Q8.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(CheckpointError, match=r"holds 2 models, name one: flux1-Q4\.gguf, flux1-Q8\.gguf"):
         wb.open(tmp_path)
 
 

@@ -276,7 +276,7 @@ def test_a_path_that_is_not_there_says_where_it_looked(tmp_path, monkeypatch):
         wb.open("a.safetensors")
 
 
-@pytest.mark.parametrize("name", ["model.gguf", "model", "model.safetensors.part"])
+@pytest.mark.parametrize("name", ["model.onnx", "model", "model.safetensors.part"])
 def test_an_unknown_suffix_lists_those_that_are_known(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"\.safetensors, \.sft, \.ckpt"):

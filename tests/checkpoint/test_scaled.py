@@ -1,8 +1,9 @@
-"""Scaled fp8 opens as the weights it stands for, lazily; other quantised formats are refused by name."""
+"""Scaled fp8 opens as the weights it stands for, lazily; formats that are not read are refused by name."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import workbench as wb
 from workbench.errors import CheckpointError
-from workbench.tensors import Calculation
+from workbench.tensors import Calculation, Storage
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 WEIGHT = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
@@ -44,7 +45,9 @@ def test_scaled_weights_are_read_times_their_scale_and_the_scales_are_hidden(tmp
     assert torch.equal(model["x.weight"], (stored.float() * 0.37).bfloat16())
     assert torch.equal(model["x.bias"], bias)
     assert dict(model.metadata) == {"title": "T"}
-    assert model.notes == ("1 of 2 tensors are scaled fp8, and are read times their scales, as bfloat16",)
+    kind = f"scaled {str(dtype).removeprefix('torch.')}"
+    assert model.notes == (f"1 of 2 tensors are quantised ({kind} 1), and are read as what they stand for, in bfloat16",)
+    assert model.storage("x.weight") == Storage(kind, 30 + 4)
 
 
 def test_a_merge_has_the_products_before_they_are_rounded(tmp_path):
@@ -120,35 +123,43 @@ def test_two_reads_have_one_fingerprint_and_another_scale_another(tmp_path):
 
 
 REFUSED = {
-    "NF4 of bitsandbytes": {"x.weight": torch.uint8, "x.weight.quant_state.bitsandbytes__nf4": torch.uint8},
-    "NF4 or FP4 of bitsandbytes": {"x.weight": torch.uint8, "x.weight.absmax": torch.float32},
-    "FP4 of bitsandbytes": {"x.weight": torch.uint8, "x.weight.quant_state.bitsandbytes__fp4": torch.uint8},
-    "int8 of bitsandbytes": {"x.weight": torch.int8, "x.SCB": torch.float32},
-    "nvfp4": {"x.weight": torch.uint8, "x.weight_scale": E4M3, "x.weight_scale_2": torch.float32},
+    "SVDQuant (nunchaku)": {"x.qweight": torch.int8, "x.wscales": torch.bfloat16, "x.smooth_factor": torch.bfloat16},
+    "nvfp4 that is not marked as ComfyUI's": {"x.weight": torch.uint8, "x.weight_scale": E4M3, "x.weight_scale_2": torch.float32},
     "fp8 with a scale for each block": {"x.weight": E4M3, "x.weight_scale_inv": torch.float32},
-    "4 bits of GPTQ, AWQ or SVDQuant": {"x.qweight": torch.int32, "x.scales": torch.float16},
+    "4 bits of GPTQ or AWQ": {"x.qweight": torch.int32, "x.scales": torch.float16},
+    "packed bits of quanto": {"x.weight._data": torch.uint8, "x.weight._scale": torch.float16, "x.weight._shift": torch.int8},
+    "SDNQ": {"x.weight": torch.uint8, "x.scale": torch.bfloat16, "x.zero_point": torch.bfloat16},
+    "integers with a scale that nothing explains": {"x.weight": torch.int8, "x.weight_scale": torch.float32},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_other_quantised_formats_are_refused_by_name_with_what_to_use(tmp_path, kind):
-    with pytest.raises(CheckpointError, match=rf"model\.safetensors: 'x\..*' belongs to weights in {kind}, .*use an fp16 or bf16 version"):
+    told = rf"model\.safetensors: 'x\..*' belongs to weights in {re.escape(kind)}, which are not read; use an fp16 or bf16 version"
+    with pytest.raises(CheckpointError, match=told):
         opened(tmp_path, {name: torch.ones(4, 4).to(dtype) for name, dtype in REFUSED[kind].items()})
 
 
-def test_integers_with_a_scale_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"'x\.weight' is int8 with a scale beside it \('x\.weight_scale'\), which is not read"):
-        opened(tmp_path, {"x.weight": torch.ones(4, dtype=torch.int8), "x.weight_scale": torch.ones(1)})
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("rows", [(), (6,)], ids=["tensor", "rows"])
+def test_a_scale_that_is_none_is_an_error_that_names_it(tmp_path, scale, rows):
+    model = opened(tmp_path, {"x.weight": WEIGHT.to(E4M3), "x.weight_scale": torch.full(rows, scale)})
+    told = "is zero where 'x.weight' is not" if scale == 0 else f"holds a scale of {scale}; a scale is positive"
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors: 'x\.weight_scale' {told}"):
+        model.read("x.weight")
+    with pytest.raises(CheckpointError, match=told):
+        wb.export(wb.operators.weighted_average([model]), tmp_path / "out.safetensors", progress=False)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_row_of_zeros_may_have_a_scale_of_zero(tmp_path):
+    weight, rows = WEIGHT.clone(), ROWS.clone()
+    weight[2], rows[2] = 0, 0
+    model = opened(tmp_path, {"x.weight": weight.to(E4M3), "x.weight_scale": rows})
+    assert torch.equal(model.exact("x.weight"), weight.to(E4M3).float() * rows[:, None])
 
 
 @pytest.mark.parametrize("scale", [torch.ones(2), torch.ones(6, 5), torch.ones(5), torch.ones(6, 2, 1), torch.ones(6, dtype=torch.uint8)])
 def test_a_scale_that_does_not_fit_is_named_with_its_shape(tmp_path, scale):
     with pytest.raises(CheckpointError, match=r"'x\.scale_weight' \(.*\) is no scale of 'x\.weight' \[6, 5\] that is read: one float for"):
         opened(tmp_path, {"x.weight": WEIGHT.to(E4M3), "x.scale_weight": scale})
-
-
-@pytest.mark.parametrize("name", ["model.gguf", "model.safetensors"])
-def test_a_gguf_file_is_refused_whatever_it_is_called(tmp_path, name):
-    (tmp_path / name).write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(CheckpointError, match=rf"{name}: is a GGUF file.*use a safetensors version"):
-        wb.open(tmp_path / name)

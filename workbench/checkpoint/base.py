@@ -25,6 +25,7 @@ from workbench.tensors import (
     SavedDtype,
     Scope,
     Space,
+    Storage,
     TensorInfo,
     cut,
     elements,
@@ -105,6 +106,11 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     @abstractmethod
     def info(self, key: str) -> TensorInfo:
         """Shape and dtype of `key`, without reading it. Raises MissingTensorError."""
+
+    def storage(self, key: str) -> Storage:
+        """What a tensor of a file is stored as; elsewhere, as what it is read."""
+        info = self.info(key)
+        return Storage(info.dtype_name, info.nbytes)
 
     @abstractmethod
     def read(self, key: str, part: Part = None) -> torch.Tensor:

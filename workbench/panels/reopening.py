@@ -28,7 +28,7 @@ from workbench.render.saved import open_grid
 from workbench.untrusted import Refused, parse_yaml, read_bounded
 
 _MOST = 1 << 28  # bytes of what is dropped: a larger file is chosen by its path
-_PICKLES = tuple(suffix for suffix in SUFFIXES if suffix not in SAFETENSORS)
+_WITHOUT_HEADER = tuple(suffix for suffix in SUFFIXES if suffix not in SAFETENSORS)
 _TEXTS, _PNG = (".yaml", ".yml", ".json"), b"\x89PNG"
 _KINDS = "the PNG of a grid or of a picture that was kept, a recipe (also mergekit's, sd-mecha's) or a panel's state (.yaml), or a model"
 
@@ -96,7 +96,7 @@ def reopen(
             place.write_bytes(source)
             if size is not None and size > len(source) and place.suffix.lower() in SAFETENSORS:
                 os.truncate(place, size)  # the tensors, which nobody reads
-            told = None if place.suffix.lower() in _PICKLES else _told(place)  # of a large pickle nothing was sent, and none has a recipe
+            told = None if place.suffix.lower() in _WITHOUT_HEADER else _told(place)  # of a large one nothing was sent
             if told is None or place.name in (file.path for file in told.files.values()):
                 found = find_dropped(place.name, size or len(source), source, [*folders, *wider], samples)
                 told = _Told(found.parent, {found.stem: ModelFile(path=found.name)}, said=(f"{place.name} was found at {found}",))

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
+from workbench.checkpoint.files.catalogue import SUFFIXES
 from workbench.checkpoint.files.folders import PIPELINE
 from workbench.errors import InputError, WorkbenchError
 from workbench.merge.call import unique
@@ -19,7 +20,6 @@ from workbench.tensors import Space
 
 RESULT = "result"  # what no model is called, since the result of the merge is
 FAMILY = DATA / "shapes-sd"
-_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 
 Given = Mapping[str, Checkpoint | str | os.PathLike[str]] | Sequence[Checkpoint | str | os.PathLike[str]] | str | os.PathLike[str]
 
@@ -119,7 +119,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints in a folder, by name. Raises InputError when it is no folder."""
     if not folder.expanduser().is_dir():
         raise InputError(f"{folder}: is no folder; give the folder in which the checkpoints lie, or a list of files")
-    return sorted(path for path in folder.expanduser().iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    return sorted(path for path in folder.expanduser().iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def models_in(folder: Path) -> list[Path]:

@@ -90,7 +90,7 @@ def node(operator: str, inputs: Mapping[str, Any], rules: Sequence[Mapping[str, 
 def stem(path: str) -> str:
     """A file's or repository's name without its suffix, whatever machine wrote the path."""
     name = PureWindowsPath(path).name if "\\" in path else PurePosixPath(path).name
-    suffix = next((suffix for suffix in (*SUFFIXES, ".gguf") if name.lower().endswith(suffix)), "")
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name.partition("@")[0].removesuffix(suffix) if not suffix else name[: -len(suffix)] or name
 
 

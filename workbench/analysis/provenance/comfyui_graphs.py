@@ -10,7 +10,6 @@ from typing import Any
 from workbench.analysis.provenance.account import ROOT, Account, Link, Member, described, json_in, mapping, number, shown
 from workbench.checkpoint.files.catalogue import SUFFIXES, Mark
 
-_FILES = (*SUFFIXES, ".gguf")
 _SAVED = ("model", "clip", "vae")  # what a node that saves a model takes
 _SIMPLE = ("ModelMergeSimple", "CLIPMergeSimple")  # ratio of the first, the rest of the second
 _STRENGTHS = ("strength_model", "strength")
@@ -131,7 +130,7 @@ def _linked(value: Any) -> str:
 
 
 def _is_file(value: Any) -> bool:
-    return isinstance(value, str) and value.lower().endswith(_FILES)
+    return isinstance(value, str) and value.lower().endswith(SUFFIXES)
 
 
 def _files(node: Mapping[str, Any]) -> dict[str, str]:

@@ -54,7 +54,7 @@ def lineage(path: str | os.PathLike[str], among: str | os.PathLike[str] | None =
 
 
 def header_of(path: str | os.PathLike[str]) -> Mapping[str, str]:
-    """What the header of a file or folder says; of a safetensors file without judging its tensors, of a pickle nothing."""
+    """What the header of a file or folder says; of a safetensors file without judging its tensors, of a pickle or a GGUF nothing."""
     file = None if is_address(path) else absolute(path)
     if file is not None and file.is_file() and file.suffix.lower() in SAFETENSORS:
         return SafetensorsFile(file).metadata

@@ -19,7 +19,7 @@ from workbench.errors import CheckpointError
 from workbench.wording import listed
 
 SAFETENSORS = (".safetensors", ".sft")
-SUFFIXES = (*SAFETENSORS, ".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (*SAFETENSORS, ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 _WHOLE = 64  # hexadecimal digits of a sha256
 _SHORT = 10  # that AUTOMATIC1111 shows
 _NOTHING = hashlib.sha256().hexdigest()[:8]  # the legacy hash of every file of 1 MiB or less

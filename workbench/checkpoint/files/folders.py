@@ -58,6 +58,8 @@ def weights_among(names: Iterable[str]) -> str | None:
     safetensors = [name for name in there if name.endswith(".safetensors")]
     # the only file there is the right one, whatever it is called (`diffusion_pytorch_model.fp16.safetensors`)
     candidates += safetensors if len(safetensors) == 1 and not _SHARD.fullmatch(safetensors[0]) else []
+    ggufs = [name for name in there if name.endswith(".gguf")]
+    candidates += ggufs if len(ggufs) == 1 and not safetensors else []
     return next((name for name in candidates if name in there), None)
 
 
@@ -69,10 +71,8 @@ def no_weights(where: object, names: Iterable[str]) -> str:
         index = f"{shards[0][1]}{shards[0][3]}{INDEX}"
         told = f"{len(shards)} of {int(shards[0][2])} shards and no index; fetch {index!r} from where they come from into it"
         return f"{where}: holds {told}"
-    several = [name for name in there if name.endswith(".safetensors")]
+    several = [name for name in there if name.endswith((".safetensors", ".gguf"))]
     held = f"holds {len(several)} models, name one: {few(several, 5)}" if several else "holds no weights"
-    if not several and any(name.endswith(".gguf") for name in there):
-        held = "holds only GGUF files, which are not read"
     return f"{where}: {held}; of a folder, an *{INDEX}, a {PIPELINE} or {STEMS[0]}.safetensors is opened"
 
 

@@ -12,7 +12,7 @@ from workbench.checkpoint.files.json_object import read_object
 from workbench.checkpoint.files.pickle_file import PickleFile
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.errors import CheckpointError
-from workbench.tensors import Part, TensorInfo
+from workbench.tensors import Part, Storage, TensorInfo
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,10 @@ class Joined(Checkpoint):
     def info(self, key: str) -> TensorInfo:
         holder, inner = self.entry(key)
         return holder.info(inner)
+
+    def storage(self, key: str) -> Storage:
+        holder, inner = self.entry(key)
+        return holder.storage(inner)
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         holder, inner = self.entry(key)

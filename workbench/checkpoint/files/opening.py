@@ -8,6 +8,7 @@ from pathlib import Path
 from workbench.checkpoint.base import Checkpoint
 from workbench.checkpoint.files import hub
 from workbench.checkpoint.files.folders import PIPELINE, is_index, metadata_in, no_weights, weights_among
+from workbench.checkpoint.files.gguf_file import is_gguf
 from workbench.checkpoint.files.joined import Joined, inside, open_sharded
 from workbench.checkpoint.files.journal import heal
 from workbench.checkpoint.files.json_object import read_object
@@ -15,23 +16,23 @@ from workbench.checkpoint.files.pickle_file import PickleFile
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.checkpoint.names.lora_names import is_lora
 from workbench.checkpoint.names.peft_settings import HEADER, PeftSettings
+from workbench.checkpoint.stored.formats import dequantised, open_gguf
 from workbench.checkpoint.views.low_rank import LowRank
-from workbench.checkpoint.views.quantised import refuse_gguf
-from workbench.checkpoint.views.scaled import dequantised
 from workbench.errors import CheckpointError
 
 _ADAPTER_CONFIG, _ADAPTERS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")  # of a folder of PEFT's
+_GGUF = ".gguf"
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def open(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint lazily: names, shapes and dtypes now, tensors when they are read.
 
-    `path` is a `.safetensors` file; a `.ckpt`, `.pt`, `.pth` or `.bin` file (weights only, no code is run); a folder of shards
+    `path` is a `.safetensors` or `.gguf` file; a `.ckpt`, `.pt`, `.pth` or `.bin` file (weights only, no code is run); a folder of shards
     with an `*.index.json`; or a diffusers folder, a whole pipeline or a single component. An address, `hf://org/repo/file` or
     `hf://org/repo@revision/folder`, is fetched from the hub first, into its cache. A LoRA of any kind, or a
-    folder of PEFT's, gives the changes it makes, under the model's own names (docs/loras.md); scaled fp8 gives what it stands for, in
-    bfloat16.
+    folder of PEFT's, gives the changes it makes, under the model's own names (docs/loras.md); what is quantised gives what it stands
+    for (docs/formats.md).
     Raises CheckpointError for anything else, for a damaged file, for what cannot be fetched, and for an IA3, which is nothing without
     its model: `workbench.lora.apply` takes its path.
     """
@@ -65,17 +66,20 @@ def _open(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: there is no such file; the current folder is {Path.cwd()}")
     if is_index(path.name):
         return _whole(open_sharded(path))
-    refuse_gguf(path)
+    if path.suffix.lower() == _GGUF or is_gguf(path):
+        return _whole(open_gguf(path))
     if path.suffix.lower() in _PICKLES:
         return _whole(PickleFile(path))
     if path.suffix.lower() in (".safetensors", ".sft"):
         return _whole(SafetensorsFile(path))
-    raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are .safetensors, .sft, {', '.join(_PICKLES)}")
+    known = ", ".join((".safetensors", ".sft", *_PICKLES, _GGUF))
+    raise CheckpointError(f"{path}: {path.suffix or 'no suffix'} is not known; allowed are {known}")
 
 
 def _whole(model: Checkpoint) -> Checkpoint:
     """A model's tensors as they are or, quantised, what they stand for; of a LoRA, the changes that they make."""
-    return LowRank(model, config=_config_beside(model)) if is_lora(model) else dequantised(model)
+    model = dequantised(model)
+    return LowRank(model, config=_config_beside(model)) if is_lora(model) else model
 
 
 def _config_beside(file: Checkpoint) -> PeftSettings | None:
@@ -113,7 +117,10 @@ def _open_component(folder: Path) -> Checkpoint:
         raise CheckpointError(no_weights(folder, names))
     if is_index(weights):
         return _whole(open_sharded(folder / weights))
-    return _whole((PickleFile if weights.endswith(".bin") else SafetensorsFile)(folder / weights, folder.name))
+    file = folder / weights
+    if weights.endswith(_GGUF):
+        return _whole(open_gguf(file, folder.name))
+    return _whole((PickleFile if weights.endswith(".bin") else SafetensorsFile)(file, folder.name))
 
 
 def _names(folder: Path) -> list[str]:

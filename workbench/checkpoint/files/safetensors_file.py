@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import threading
-import weakref
 from collections.abc import Mapping
 from functools import cached_property
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint.base import Checkpoint
-from workbench.checkpoint.files.identity import identity, lies_at
+from workbench.checkpoint.files.by_position import OpenFile
 from workbench.checkpoint.files.json_object import parse_object
 from workbench.errors import CheckpointError
 from workbench.tensors import DTYPE_CODES, Part, TensorInfo, elements, part_shape
-from workbench.untrusted import open_regular
 
 if TYPE_CHECKING:
     import torch
@@ -38,15 +33,11 @@ class SafetensorsFile(Checkpoint):
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
         self.name = name or path.stem
-        self._file = _open(path)
-        weakref.finalize(self, self._file.close)
-        header, self._start = _read_header(path, self._file)
+        self._file = OpenFile(path)
+        header, self._start = _read_header(self._file)
         self.metadata: Mapping[str, str] = _metadata(path, header.pop("__metadata__", None))
-        found = os.fstat(self._file.fileno())
-        self._identity = identity(found)
         self._offsets = {key: _entry(path, key, entry) for key, entry in header.items()}
-        _check_layout(path, self._offsets, found.st_size - self._start)
-        self._lock = threading.Lock()
+        _check_layout(path, self._offsets, self._file.size - self._start)
 
     @property
     def entries(self) -> Mapping[str, tuple[TensorInfo, int]]:
@@ -61,64 +52,40 @@ class SafetensorsFile(Checkpoint):
         info, offset = self.entry(key)
         first, last = elements(part, info.shape)
         buffer = torch.empty((last - first) * info.itemsize, dtype=torch.uint8)
-        self._read_into(buffer.numpy().data, self._start + offset + first * info.itemsize, key)
+        self._file.read_into(buffer.numpy().data, self._start + offset + first * info.itemsize, repr(key))
         return buffer.view(info.dtype).reshape(part_shape(part, info.shape))
 
     def head(self) -> bytes:
         """The bytes before the tensors, as they are in the file."""
         buffer = bytearray(self._start)
-        self._read_into(memoryview(buffer), 0, "the header")
+        self._file.read_into(memoryview(buffer), 0, "the header")
         return bytes(buffer)
 
     def sources(self) -> tuple[Path, ...]:
         return (self.path,)
 
     def replaced(self) -> tuple[Path, ...]:
-        return () if lies_at(self.path, self._identity) else (self.path,)
+        return (self.path,) if self._file.replaced else ()
 
     @cached_property
     def _identifier(self) -> str:
-        return f"{self.path.resolve()} {self._identity}"
-
-    def _read_into(self, view: memoryview, offset: int, key: str) -> None:
-        while view:
-            try:
-                count = self._read_some(view, offset)
-            except OSError as error:
-                raise CheckpointError(f"{self.path}: {key!r} could not be read: {error.strerror}") from error
-            if not count:
-                raise CheckpointError(f"{self.path}: the file ended inside {key!r}; it was cut short after it was opened")
-            view, offset = view[count:], offset + count
-
-    def _read_some(self, view: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [view], offset)
-        with self._lock:  # Windows has no positional read
-            self._file.seek(offset)
-            return self._file.readinto(view)
+        return self._file.identifier
 
 
-def _open(path: Path) -> FileIO:
-    try:
-        return open_regular(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
-
-
-def _read_header(path: Path, file: FileIO) -> tuple[dict[str, Any], int]:
+def _read_header(file: OpenFile) -> tuple[dict[str, Any], int]:
     """The header as it was written, and the byte at which the tensors begin."""
-    size = os.fstat(file.fileno()).st_size
+    path, size = file.path, file.size
     if size < _LENGTH:
         raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; it is truncated, fetch it again")
-    (length,) = struct.unpack("<Q", file.read(_LENGTH))
+    (length,) = struct.unpack("<Q", file.stream.read(_LENGTH))
     if length > min(size - _LENGTH, _LARGEST_HEADER):
         raise CheckpointError(
             f"{path}: the header should have {length} bytes, but the file has {size}; "
             "it is truncated or no safetensors file, fetch it again"
         )
-    text = file.read(min(length, _PLENTY))
+    text = file.stream.read(min(length, _PLENTY))
     if length > _PLENTY and text.startswith(b"{"):  # as the format asks
-        text += file.read(length - _PLENTY)
+        text += file.stream.read(length - _PLENTY)
     return parse_object(path, "the header", text), _LENGTH + length
 
 

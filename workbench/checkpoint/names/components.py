@@ -26,6 +26,8 @@ _TEXT_ENCODERS = {
     "conditioner.embedders.1.": "text_encoder_2",
     "text_encoders.clip_l.transformer.": "text_encoder",
     "text_encoders.clip_l.": "text_encoder",
+    "text_encoders.clip_h.transformer.": "text_encoder",
+    "text_encoders.clip_h.": "text_encoder",
     "text_encoders.clip_g.transformer.": "text_encoder_2",
     "text_encoders.clip_g.": "text_encoder_2",
     "text_encoders.t5xxl.transformer.": "text_encoder_2",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint, hashed, retyped
 from workbench.checkpoint.names.structure import Structure, structure_of
-from workbench.tensors import Calculation, Flat, Part, SavedDtype, TensorInfo, cut, elements, part_shape
+from workbench.tensors import Calculation, Flat, Part, SavedDtype, Storage, TensorInfo, cut, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
@@ -110,6 +110,17 @@ class View(Checkpoint):
     def info(self, key: str) -> TensorInfo:
         entry = self.entry(key)
         return self.source.info(entry) if isinstance(entry, str) else entry.info
+
+    def storage(self, key: str) -> Storage:
+        """As the source has it; of what is put together, the share of each tensor, and what the first is stored as."""
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.source.storage(entry)
+        pieces = [piece for piece in entry.pieces if piece.key] if isinstance(entry, Composite) else []
+        if not pieces:
+            return super().storage(key)
+        held = [(self.source.storage(str(piece.key)), piece, self.source.info(str(piece.key)).numel) for piece in pieces]
+        return Storage(held[0][0].kind, round(sum(one.nbytes * (piece.stop - piece.start) / count for one, piece, count in held if count)))
 
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         entry = self.entry(key)
