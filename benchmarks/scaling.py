@@ -15,6 +15,7 @@ from concurrent.futures import Executor, wait
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import torch
 from distributed import Client, LocalCluster
@@ -104,6 +105,7 @@ def main() -> None:
     given = asked(__doc__, cells=40, goes=2)
     torch.set_num_threads(1)
     densities, folder = np.linspace(0.05, 1, given.cells), given.folder / "scaling"
+    dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None})  # docs/scaling.md, "Memory that is given back"
     with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0") as cluster, Client(cluster) as client:
         found = speedups(client, densities, given.goes, folder)
         _, drawn = swept(densities[:1], "beside", folder, client.get_executor())

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import settings
 
 # Files that take longest, first: one that began last would run alone while the other processes have nothing left to do.
-LONG = ("test_notebooks.py", "browser", "conditioning/test_fitting.py", "faults", "panels/test_merge_panel.py", "sweeps/test_store.py")
+LONG = (
+    "test_notebooks.py",
+    "browser",
+    "sweeps/test_distributed.py",
+    "sweeps/test_sweep_file.py",
+    "conditioning/test_fitting.py",
+    "faults",
+    "panels/test_merge_panel.py",
+    "sweeps/test_store.py",
+    "searches/test_search.py",
+)
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

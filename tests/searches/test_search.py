@@ -82,18 +82,25 @@ def test_the_same_call_finds_everything_drawn_and_the_same_points(found, asked):
     assert again.unseen.drawn == 0
 
 
-def test_on_workers_it_is_the_same_to_the_bit(found, asked, tmp_path):
+@pytest.fixture(scope="module")
+def small(asked):
+    """As `found`, with one trial of each kind."""
+    return wb.search(wb.operators.task_arithmetic, SPACE, **asked | {"trials": 1})
+
+
+def test_on_workers_it_is_the_same_to_the_bit(small, asked, tmp_path):
     with ThreadPoolExecutor(2) as threads:
-        other = wb.search(wb.operators.task_arithmetic, SPACE, executor=threads, **asked | {"folder": tmp_path})
-    assert other.frame().equals(found.frame())
-    assert [one.tobytes() for one in other.cell.pictures] == [one.tobytes() for one in found.cell.pictures]
+        other = wb.search(wb.operators.task_arithmetic, SPACE, executor=threads, **asked | {"trials": 1, "folder": tmp_path})
+    assert other.frame().equals(small.frame())
+    assert [one.tobytes() for one in other.cell.pictures] == [one.tobytes() for one in small.cell.pictures]
 
 
-def test_two_searches_over_one_store_find_the_same(found, asked, tmp_path):
+def test_two_searches_over_one_store_find_the_same(small, asked, tmp_path):
+    given = asked | {"trials": 1, "folder": tmp_path}
     with ThreadPoolExecutor(2) as both:
-        calls = [both.submit(wb.search, wb.operators.task_arithmetic, SPACE, **asked | {"folder": tmp_path}) for _ in range(2)]
+        calls = [both.submit(wb.search, wb.operators.task_arithmetic, SPACE, **given) for _ in range(2)]
     for call in calls:
-        assert call.result().frame().equals(found.frame())
+        assert call.result().frame().equals(small.frame())
 
 
 def test_unseen_prompts_are_by_skill_as_the_prompts_are(asked):

@@ -61,14 +61,16 @@ def test_a_file_draws_what_the_call_draws_and_another_look_draws_nothing(written
 
 
 def test_the_command_draws_while_a_notebook_looks_and_goes_on_after_an_interruption(written):
-    file = written(over={"weights": [number / 20 for number in range(12)]}, steps=20, seeds=[0, 1, 2, 3], score=[])
+    file = written(over={"weights": [number / 20 for number in range(12)]}, steps=8, seeds=[0, 1, 2, 3], score=[])
     command = [sys.executable, "-m", "workbench", "sweep", str(file)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=file.parent, env=environment)
     until = time.monotonic() + 300
     while process.poll() is None and len(list(file.parent.glob("out/sweeps/*/*/cell.json"))) < 2 and time.monotonic() < until:
         time.sleep(0.02)
+    process.send_signal(signal.SIGSTOP)  # in the middle, however slow the look at it is
     meanwhile = wb.open_sweep(file)
+    process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
