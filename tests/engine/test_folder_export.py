@@ -475,7 +475,7 @@ def test_a_disk_that_fails_leaves_nothing_behind_and_an_older_folder_as_it_was(m
     ("name", "options", "said"),
     [
         ("m.safetensors", {"max_shard_size": "5GB"}, r"with max_shard_size a folder is written; leave \.safetensors off"),
-        ("m", {"max_shard_size": None}, r"name ends in \.safetensors; for a folder of shards, give max_shard_size"),
+        ("m", {"max_shard_size": None}, r"name ends in \.safetensors or \.gguf; for a folder of shards, give max_shard_size"),
         ("m", {"max_shard_size": "5"}, r"max_shard_size must be bytes, or text like '5GB' \(KB, MB, GB, TB\), got '5'"),
         ("m", {"max_shard_size": "-5GB"}, "got '-5GB'"),
         ("m", {"max_shard_size": "5GiB"}, "got '5GiB'"),
