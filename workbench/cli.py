@@ -36,6 +36,9 @@ def merge(
         str | None,
         typer.Option(help="Of its weights: in a .gguf Q8_0, Q5_0, ...; else float8_e4m3fn, int8_tensorwise, nvfp4, with scales."),
     ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Of the file: 6.5GB, or bytes; each weight gets the type with which the error is least.")
+    ] = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Write a folder of shards, each of at most so much: 5GB, or bytes.")] = None,
     device: Annotated[str, typer.Option(help="Where to calculate: cpu, cuda, cuda:1, mps.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many; by default the cores, at most 8.")] = None,
@@ -46,11 +49,10 @@ def merge(
 ) -> None:
     """Make the merge that a recipe describes."""
     import workbench as wb
-    from workbench.engine.quantising.choosing import checked_quantise, quantised_plan
 
     made = wb.Recipe.load(recipe).build()
     made = made.with_dtype(dtype) if dtype else made
-    limit = int(max_shard_size) if max_shard_size and max_shard_size.isdecimal() else max_shard_size
+    most, limit = (int(text) if text and text.isdecimal() else text for text in (max_bytes, max_shard_size))
     found = wb.preflight(made)
     if verbose or dry_run:
         typer.echo(str(found))
@@ -59,15 +61,35 @@ def merge(
             typer.echo(f"note: {printable(note)}", err=True)
     if dry_run:
         found.raise_errors()
-        plan = quantised_plan(out, made, {key: made.info(key) for key in made}, checked_quantise(out, quantise), made.rounding)
-        typer.echo(f"would write {len(made)} tensors, {plan.nbytes / 1e6:.1f} MB, to {printable(out)}")
-        if plan.note:
-            typer.echo(plan.note)
+        typer.echo(f"would write {len(made)} tensors, {_planned(made, out, quantise, most)}, to {printable(out)}")
         return
     written = wb.export(
-        made, out, quantise=quantise, device=device, threads=threads, max_shard_size=limit, overwrite=overwrite, strict=strict
+        made,
+        out,
+        quantise=quantise,
+        max_bytes=most,
+        max_shard_size=limit,
+        device=device,
+        threads=threads,
+        overwrite=overwrite,
+        strict=strict,
     )
     typer.echo(printable(written, keep="\n"))
+
+
+def _planned(made: Checkpoint, out: Path, quantise: str | None, max_bytes: int | str | None) -> str:
+    """How large an export would be, and what it would quantise, in words."""
+    from workbench.engine.checks import checked_bytes
+    from workbench.engine.quantising.asking import asked_for
+    from workbench.engine.quantising.choosing import quantised_plan
+
+    asked = asked_for(out, quantise, None, False, checked_bytes(out, max_bytes))
+    if asked is None:
+        return f"{made.nbytes / 1e6:.1f} MB"
+    if asked.max_bytes is not None:
+        return f"at most {asked.max_bytes / 1e6:.1f} MB, of types to be chosen"
+    plan = quantised_plan(out, made, {key: made.info(key) for key in made}, asked, made.rounding)
+    return f"{plan.nbytes / 1e6:.1f} MB, {plan.note}"
 
 
 @app.command()

@@ -12,7 +12,7 @@ from key_lists import VARIANTS, original_names
 
 import workbench as wb
 from workbench.engine.containers import in_gguf, names_in_gguf
-from workbench.engine.quantising.choosing import quantised_plan
+from workbench.engine.quantising.choosing import plain_plan
 
 CITY96 = {
     "SD 1.x": "sd1",
@@ -58,7 +58,7 @@ def test_a_denoiser_has_its_own_names_and_architecture_when_it_is_written(tmp_pa
     shapes = bare_names(variant)
     model = Held({DENOISER + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, "m")
     path, names = tmp_path / "m.gguf", names_in_gguf(model)
-    written = quantised_plan(path, model, {key: model.info(key) for key in model}, None, None).quantisers
+    written = plain_plan(path, {key: model.info(key) for key in model}, None)
     header, begins = in_gguf(model)({names[key]: one for key, one in written.items()}, {}, 0)
     path.write_bytes(header)
     os.truncate(path, max(begins[names[key]][0] + one.nbytes for key, one in written.items()))

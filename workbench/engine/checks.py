@@ -62,6 +62,17 @@ def _is_size(given: object) -> bool:
     return isinstance(given, int) and not isinstance(given, bool) and given > 0
 
 
+def checked_bytes(path: Path, given: int | str | None) -> int | None:
+    """`max_bytes` as a number. Raises ExportError for what is no size."""
+    if given is None:
+        return None
+    if not _is_size(given):
+        raise ExportError(f"{path}: max_bytes must be bytes, or text like '6.5GB' (KB, MB, GB, TB), got {given!r}")
+    if isinstance(given, int):
+        return given
+    return int(float(given[:-2]) * 1000 ** (1 + "KMGT".index(given[-2].upper())))
+
+
 def check_device(path: Path, device: str) -> None:
     """Raise ExportError for a device that is not to be had."""
     import torch

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint import Checkpoint
-from workbench.engine.quantising.choosing import QuantisedPlan
 from workbench.engine.quantising.losses import Loss
+from workbench.engine.quantising.quantiser import Quantiser
 from workbench.engine.streaming import Findings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
+
+_SHARES = ("error", "kept", "change error")
 
 
 @final
@@ -28,9 +31,19 @@ class Cost:
     loss: Loss
 
 
-def costs(checkpoint: Checkpoint, choice: QuantisedPlan, findings: Findings) -> tuple[Cost, ...]:
+@final
+@dataclass(frozen=True)
+class Choice:
+    """Types for all tensors, by the name of the choice: the bytes of the file, and what they lose together."""
+
+    name: str
+    nbytes: int
+    loss: Loss
+
+
+def costs(checkpoint: Checkpoint, quantisers: Mapping[str, Quantiser], findings: Findings) -> tuple[Cost, ...]:
     """That of every tensor of which loss was measured, in the checkpoint's order."""
-    lossy = {key: one for key, one in choice.quantisers.items() if one.lossy and key in findings.losses}
+    lossy = {key: one for key, one in quantisers.items() if one.lossy and key in findings.losses}
     return tuple(Cost(key, _place(checkpoint, key), one.kind, one.nbytes, findings.losses[key]) for key, one in lossy.items())
 
 
@@ -56,8 +69,36 @@ def by_block(found: Sequence[Cost]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["block", "stored as", "tensors", "MB", "error", "kept", "change error"])
 
 
+def by_choice(found: Sequence[Choice]) -> pd.DataFrame:
+    """A row for each choice: megabytes of the file, and what it loses, as `by_block` has it."""
+    import pandas as pd
+
+    rows = [(one.name, one.nbytes / 1e6, one.loss.error, one.loss.kept, one.loss.change_error) for one in found]
+    return pd.DataFrame(rows, columns=["types", "MB", "error", "kept", "change error"])
+
+
+def cost_plot(found: Sequence[Cost], name: str) -> go.Figure:
+    """By block, one panel below the other: the error; of what the merge changes, what is left and its error; megabytes."""
+    from workbench import figures
+
+    frame = by_block(found).drop(columns=["stored as", "tensors"]).assign(file=name)
+    for share in _SHARES:
+        frame[share] = 100 * frame[share].astype(float)
+    panels = {"error": "relative error, %", "kept": "of the change left, %", "change error": "relative error of the change, %", "MB": "MB"}
+    long = frame.rename(columns=panels).melt(["block", "file"], list(panels.values()), "quantity").dropna()
+    total = sum((one.loss for one in found), Loss())
+    return figures.panels(
+        long, x="block", y="value", panel="quantity", colour="file", title=f"What quantising costs {name}", told=_headline(total)
+    ).update_yaxes(rangemode="tozero")
+
+
+def _headline(total: Loss) -> str:
+    told = f"relative error {total.error:.2%}"
+    return told if total.kept is None else f"{told}; of what this merge changed, {total.kept:.0%} is left, {total.change_error:.0%} off"
+
+
 def as_html(frame: pd.DataFrame) -> str:
-    """The frame as a table, with shares in percent."""
-    shares = frame.astype({"error": float, "kept": float, "change error": float})
+    """One of the frames as a table, with shares in percent."""
     formats = {"MB": "{:.2f}".format, "error": "{:.2%}".format, "kept": "{:.1%}".format, "change error": "{:.1%}".format}
+    shares = frame.astype(dict.fromkeys(_SHARES, float))
     return str(shares.to_html(index=False, border=0, formatters=formats, na_rep=""))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, final
@@ -21,6 +21,7 @@ from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.folders import METADATA, PIPELINE
 from workbench.checkpoint.files.writing import failing, replacing, replacing_folder
+from workbench.engine.budget import Budget, uniform_plans, within
 from workbench.engine.checks import (
     check_arguments,
     check_checkpoint,
@@ -29,22 +30,25 @@ from workbench.engine.checks import (
     check_places,
     check_sources,
     check_target,
+    checked_bytes,
     checked_dtype,
 )
 from workbench.engine.containers import in_gguf, in_safetensors, names_in_gguf
-from workbench.engine.costs import Cost, as_html, by_block, costs
+from workbench.engine.costs import Choice, Cost, as_html, by_block, by_choice, cost_plot, costs
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import QUANTISE, homeless, metadata
-from workbench.engine.quantising.choosing import checked_quantise, quantised_plan
+from workbench.engine.quantising.asking import Quantise, Scaled, asked_for
+from workbench.engine.quantising.choosing import QuantisedPlan, plain_plan, quantised_plan
 from workbench.engine.quantising.formats import GGUF
 from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.recipe import preflight
-from workbench.tensors import Calculation
+from workbench.tensors import Calculation, TensorInfo
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
     import torch
 
 
@@ -54,7 +58,7 @@ class Exported:
     """A file or folder that was written: where, how many bytes of tensors and headers, in how many seconds, and what to know of it.
 
     `kept` is the share of a merge's change that is left after rounding to 8 bits or less; None where nothing was rounded so. `costs` has
-    what that loses of every tensor that is written so.
+    what that loses of every tensor that is written so, `choices` what types within `max_bytes` and each type alone would lose, estimated.
     """
 
     path: Path
@@ -63,10 +67,21 @@ class Exported:
     note: str = ""
     kept: float | None = None
     costs: tuple[Cost, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """What quantising costs, by block: `error` relative to the unquantised numbers, and `kept` of what the merge changed."""
+        """What quantising costs, by block: `error` relative to the unquantised numbers; of what the merge changed `kept`, the share that
+        is left along the change, and `change error`, relative to it, in which the noise is as well.
+        """
         return by_block(self.costs)
+
+    def choices_frame(self) -> pd.DataFrame:
+        """The same of the types that were chosen within `max_bytes`, and of each type alone, with the megabytes of the file."""
+        return by_choice(self.choices)
+
+    def plot(self) -> go.Figure:
+        """What quantising costs, by block."""
+        return cost_plot(self.costs, self.path.name)
 
     def open(self) -> Checkpoint:
         """What was written as a checkpoint."""
@@ -79,7 +94,7 @@ class Exported:
 
     def _repr_html_(self) -> str:
         said = f"<code>{html.escape(str(self))}</code>"
-        return said + as_html(self.frame()) if self.costs else said
+        return said + "".join(as_html(frame) for frame in (self.choices_frame(), self.frame()) if len(frame))
 
 
 def export(
@@ -87,7 +102,9 @@ def export(
     path: str | os.PathLike[str],
     *,
     dtype: str | torch.dtype | None = None,
+    scaled: Scaled = False,
     quantise: str | Mapping[str, Any] | None = None,
+    max_bytes: int | str | None = None,
     device: str = "cpu",
     threads: int | None = None,
     max_shard_size: int | str | None = None,
@@ -103,12 +120,14 @@ def export(
     depend on `threads` (default: the cores, at most 8). The recipe and the parents' sha256 go into the header (of a merge with
     tensors that lie in no file there is no recipe, which `.note` says).
 
-    `quantise` is a type with scales, and then `dtype` is of what stays unquantised: of a file whose name ends in .gguf, GGUF's (`"Q8_0"`,
-    `"Q5_0"`, `"Q4_0"`, `"BF16"`, ...); of safetensors, ComfyUI's (`"float8_e4m3fn"`, `"int8_tensorwise"`, `"nvfp4"`). Or a mapping:
-    `{"default": "Q5_0", "blocks": {"double_blocks.*": "Q8_0"}, "keep": ["*.img_mod.*"]}`. What lies in no block, what the family's
+    `scaled` writes float8 with a scale for each tensor, as ComfyUI reads it, or with `"row"` for each row, and leaves what has to stay
+    precise as it is. `quantise` names such types, and then `dtype` is of what stays unquantised: of a file whose name ends in .gguf
+    GGUF's (`"Q8_0"`, `"Q5_0"`, `"Q4_0"`, `"BF16"`, ...); of safetensors ComfyUI's (`"float8_e4m3fn"`, `"int8_tensorwise"`, `"nvfp4"`). Or a
+    mapping: `{"default": "Q5_0", "blocks": {"double_blocks.*": "Q8_0"}, "keep": ["*.img_mod.*"]}`. What lies in no block, what the family's
     declaration names, and what has one dimension or is small stays unquantised; `keep` replaces the first two, and `[]` keeps neither.
-    `.note` counts it, `.frame()` has the error of each block and the share of the change that is left. A denoiser alone becomes a GGUF
-    as ComfyUI-GGUF writes it, a whole model one as stable-diffusion.cpp does.
+    With `max_bytes` of the file (bytes, or `"6.5GB"`) each tensor gets the type with which the squared error of all is least, measured
+    beforehand; `quantise` may still have `blocks` and `keep`. A denoiser alone becomes a GGUF as ComfyUI-GGUF writes it, a whole model one
+    as stable-diffusion.cpp does. `.note` counts the types, `.frame()` has the error of each block and the share of the change that is left.
 
     `max_shard_size`, bytes or "5GB", fills shards in the order of the tensors; a larger tensor has one of its own. `config.json`
     is the first input's, corrected to the tensors that are written. When the first input is a pipeline, so is the folder:
@@ -125,9 +144,10 @@ def export(
     path = Path(path).expanduser()
     saved = checked_dtype(path, dtype)
     check_arguments(path, threads, max_shard_size)
-    if quantise is not None and max_shard_size is not None:
-        raise ExportError(f"{path}: diffusers loads no folder with scales beside weights; leave max_shard_size or quantise out")
-    asked = checked_quantise(path, quantise)
+    asked = asked_for(path, quantise, saved, scaled, checked_bytes(path, max_bytes))
+    saved = None if scaled else saved
+    if asked and max_shard_size is not None:
+        raise ExportError(f"{path}: diffusers loads no folder with scales beside weights; leave max_shard_size out, or write one file")
     with failing(path):  # a name that is too long, a folder that may not be read
         check_target(path, checkpoint, overwrite, folder=max_shard_size is not None)
     check_sources(path, checkpoint)
@@ -139,8 +159,8 @@ def export(
         warn(text, MergeWarning)
     infos = {key: checkpoint.info(key) for key in checkpoint}
     plan = None if max_shard_size is None else plan_folder(source, infos, max_shard_size)
-    choice = quantised_plan(path, checkpoint, infos, asked, checkpoint.rounding)
-    findings = Findings(strict, " and ".join(asked.types), "a type of more bits") if asked else Findings(strict)
+    quantisers = plain_plan(path, infos, checkpoint.rounding)
+    findings = Findings(strict, asked.told, "a type of more bits") if asked else Findings(strict)
     title = path.stem if plan is None else path.resolve().name
     with _hashing(checkpoint.sources() if checkpoint.parents else ()) as hashes:
         check_device(path, device)
@@ -152,14 +172,26 @@ def export(
 
         calculation = Calculation(checkpoint.precision, device, findings.nonfinite)
         container = in_gguf(checkpoint) if path.suffix == GGUF else in_safetensors
-        writing = Writing(checkpoint, choice.quantisers, said, hashes, calculation, findings, threads, progress, container)
+        writing = Writing(checkpoint, quantisers, said, hashes, calculation, findings, threads, progress, container)
+        chosen, choices = _chosen(path, writing, infos, asked) if asked else (None, ())
+        writing = replace(writing, quantisers=chosen.quantisers) if chosen else writing
         nbytes = _write_file(path, writing, overwrite) if plan is None else _write_folder(path.resolve(), writing, plan, overwrite)
     for text in findings.texts():
         warn(text, NonFiniteWarning)
     for text in findings.swallowed():
         warn(text, MergeWarning)
-    notes = [*_notes(source, checkpoint), *([choice.note] if choice.note else []), *(plan.notes if plan else ()), *findings.swallowed()]
-    return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.total.kept, costs(checkpoint, choice, findings))
+    notes = [*_notes(source, checkpoint), *([chosen.note] if chosen else []), *(plan.notes if plan else ()), *findings.swallowed()]
+    cost = costs(checkpoint, writing.quantisers, findings)
+    return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.total.kept, cost, choices)
+
+
+def _chosen(path: Path, writing: Writing, infos: Mapping[str, TensorInfo], asked: Quantise) -> tuple[QuantisedPlan, tuple[Choice, ...]]:
+    """Which tensor is quantised as what, and what else a budget could have chosen."""
+    dtype = writing.checkpoint.rounding
+    if asked.max_bytes is None:
+        return quantised_plan(path, writing.checkpoint, infos, asked, dtype), ()
+    plans = uniform_plans(path, writing.checkpoint, infos, asked, dtype)
+    return within(Budget(writing, _file(path, writing.checkpoint), plans), asked.max_bytes)
 
 
 def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:
@@ -184,8 +216,7 @@ def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
 
 def _write_file(path: Path, writing: Writing, overwrite: bool) -> int:
     """Write one file; its bytes."""
-    names = names_in_gguf(writing.checkpoint) if path.suffix == GGUF else {key: key for key in writing.quantisers}
-    file = File(path, names)
+    file = _file(path, writing.checkpoint)
     size = writing.size(file)
     with failing(path):
         check_disk(path, size)
@@ -193,6 +224,11 @@ def _write_file(path: Path, writing: Writing, overwrite: bool) -> int:
             writing.write({temporary: file})
             check_sources(path, writing.checkpoint)
     return size
+
+
+def _file(path: Path, checkpoint: Checkpoint) -> File:
+    """The one file that holds all tensors."""
+    return File(path, names_in_gguf(checkpoint) if path.suffix == GGUF else {key: key for key in checkpoint})
 
 
 def _write_folder(path: Path, writing: Writing, plan: FolderPlan, overwrite: bool) -> int:

@@ -106,16 +106,22 @@ def stream(
                 findings.losses[job.key] = findings.losses.get(job.key, Loss()) + loss
             done(piece.values.numel() * job.quantiser.info.itemsize)
 
-    run_all(checkpoint, list(work), work_on, threads=threads, progress=progress)
+    run_all(checkpoint, list(work), work_on, threads=threads, progress=progress, title=checkpoint.name)
 
 
 def run_all(
-    checkpoint: Checkpoint, jobs: Sequence[TensorPart], work_on: Callable[[TensorPart, Done], None], *, threads: int | None, progress: bool
+    checkpoint: Checkpoint,
+    jobs: Sequence[TensorPart],
+    work_on: Callable[[TensorPart, Done], None],
+    *,
+    threads: int | None,
+    progress: bool,
+    title: str,
 ) -> None:
     """Have the merge look at the model first if it needs to, and then run the jobs; a short export shows no bar."""
     checkpoint.prepare(progress=progress)
     total = sum(job.nbytes for job in jobs)
-    run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=checkpoint.name)
+    run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=title)
 
 
 @dataclass(frozen=True)

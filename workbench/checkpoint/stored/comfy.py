@@ -145,6 +145,7 @@ def _nvfp4(model: Checkpoint, key: str, conf: Setting) -> Encoding:
 
 _READ: dict[str, Callable[[Checkpoint, str, Setting], Encoding]] = {
     "float8_e4m3fn": _float8,
+    "float8_e4m3fn_rowwise": _float8,  # silveroxides' convert_to_quant
     "float8_e5m2": _float8,
     "int8_tensorwise": _int8,
     "mxfp8": _mxfp8,

@@ -42,6 +42,11 @@ class ComfyQuantiser(Quantiser):
 
         return torch.frombuffer(bytearray(self.mark()), dtype=torch.uint8)
 
+    def by_row(self, first: int, codes: torch.Tensor, scales: torch.Tensor, values: torch.Tensor) -> Encoded:
+        """Whole rows with a scale each; the mark is written with the first."""
+        mark = self.mark_tensor()[: None if first == 0 else 0]
+        return Encoded(((first, codes), (first // self.unit * scales.element_size(), scales), (0, mark)), values)
+
 
 @final
 @dataclass(frozen=True)
@@ -66,6 +71,30 @@ class Float8Scaled(ComfyQuantiser):
 
 @final
 @dataclass(frozen=True)
+class Float8ByRow(ComfyQuantiser):
+    """Float8 times a scale for each row, that of its largest value; ComfyUI itself reads one for the tensor alone.
+
+    Source: silveroxides' convert_to_quant, whose nodes read it.
+    """
+
+    @property
+    def unit(self) -> int:
+        return max(math.prod(self.info.shape[1:]), 1)
+
+    def stored(self, name: str) -> Mapping[str, TensorInfo]:
+        return self.marked(name, TensorInfo(self.info.shape, "F8_E4M3"), {"weight_scale": TensorInfo(self.info.shape[:1], "F32")})
+
+    def encode(self, values: torch.Tensor, first: int) -> Encoded:
+        import torch
+
+        rows = values.float().reshape(-1, self.unit)
+        scales = scale_of(rows.abs().amax(1, keepdim=True), _MOST_OF_E4M3)
+        codes = rounded(rows / scales, torch.float8_e4m3fn)
+        return self.by_row(first, codes, scales, (codes.float() * scales).reshape(-1))
+
+
+@final
+@dataclass(frozen=True)
 class Int8ByRow(ComfyQuantiser):
     """Int8 times a scale for each row, that of its largest value."""
 
@@ -82,9 +111,7 @@ class Int8ByRow(ComfyQuantiser):
         rows = values.float().reshape(-1, self.unit)
         scales = scale_of(rows.abs().amax(1, keepdim=True), _MOST_OF_INT8)
         codes = (rows / scales).round_().clamp_(-_MOST_OF_INT8, _MOST_OF_INT8).nan_to_num_().to(torch.int8)
-        mark = self.mark_tensor() if first == 0 else torch.empty(0, dtype=torch.uint8)
-        pieces = ((first, codes), (first // self.unit * scales.element_size(), scales), (0, mark))
-        return Encoded(pieces, (codes.float() * scales).reshape(-1))
+        return self.by_row(first, codes, scales, (codes.float() * scales).reshape(-1))
 
 
 @final

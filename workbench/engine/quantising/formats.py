@@ -11,13 +11,14 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.files.ggml_types import plain_type, quantisable
 from workbench.checkpoint.files.gguf_writing import shape_in_gguf
 from workbench.checkpoint.stored.nvfp4 import NVFP4_BLOCK
-from workbench.engine.quantising.comfy_types import Float8Scaled, Int8ByRow, NvFp4Quantiser
+from workbench.engine.quantising.comfy_types import Float8ByRow, Float8Scaled, Int8ByRow, NvFp4Quantiser
 from workbench.engine.quantising.gguf_blocks import GgufQuantiser
 from workbench.engine.quantising.quantiser import Plain, Quantiser
 from workbench.errors import ExportError
 from workbench.tensors import TensorInfo
 
 GGUF = ".gguf"
+_LEAST_BITS = 4  # of a weight: fewer are for models that were trained in them
 _FEW = 1024  # elements below which ComfyUI-GGUF has everything in float32
 
 
@@ -29,6 +30,10 @@ class WrittenFormat(ABC):
     @abstractmethod
     def types(self) -> tuple[str, ...]:
         """The names of the types that weights can be quantised to."""
+
+    @abstractmethod
+    def allotted(self) -> tuple[str, ...]:
+        """Those that a budget chooses among."""
 
     @abstractmethod
     def quantised(self, info: TensorInfo, kind: str, cutting: bool) -> Quantiser | str:
@@ -48,6 +53,9 @@ class SafetensorsFormat(WrittenFormat):
     def types(self) -> tuple[str, ...]:
         return tuple(_COMFY)
 
+    def allotted(self) -> tuple[str, ...]:
+        return ("nvfp4", "float8_e4m3fn", "int8_tensorwise")  # what ComfyUI itself reads, of matrices that no e5m2 is better for
+
     def quantised(self, info: TensorInfo, kind: str, cutting: bool) -> Quantiser | str:
         if len(info.shape) != 2:
             return "no matrices, which ComfyUI reads no scales of"
@@ -61,6 +69,7 @@ class SafetensorsFormat(WrittenFormat):
 
 _COMFY: Mapping[str, Callable[[TensorInfo, str], Quantiser]] = {
     "float8_e4m3fn": Float8Scaled,
+    "float8_e4m3fn_rowwise": Float8ByRow,
     "float8_e5m2": Float8Scaled,
     "int8_tensorwise": Int8ByRow,
     "nvfp4": NvFp4Quantiser,
@@ -75,6 +84,9 @@ class GgufFormat(WrittenFormat):
 
     def types(self) -> tuple[str, ...]:
         return tuple(kind.name for kind in quantisable())
+
+    def allotted(self) -> tuple[str, ...]:
+        return tuple(kind.name for kind in quantisable() if kind.code is None and 8 * kind.nbytes >= _LEAST_BITS * kind.block)
 
     def quantised(self, info: TensorInfo, kind: str, cutting: bool) -> Quantiser | str:
         found = next(one for one in quantisable() if one.name == kind)

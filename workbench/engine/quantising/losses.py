@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.engine.quantising.quantiser import Quantiser
@@ -29,6 +29,14 @@ class Loss:
 
     def __add__(self, other: Loss) -> Loss:
         return Loss(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
+
+    def times(self, factor: float) -> Loss:
+        """That of so many times the values, of which these are a sample; counts are of the sample."""
+        return replace(self, **{name: factor * getattr(self, name) for name in ("square", "wrong", "wanted", "left", "off")})
+
+    def none(self) -> Loss:
+        """That of the same values where nothing is lost."""
+        return Loss(square=self.square, wanted=self.wanted, left=self.wanted)
 
     @property
     def error(self) -> float:
