@@ -339,6 +339,6 @@ def test_preflight_says_where_a_change_holds_the_rounding_of_two_formats(tmp_pat
     told = (
         "task_arithmetic: 2 changes are of tensors stored in two ways (Q4_K less float16, Q8_0 less float16), and hold the rounding of both"
     )
-    assert told in wb.preflight(wb.operators.task_arithmetic(base, [tuned])).notes
+    assert any(note.startswith(told) for note in wb.preflight(wb.operators.task_arithmetic(base, [tuned])).notes)
     assert not any("stored" in note for note in wb.preflight(wb.operators.task_arithmetic(tuned, [tuned])).notes)
     assert not any("stored" in note for note in wb.preflight(wb.operators.weighted_average([base, tuned])).notes)

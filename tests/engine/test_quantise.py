@@ -84,7 +84,28 @@ def test_the_header_names_architecture_recipe_parents_and_types(tmp_path):
         hashlib.sha256((tmp_path / f"{i}.safetensors").read_bytes()).hexdigest() for i in range(2)
     ]
     assert '"Q8_0"' in fields["workbench_quantise"].contents()
-    assert wb.verify(path, progress=False).verdict == "cannot"
+
+
+@pytest.mark.parametrize(("name", "asked"), [("x.gguf", "Q5_0"), ("x.safetensors", "nvfp4"), ("y.safetensors", "int8_tensorwise")])
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_a_quantised_file_is_verified_number_by_number(name, asked, prefix, tmp_path):
+    base, tuned = (wb.export(flux(i, prefix=prefix), tmp_path / f"{i}.safetensors", progress=False).open() for i in range(2))
+    merge = wb.operators.weighted_average([base, tuned])
+    path = wb.export(merge, tmp_path / name, quantise=asked, progress=False).path
+    found = wb.verify(path, progress=False)
+    assert (found.verdict, found.reason) == ("same", "its recipe makes it again, every number, and what the header says")
+    content = bytearray(path.read_bytes())
+    content[-len(content) // 2] ^= 1
+    path.write_bytes(content)
+    found = wb.verify(path, progress=False)
+    assert (found.verdict, len(found.tensors)) == ("differs", 1)
+
+
+def test_types_within_a_budget_are_not_made_again(tmp_path):
+    base, tuned = (wb.export(flux(i), tmp_path / f"{i}.safetensors", progress=False).open() for i in range(2))
+    path = wb.export(wb.operators.weighted_average([base, tuned]), tmp_path / "x.gguf", max_bytes=60_000, progress=False).path
+    found = wb.verify(path, progress=False)
+    assert (found.verdict, found.reason) == ("cannot", "its types were chosen within 60000 bytes, which is not done again")
 
 
 def test_a_denoiser_alone_loses_its_prefix(tmp_path):

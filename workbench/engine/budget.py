@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
-from workbench.engine.costs import Choice
+from workbench.engine.costs import TypeChoice
 from workbench.engine.files import File, Writing
 from workbench.engine.parts import TensorPart, jobs
 from workbench.engine.pool import Done
@@ -56,7 +56,7 @@ def uniform_plans(
     return {kind: quantised_plan(path, checkpoint, infos, replace(asked, default=kind), dtype) for kind in kinds}
 
 
-def within(budget: Budget, allowed: int) -> tuple[QuantisedPlan, tuple[Choice, ...]]:
+def within(budget: Budget, allowed: int) -> tuple[QuantisedPlan, tuple[TypeChoice, ...]]:
     """The plan with the least squared error in a file of at most `allowed` bytes, and what it costs beside each type alone.
 
     Unquantised is a choice as well. Raises ExportError where the smallest does not fit.
@@ -83,13 +83,13 @@ def _plan(budget: Budget, found: Mapping[str, Quantiser]) -> QuantisedPlan:
     return QuantisedPlan(found, {key: kept.get(key, _ROOM) for key, one in found.items() if one == plain[key]})
 
 
-def _choices(budget: Budget, chosen: QuantisedPlan, losses: Losses) -> Iterator[Choice]:
+def _choices(budget: Budget, chosen: QuantisedPlan, losses: Losses) -> Iterator[TypeChoice]:
     """What the choice costs, and what each type alone would."""
     measured = {key: loss for (key, _), loss in losses.items()}
     for name, plan in {"this choice": chosen, **budget.plans}.items():
         ways = {key: plan.quantisers[key] for key in measured}
         total = sum((losses.get((key, one), measured[key].none()) for key, one in ways.items()), Loss())
-        yield Choice(name, budget.size(plan.quantisers), total)
+        yield TypeChoice(name, budget.size(plan.quantisers), total)
 
 
 def _measured(budget: Budget) -> Losses:

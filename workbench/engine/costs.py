@@ -11,6 +11,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.engine.quantising.losses import Loss
 from workbench.engine.quantising.quantiser import Quantiser
 from workbench.engine.streaming import Findings
+from workbench.wording import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ class Cost:
 
 @final
 @dataclass(frozen=True)
-class Choice:
+class TypeChoice:
     """Types for all tensors, by the name of the choice: the bytes of the file, and what they lose together."""
 
     name: str
@@ -69,7 +70,7 @@ def by_block(found: Sequence[Cost]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["block", "stored as", "tensors", "MB", "error", "kept", "change error"])
 
 
-def by_choice(found: Sequence[Choice]) -> pd.DataFrame:
+def by_choice(found: Sequence[TypeChoice]) -> pd.DataFrame:
     """A row for each choice: megabytes of the file, and what it loses, as `by_block` has it."""
     import pandas as pd
 
@@ -86,15 +87,18 @@ def cost_plot(found: Sequence[Cost], name: str) -> go.Figure:
         frame[share] = 100 * frame[share].astype(float)
     panels = {"error": "relative error, %", "kept": "of the change left, %", "change error": "relative error of the change, %", "MB": "MB"}
     long = frame.rename(columns=panels).melt(["block", "file"], list(panels.values()), "quantity").dropna()
-    total = sum((one.loss for one in found), Loss())
-    return figures.panels(
-        long, x="block", y="value", panel="quantity", colour="file", title=f"What quantising costs {name}", told=_headline(total)
-    ).update_yaxes(rangemode="tozero")
+    told = in_words(sum((one.loss for one in found), Loss()))
+    figure = figures.panels(long, x="block", y="value", panel="quantity", colour="file", title=f"What quantising costs {name}", told=told)
+    return figure.update_yaxes(rangemode="tozero")
 
 
-def _headline(total: Loss) -> str:
+def in_words(total: Loss) -> str:
+    """The error, and what is left of a change under how much noise."""
     told = f"relative error {total.error:.2%}"
-    return told if total.kept is None else f"{told}; of what this merge changed, {total.kept:.0%} is left, {total.change_error:.0%} off"
+    if total.kept is None:
+        return told
+    left, noise = percent(max(total.kept, 0.0)), percent(total.change_error or 0.0)
+    return f"{told}; of what this merge changed, {left} is left, under noise of {noise}"
 
 
 def as_html(frame: pd.DataFrame) -> str:

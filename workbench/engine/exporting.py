@@ -34,7 +34,7 @@ from workbench.engine.checks import (
     checked_dtype,
 )
 from workbench.engine.containers import in_gguf, in_safetensors, names_in_gguf
-from workbench.engine.costs import Choice, Cost, as_html, by_block, by_choice, cost_plot, costs
+from workbench.engine.costs import TypeChoice, Cost, as_html, by_block, by_choice, cost_plot, costs, in_words
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import QUANTISE, homeless, metadata
@@ -67,7 +67,7 @@ class Exported:
     note: str = ""
     kept: float | None = None
     costs: tuple[Cost, ...] = ()
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[TypeChoice, ...] = ()
 
     def frame(self) -> pd.DataFrame:
         """What quantising costs, by block: `error` relative to the unquantised numbers; of what the merge changed `kept`, the share that
@@ -180,12 +180,17 @@ def export(
         warn(text, NonFiniteWarning)
     for text in findings.swallowed():
         warn(text, MergeWarning)
-    notes = [*_notes(source, checkpoint), *([chosen.note] if chosen else []), *(plan.notes if plan else ()), *findings.swallowed()]
+    notes = [
+        *_notes(source, checkpoint),
+        *([chosen.note, in_words(findings.total)] if chosen else []),
+        *(plan.notes if plan else ()),
+        *findings.swallowed(),
+    ]
     cost = costs(checkpoint, writing.quantisers, findings)
     return Exported(path, nbytes, time.monotonic() - began, "; ".join(notes), findings.total.kept, cost, choices)
 
 
-def _chosen(path: Path, writing: Writing, infos: Mapping[str, TensorInfo], asked: Quantise) -> tuple[QuantisedPlan, tuple[Choice, ...]]:
+def _chosen(path: Path, writing: Writing, infos: Mapping[str, TensorInfo], asked: Quantise) -> tuple[QuantisedPlan, tuple[TypeChoice, ...]]:
     """Which tensor is quantised as what, and what else a budget could have chosen."""
     dtype = writing.checkpoint.rounding
     if asked.max_bytes is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,19 +18,18 @@ from workbench.checkpoint.files.hub import is_address
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.checkpoint.files.writing import safetensors_header
 from workbench.engine import header
-from workbench.engine.parts import jobs
-from workbench.engine.quantising.quantiser import Plain
-from workbench.engine.streaming import Findings, stream
+from workbench.engine.comparing import differences
+from workbench.engine.quantising.asking import Quantise, asked_for
+from workbench.engine.quantising.formats import GGUF
 from workbench.errors import WorkbenchError
 from workbench.recipe import Recipe, preflight
 from workbench.recipe.file import HEADER
 from workbench.recipe.schema import ModelFile
-from workbench.tensors import Calculation, Flat, TensorInfo
+from workbench.untrusted import parse_json
 from workbench.wording import listed
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
 Verdict = Literal["same", "differs", "cannot"]
 
@@ -94,12 +92,11 @@ def verify(path: str | os.PathLike[str], among: str | os.PathLike[str] | None = 
         recipe = Recipe.carried_by(written)
         if recipe is None:
             raise _CannotError("its header carries no recipe of Workbench's; `workbench lineage` tells what it says of its parents")
-        if header.QUANTISE in written.metadata:
-            raise _CannotError(f"it is quantised ({written.metadata[header.QUANTISE]}), which is not made again yet")
+        asked = _quantised(written)
         located = _located(recipe, catalogue, parents)
         made = located.build()
         preflight(made).raise_errors()
-        differing = _differing(written, made, progress)
+        differing = differences(written, made, asked, progress)
         told = "" if differing else _header_differs(written, made, recipe, parents)
     except WorkbenchError as error:
         return Verification(place, "cannot", str(error), parents)
@@ -109,8 +106,22 @@ def verify(path: str | os.PathLike[str], among: str | os.PathLike[str] | None = 
         return Verification(place, "differs", f"{len(differing)} of {count} tensors differ, first {key!r}: {what}", parents, differing)
     if told:
         return Verification(place, "differs", f"the tensors are the same, and the header differs: {told}", parents)
-    exact = "byte for byte" if isinstance(written, SafetensorsFile) else "every tensor's bytes, and what the header says"
+    numbers = "every number" if asked else "every tensor's bytes"
+    exact = "byte for byte" if isinstance(written, SafetensorsFile) else f"{numbers}, and what the header says"
     return Verification(place, "same", f"its recipe makes it again, {exact}", parents)
+
+
+def _quantised(written: Checkpoint) -> Quantise | None:
+    """How it was quantised, as its header says. Raises _CannotError."""
+    said = written.metadata.get(header.QUANTISE)
+    if said is None:
+        return None
+    data = parse_json(said)
+    if not isinstance(data, dict) or written.path is None:
+        raise _CannotError(f"its header says it is quantised, and not how: {said[:99]}")
+    if "max_bytes" in data:
+        raise _CannotError(f"its types were chosen within {data['max_bytes']} bytes, which is not done again")
+    return asked_for(written.path, data, None, False, None)
 
 
 def _located(recipe: Recipe, catalogue: Catalogue | None, parents: dict[str, tuple[Path, str]]) -> Recipe:
@@ -144,43 +155,6 @@ def _find(told: Path, model: ModelFile, catalogue: Catalogue | None) -> tuple[Pa
     return (found.path, found.by) if found and found.path else (None, f"sha256 {model.sha256}")
 
 
-def _differing(written: Checkpoint, made: Checkpoint, progress: bool) -> dict[str, str]:
-    """The tensors whose bytes are not those of the file, with what is the matter, in the file's order."""
-    infos = {key: made.info(key) for key in made}
-    found = {key: "is in the file, and not in what its recipe makes" for key in written if key not in infos}
-    found |= {key: "is not in the file" for key in infos if key not in written}
-    found |= {key: _other(written.info(key), infos[key]) for key in written if key in infos and written.info(key) != infos[key]}
-    first: dict[str, int] = {}
-    lock = threading.Lock()
-
-    def compare(key: str, number: int, start: int, data: memoryview) -> None:
-        size = infos[key].itemsize
-        there = written.read(key, Flat(start // size, (start + len(data)) // size))
-        if (at := _first_difference(there, data)) is not None:
-            with lock:
-                first[key] = min(first.get(key, (start + at) // size), (start + at) // size)
-
-    findings = Findings(False)
-    calculation = Calculation(made.precision, "cpu", findings.nonfinite)
-    work = jobs(made, [(key, Plain.of(info)) for key, info in infos.items() if key not in found and info.numel])
-    stream(made, work, calculation, findings, compare, threads=None, progress=progress)
-    found |= {key: f"other values, the first at element {at}" for key, at in first.items()}
-    return {key: found[key] for key in [*written, *infos] if key in found}
-
-
-def _first_difference(there: torch.Tensor, data: memoryview) -> int | None:
-    """The first byte in which a tensor and what was made differ."""
-    import numpy as np
-    import torch
-
-    unlike = np.flatnonzero(there.contiguous().view(-1).view(torch.uint8).numpy() != np.frombuffer(data, np.uint8))
-    return int(unlike[0]) if len(unlike) else None
-
-
-def _other(there: TensorInfo, made: TensorInfo) -> str:
-    return f"is {there.dtype_name} {list(there.shape)}, and its recipe makes {made.dtype_name} {list(made.shape)}"
-
-
 def _header_differs(written: Checkpoint, made: Checkpoint, recipe: Recipe, parents: Mapping[str, tuple[Path, str]]) -> str:
     """How the header that the recipe makes is not the file's; nothing where every byte is the same."""
     place = written.path
@@ -189,13 +163,17 @@ def _header_differs(written: Checkpoint, made: Checkpoint, recipe: Recipe, paren
     hashes = {source: hashing.sha256(source) for source in made.sources()}
     again = header.metadata(made, place if place.is_dir() else place.parent, title, hashes)
     again = _as_it_was(again, written.metadata, recipe)
-    if keys := [key for key in dict.fromkeys([*written.metadata, *again]) if written.metadata.get(key) != again.get(key)]:
+    there = dict(written.metadata)
+    asked = there.pop(header.QUANTISE, None)  # which the tensors were made by
+    if place.suffix == GGUF:
+        del again["format"]
+    if keys := [key for key in dict.fromkeys([*there, *again]) if there.get(key) != again.get(key)]:
         return f"{listed(keys)} {'is' if len(keys) == 1 else 'are'} not what its recipe makes"
-    if not isinstance(written, SafetensorsFile):
+    if asked is not None or not isinstance(written, SafetensorsFile):
         return ""
-    there = written.head()
-    text, _ = safetensors_header({key: made.info(key) for key in made}, again, len(there))
-    return "" if text == there else "its order or spelling is another, as of a file that another program has written again"
+    head = written.head()
+    text, _ = safetensors_header({key: made.info(key) for key in made}, again, len(head))
+    return "" if text == head else "its order or spelling is another, as of a file that another program has written again"
 
 
 def _as_it_was(again: Mapping[str, str], there: Mapping[str, str], recipe: Recipe) -> dict[str, str]:

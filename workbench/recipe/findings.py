@@ -11,10 +11,10 @@ from workbench.errors import OptionError
 from workbench.merge import Merge, rules
 from workbench.merge.plan import Entry, Problem, mending
 from workbench.recipe.inputs import Finding, differences, strangers
+from workbench.recipe.roundings import roundings
 from workbench.tensors import Space
 from workbench.wording import enumerated, few, listed, percent, size
 
-_WIDE = {"float64", "float32", "float16", "bfloat16"}  # whose rounding is no matter
 _HALF_STEPS = {"F8_E4M3": 1 / 16, "F8_E5M2": 1 / 8}  # of a value, at most, that rounding to float8 may change
 
 
@@ -31,7 +31,7 @@ def judge(merge: Merge) -> Iterator[Finding]:
     yield from _option_problems(merge)
     yield from _answers(merge)
     yield from _narrower(merge)
-    yield from _quantised(merge)
+    yield from roundings(merge)
     yield from differences(merge)
     yield from _idle_rules(merge)
 
@@ -57,26 +57,6 @@ def rounding(merge: Merge) -> Iterator[Finding]:
         told = f"{len(grid)} merged tensors are {info.dtype_name} in the model that is changed, and in the result"
         lost = f"where less than about {percent(_HALF_STEPS[info.code])} of a value changes, as by a weak LoRA, rounding swallows it"
         yield Finding("note", f"{merge.name}: {told}: {lost}; what export returns has the share that is left; dtype bfloat16 keeps all")
-
-
-def _quantised(merge: Merge) -> Iterator[Finding]:
-    """Changes that are in part what quantising lost: of models that are stored in another way than the one that is subtracted."""
-    call = merge.call
-    changes = [i for slot in call.operator.inputs if slot.space is Space.DELTA for i in call.slots[slot.name]]
-    changes = [i for i in changes if call.inputs[i].space is Space.WEIGHT]
-    pairs: Counter[tuple[str, str]] = Counter()
-    for entry in merge.plan.entries.values():
-        at = merge.starts_from(entry)
-        base = entry.names[at]
-        if entry.take is None and base is not None:
-            stored = call.viewed[at].storage(base).kind
-            others = [call.viewed[i].storage(name).kind for i in changes if (name := entry.names[i]) is not None]
-            pairs.update((other, stored) for other in others if other != stored and not {other, stored} <= _WIDE)
-    if pairs:
-        told = ", ".join(f"{one} less {other}" for one, other in pairs)
-        yield Finding(
-            "note", f"{merge.name}: {pairs.total()} changes are of tensors stored in two ways ({told}), and hold the rounding of both"
-        )
 
 
 def _narrower(merge: Merge) -> Iterator[Finding]:
