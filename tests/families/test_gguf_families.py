@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ CITY96 = {
     "Lumina 2": "lumina2",
 }
 DENOISER = "model.diffusion_model."
+Z_IMAGE = Path(__file__).resolve().parents[2] / "data" / "shapes-z-image"
 
 
 def bare_names(variant: str) -> dict[str, tuple[int, ...]]:
@@ -76,7 +78,10 @@ def test_a_quantised_tensor_is_cut_and_joined_as_any_other_when_layouts_change(t
     view, whole = wb.in_layout(model, "diffusers"), model[qkv]
     assert whole.count_nonzero() > 1000
     for number, part in enumerate("qkv"):
-        assert view[f"transformer_blocks.0.attn.to_{part}.weight"].equal(whole[32 * number : 32 * number + 32])
+        key, rows = f"transformer_blocks.0.attn.to_{part}.weight", slice(32 * number, 32 * number + 32)
+        assert view[key].equal(whole[rows])
+        assert view.exact(key).equal(model.exact(qkv)[rows])
+        assert not view.exact(key).equal(whole[rows].float())
 
 
 def of_sd_cpp(variant: str) -> dict[str, tuple[int, ...]]:
@@ -116,3 +121,29 @@ def test_a_whole_model_of_stable_diffusion_cpp_has_its_components_and_shapes(tmp
     usual = {DENOISER + name: shape for name, shape in bare_names(variant).items()}
     assert {key: model.info(key).shape for key in model if key.startswith(DENOISER)} == usual
     assert len(model) == len(usual) + len(encoders)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_1", "BF16"])
+def test_diffusers_loads_what_is_written_and_calculates_with_it(kind, tmp_path):
+    import torch
+    from diffusers import GGUFQuantizationConfig, ZImageTransformer2DModel
+    from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
+
+    written = wb.export(
+        wb.in_layout(wb.open(Z_IMAGE / "transformer"), "original"), tmp_path / "x.gguf", quantise=kind, progress=False
+    ).open()
+    ours = wb.in_layout(written, "diffusers")
+    where = {"config": str(Z_IMAGE), "subfolder": "transformer", "torch_dtype": torch.float32}
+    settings = GGUFQuantizationConfig(compute_dtype=torch.float32)
+    model = ZImageTransformer2DModel.from_single_file(str(tmp_path / "x.gguf"), quantization_config=settings, **where)
+    theirs = {key: dequantize_gguf_tensor(tensor).float() for key, tensor in model.state_dict().items()}
+    assert theirs.keys() == set(ours)
+    for key in ours:
+        read = theirs[key].reshape(ours.info(key).shape)
+        torch.testing.assert_close(read, ours.exact(key).float(), rtol=2.0**-10, atol=2.0**-12)  # it multiplies in float16
+    plain = ZImageTransformer2DModel.from_config(ZImageTransformer2DModel.load_config(str(Z_IMAGE), subfolder="transformer"))
+    plain.load_state_dict({key: ours.exact(key).float() for key in ours})
+    asked = ([torch.ones(4, 1, 8, 8)], torch.tensor([0.5]), [torch.ones(8, 48)])
+    with torch.no_grad():
+        (drawn,), (wanted,) = (each(*asked).sample for each in (model, plain))
+    assert (drawn - wanted).norm() < 2e-3 * wanted.norm()

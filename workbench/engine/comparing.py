@@ -51,11 +51,12 @@ def differences(written: Checkpoint, made: Checkpoint, asked: Quantise | None, p
 
 
 def _first_difference(there: torch.Tensor, made: torch.Tensor) -> int | None:
-    """The first element in which two flat tensors of one dtype differ, byte by byte."""
+    """The first element in which two flat tensors differ, byte by byte, in the wider of their dtypes."""
     import torch
 
-    size = made.element_size()
-    unlike = (there.contiguous().view(torch.uint8) != made.contiguous().view(torch.uint8)).nonzero()
+    dtype = torch.promote_types(there.dtype, made.dtype)
+    size = dtype.itemsize
+    unlike = (there.to(dtype).contiguous().view(torch.uint8) != made.to(dtype).contiguous().view(torch.uint8)).nonzero()
     return int(unlike[0]) // size if len(unlike) else None
 
 

@@ -34,7 +34,7 @@ from workbench.engine.checks import (
     checked_dtype,
 )
 from workbench.engine.containers import in_gguf, in_safetensors, names_in_gguf
-from workbench.engine.costs import TypeChoice, Cost, as_html, by_block, by_choice, cost_plot, costs, in_words
+from workbench.engine.costs import Cost, TypeChoice, as_html, by_block, by_choice, cost_plot, costs, in_words
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import QUANTISE, homeless, metadata

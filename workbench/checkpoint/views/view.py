@@ -130,6 +130,17 @@ class View(Checkpoint):
             return _numbers(entry, part)
         return _gathered(entry, part, self.source.read, entry.info.dtype, "cpu")
 
+    def exact(self, key: str, part: Part = None) -> torch.Tensor:
+        import torch
+
+        entry = self.entry(key)
+        if isinstance(entry, str):
+            return self.source.exact(entry, part)
+        if isinstance(entry, Indices):
+            return _numbers(entry, part)
+        wide = torch.promote_types(entry.info.dtype, torch.float32) if entry.info.is_float else entry.info.dtype
+        return _gathered(entry, part, self.source.exact, wide, "cpu")
+
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         entry = self.entry(key)
         if isinstance(entry, str):
