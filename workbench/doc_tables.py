@@ -106,8 +106,9 @@ def quantised_types_table() -> str:
         for name in form.types():
             made = form.quantised(matrix, name, False)
             assert isinstance(made, Quantiser)
-            rows.append([f"`{name}`", end, f"{8 * made.nbytes / matrix.numel:.2f}"])
-    return _table(["type", "file", "bits per weight"], rows)
+            budget = "yes" if name in form.allotted() else ""
+            rows.append([f"`{name}`", end, f"{8 * made.nbytes / matrix.numel:.2f}", form.readers(name), budget])
+    return _table(["type", "file", "bits per weight", "read by", "by `max_bytes`"], rows)
 
 
 _TABLES: dict[str, Callable[[], str]] = {

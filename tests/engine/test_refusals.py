@@ -279,7 +279,7 @@ def test_a_disk_that_cannot_read_names_the_input_and_the_tensor(model, untouched
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_an_error_in_one_thread_stops_them_all(model, untouched, monkeypatch, threads):
-    monkeypatch.setattr(parts, "PIECE", 1)
+    monkeypatch.setattr(parts, "at_once", lambda device: 1)
     a, computed = model("a", {"x": torch.zeros(5000)}), []
 
     def read(self, key, part=None):

@@ -14,10 +14,10 @@ import workbench  # recipes are floors above; the package's own front door is th
 from workbench.checkpoint.names.buffers import is_marker
 from workbench.checkpoint.names.lora_modules import ModuleNames
 from workbench.checkpoint.names.structure import Structure, structure_of
+from workbench.devices import at_once, moved
 from workbench.errors import MissingTensorError, OptionError
 from workbench.families import GENERIC
 from workbench.tensors import (
-    PIECE,
     Calculation,
     Flat,
     Part,
@@ -139,16 +139,17 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             calculation.watch(self.name, key, tensor)
             return tensor
         first, last = elements(part, shape)
-        if last - first <= PIECE or self.scope is not Scope.ELEMENT:
-            tensor = self.exact(key, part).to(calculation.device, calculation.dtype)
+        step = at_once(calculation.device)
+        if last - first <= step or self.scope is not Scope.ELEMENT:
+            tensor = moved(self.exact(key, part), calculation.device, calculation.dtype)
             calculation.watch(self.name, key, tensor)
             return tensor
         # in pieces that stay in the cache: memory that is touched for the first time costs more than all arithmetic
         tensor = torch.empty(last - first, dtype=calculation.dtype, device=calculation.device)
-        for start in range(first, last, PIECE):
-            piece = self.exact(key, Flat(start, min(start + PIECE, last)))
+        for start in range(first, last, step):
+            piece = self.exact(key, Flat(start, min(start + step, last)))
             calculation.watch(self.name, key, piece)
-            tensor[start - first : start - first + PIECE] = piece
+            tensor[start - first : start - first + step] = piece
         return tensor.reshape(part_shape(part, shape))
 
     def prepare(self, *, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> None:

@@ -101,7 +101,7 @@ def _measured(budget: Budget) -> Losses:
     for key, ways in lossy.items():
         if ways:
             widest = max(ways, key=lambda one: one.unit)  # whose units are whole ones of the others
-            parts = _sample(list(jobs(checkpoint, [(key, widest)])))
+            parts = _sample(list(jobs(checkpoint, [(key, widest)], calculation.device)))
             ends = [elements(one.part, widest.info.shape) for one in parts]
             times[key] = widest.info.numel / max(sum(last - first for first, last in ends), 1)
             work += parts
@@ -117,7 +117,8 @@ def _measured(budget: Budget) -> Losses:
             done(piece.values.numel() * job.quantiser.info.itemsize)
 
     title = f"what each type loses of {checkpoint.name}"
-    run_all(checkpoint, work, work_on, threads=budget.writing.threads, progress=budget.writing.progress, title=title)
+    writing = budget.writing
+    run_all(checkpoint, work, work_on, device=calculation.device, threads=writing.threads, progress=writing.progress, title=title)
     return {(key, one): loss.times(times[key]) for (key, one), loss in losses.items()}
 
 

@@ -45,7 +45,7 @@ def differences(written: Checkpoint, made: Checkpoint, asked: Quantise | None, p
                     first[name] = min(first.get(name, piece.first + at), piece.first + at)
             done(len(values) * job.quantiser.info.itemsize)
 
-    run_all(made, work, compare, threads=None, progress=progress, title=made.name)
+    run_all(made, work, compare, device=calculation.device, threads=None, progress=progress, title=made.name)
     found |= {name: f"other values, the first at element {at}" for name, at in first.items()}
     return {name: found[name] for name in [*written, *wanted] if name in found}
 

@@ -41,6 +41,7 @@ from workbench.engine.header import QUANTISE, homeless, metadata
 from workbench.engine.quantising.asking import Quantise, Scaled, asked_for
 from workbench.engine.quantising.choosing import QuantisedPlan, plain_plan, quantised_plan
 from workbench.engine.quantising.formats import GGUF
+from workbench.engine.quantising.losses import Loss
 from workbench.engine.streaming import Findings
 from workbench.errors import ExportError, MergeWarning, NonFiniteWarning, warn
 from workbench.recipe import preflight
@@ -68,6 +69,11 @@ class Exported:
     kept: float | None = None
     costs: tuple[Cost, ...] = ()
     choices: tuple[TypeChoice, ...] = ()
+
+    @property
+    def loss(self) -> Loss:
+        """What is lost of all tensors together: `.error`, `.kept`, `.change_error`."""
+        return sum((one.loss for one in self.costs), Loss())
 
     def frame(self) -> pd.DataFrame:
         """What quantising costs, by block: `error` relative to the unquantised numbers; of what the merge changed `kept`, the share that

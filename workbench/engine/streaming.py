@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from workbench.checkpoint import Checkpoint
+from workbench.devices import at_once, fetched, own_stream
 from workbench.engine.parts import TensorPart
 from workbench.engine.pool import Done, run
 from workbench.engine.quantising.losses import Loss, lost
 from workbench.errors import NonFiniteError
-from workbench.tensors import PIECE, Calculation, elements
+from workbench.tensors import Calculation, elements
 from workbench.wording import listed, percent
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def stream(
                 findings.losses[job.key] = findings.losses.get(job.key, Loss()) + loss
             done(piece.values.numel() * job.quantiser.info.itemsize)
 
-    run_all(checkpoint, list(work), work_on, threads=threads, progress=progress, title=checkpoint.name)
+    run_all(checkpoint, list(work), work_on, device=calculation.device, threads=threads, progress=progress, title=checkpoint.name)
 
 
 def run_all(
@@ -114,6 +115,7 @@ def run_all(
     jobs: Sequence[TensorPart],
     work_on: Callable[[TensorPart, Done], None],
     *,
+    device: str,
     threads: int | None,
     progress: bool,
     title: str,
@@ -121,7 +123,12 @@ def run_all(
     """Have the merge look at the model first if it needs to, and then run the jobs; a short export shows no bar."""
     checkpoint.prepare(progress=progress)
     total = sum(job.nbytes for job in jobs)
-    run(jobs, work_on, total=total, delay=1, threads=threads, progress=progress, title=title)
+
+    def beside_the_others(job: TensorPart, done: Done) -> None:
+        with own_stream(device):
+            work_on(job, done)
+
+    run(jobs, beside_the_others, total=total, delay=1, threads=threads, progress=progress, title=title)
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ def pieces(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation, fi
         if job.quantiser.lossy:
             before = checkpoint.start(job.key, job.part, replace(calculation, on_nonfinite=None))
     first, _ = elements(job.part, job.quantiser.info.shape)
-    step = max(PIECE // job.quantiser.unit, 1) * job.quantiser.unit
+    step = max(at_once(calculation.device) // job.quantiser.unit, 1) * job.quantiser.unit
     unchanged = itertools.repeat(None) if before is None else torch.split(before.reshape(-1), step)
     for values, was in zip(torch.split(tensor.reshape(-1), step), unchanged, strict=False):
         yield ResultPiece(first, values, was, bool(blamed))
@@ -191,4 +198,4 @@ def _blame(job: TensorPart, piece: ResultPiece, result: torch.Tensor, calculatio
 def _bytes(tensor: torch.Tensor) -> memoryview:
     import torch
 
-    return tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+    return fetched(tensor).view(-1).view(torch.uint8).numpy().data

@@ -18,7 +18,6 @@ from workbench.errors import ExportError
 from workbench.tensors import TensorInfo
 
 GGUF = ".gguf"
-_LEAST_BITS = 4  # of a weight: fewer are for models that were trained in them
 _FEW = 1024  # elements below which ComfyUI-GGUF has everything in float32
 
 
@@ -30,6 +29,10 @@ class WrittenFormat(ABC):
     @abstractmethod
     def types(self) -> tuple[str, ...]:
         """The names of the types that weights can be quantised to."""
+
+    @abstractmethod
+    def readers(self, kind: str) -> str:
+        """Which programs read a type, in words."""
 
     @abstractmethod
     def allotted(self) -> tuple[str, ...]:
@@ -53,6 +56,9 @@ class SafetensorsFormat(WrittenFormat):
     def types(self) -> tuple[str, ...]:
         return tuple(_COMFY)
 
+    def readers(self, kind: str) -> str:
+        return "convert_to_quant's nodes for ComfyUI" if kind in _NOT_COMFYS else "ComfyUI"
+
     def allotted(self) -> tuple[str, ...]:
         return ("nvfp4", "float8_e4m3fn", "int8_tensorwise")  # what ComfyUI itself reads, of matrices that no e5m2 is better for
 
@@ -67,6 +73,8 @@ class SafetensorsFormat(WrittenFormat):
         return Plain.of(info)
 
 
+_NOT_COMFYS = ("float8_e4m3fn_rowwise",)
+_RARE = ("TQ1_0", "TQ2_0", "MXFP4")  # that ComfyUI-GGUF leaves to the library, and others do not read
 _COMFY: Mapping[str, Callable[[TensorInfo, str], Quantiser]] = {
     "float8_e4m3fn": Float8Scaled,
     "float8_e4m3fn_rowwise": Float8ByRow,
@@ -85,8 +93,13 @@ class GgufFormat(WrittenFormat):
     def types(self) -> tuple[str, ...]:
         return tuple(kind.name for kind in quantisable())
 
+    def readers(self, kind: str) -> str:
+        if kind in _RARE:
+            return "ComfyUI-GGUF, slowly"
+        return "ComfyUI-GGUF, stable-diffusion.cpp, diffusers (transformers alone)"
+
     def allotted(self) -> tuple[str, ...]:
-        return tuple(kind.name for kind in quantisable() if kind.code is None and 8 * kind.nbytes >= _LEAST_BITS * kind.block)
+        return tuple(kind.name for kind in quantisable() if kind.code is None and kind.name not in _RARE)
 
     def quantised(self, info: TensorInfo, kind: str, cutting: bool) -> Quantiser | str:
         found = next(one for one in quantisable() if one.name == kind)
