@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from workbench import kernels
 from workbench.errors import OptionError
 from workbench.merge import Flag, OneOf, PerModel, Prepared, Random, Range, operator
 from workbench.merge.preparing import Passes
 from workbench.operators import sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
-_PIECES = {"cpu": 1 << 15}  # elements worked on at once: all that is made of them stays in the cache
+_PIECES = {"cpu": 1 << 16}  # elements worked on at once: all that is made of them stays in the cache
 NO_WEIGHT = 1e-8  # weights that sum to less do not divide, as in mergekit
 _PIECE_GPU = 1 << 24  # enough for a GPU to be busy between two calls
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
@@ -90,7 +91,7 @@ def delta_merge(
     scale = 1 / density if rescaled else 1.0
 
     def combined(kept: list[torch.Tensor]) -> torch.Tensor:
-        return _times(strength, _combined(combine, kept, weights, majority_sign, normalize))
+        return sparsify.times(strength, _combined(combine, kept, weights, majority_sign, normalize))
 
     return _added(base, models, keeps, [weight * scale for weight in weights], combined)
 
@@ -108,13 +109,9 @@ def _added(
     piece = _PIECES.get(base.device.type, _PIECE_GPU)
     for start in range(0, base.numel(), piece):
         place = slice(start, start + piece)
-        kept = [_times(scale, keep(delta[place], place)) for keep, delta, scale in zip(keeps, flat, scales, strict=True)]
+        kept = [keep(delta[place], place, scale) for keep, delta, scale in zip(keeps, flat, scales, strict=True)]
         result.view(-1)[place] += combine(kept)
     return result
-
-
-def _times(number: float, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if number == 1 else tensor * number
 
 
 def _keep(
@@ -125,7 +122,7 @@ def _keep(
     if prune == "magnitude":
         return sparsify.largest(delta, density) if smallest is None else sparsify.from_magnitude(smallest, delta.dtype)
     if prune == "random":
-        return sparsify.random(lambda: random.uniform(delta, model), density)
+        return sparsify.random(lambda piece, at, scale: random.kept(piece, density, scale, model=model, at=at.start), density)
     return sparsify.everything
 
 
@@ -138,6 +135,12 @@ def _combined(combine: str, deltas: list[torch.Tensor], weights: Sequence[float]
 
 def _disjoint(deltas: list[torch.Tensor], weights: Sequence[float], majority_sign: str, normalize: str) -> torch.Tensor:
     """What the deltas come to whose sign is the elected one; a tied vote elects plus, as in MergeFlux and PEFT."""
+    if kernels.fit(*deltas):
+        from workbench.kernels import deltas as loops
+
+        found = loops.disjoint(deltas, weights, majority_sign, normalize, NO_WEIGHT)
+        if found is not None:
+            return found
     votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
     vote = sum(votes[1:], start=votes[0])
     if majority_sign == "frequency, then total":

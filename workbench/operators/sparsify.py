@@ -8,19 +8,27 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch.nn.functional import hardshrink
 
+from workbench import kernels
+
 _LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
-Keep = Callable[[torch.Tensor, slice], torch.Tensor]  # a piece of a delta laid flat, and where it lies -> what is kept of it
+# a piece of a delta laid flat, where it lies, and a scale -> what is kept of it, times that
+Keep = Callable[[torch.Tensor, slice, float], torch.Tensor]
 
 
-def everything(piece: torch.Tensor, place: slice) -> torch.Tensor:
+def everything(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
     """Every element."""
-    return piece
+    return times(scale, piece)
 
 
-def nothing(piece: torch.Tensor, place: slice) -> torch.Tensor:
+def nothing(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
     """No element."""
-    return torch.zeros_like(piece)
+    return times(scale, torch.zeros_like(piece))
+
+
+def times(number: float, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's multiple; itself where that changes nothing."""
+    return tensor if number == 1 else tensor * number
 
 
 def largest(delta: torch.Tensor, density: float) -> Keep:
@@ -79,7 +87,7 @@ def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
         return largest(delta, density)
     top, bottom = kth_largest(delta.abs(), beyond + 1), kth_largest(delta.abs(), beyond + count)
     kept = from_magnitude(bottom, delta.dtype)
-    return lambda piece, place: kept(piece, place).masked_fill(piece.abs() > top, 0)
+    return lambda piece, place, scale: times(scale, kept(piece, place, 1).masked_fill(piece.abs() > top, 0))
 
 
 def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
@@ -89,15 +97,22 @@ def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
     if math.isinf(smallest):
         return nothing
     below = torch.tensor(smallest, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()
-    return lambda piece, place: hardshrink(piece, below)  # in one pass: what is beyond `below` stays, all else is 0
+
+    def beyond(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
+        if kernels.fit(piece):
+            from workbench.kernels import deltas
+
+            return deltas.trimmed(piece, below, scale)
+        return times(scale, hardshrink(piece, below))  # in one pass: what is beyond `below` stays, all else is 0
+
+    return beyond
 
 
-def random(uniform: Callable[[], torch.Tensor], density: float) -> Keep:
-    """Each element with probability `density`: where its uniform number is below it."""
+def random(kept: Keep, density: float) -> Keep:
+    """Each element with probability `density`, as `kept` draws it."""
     if density in (0, 1):
         return everything if density else nothing
-    numbers = uniform().reshape(-1)
-    return lambda piece, place: piece * (numbers[place] < density)
+    return kept
 
 
 def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,52 @@
+"""Loops over the bits of floats: how many magnitudes have which upper bits, and whether a value is none or infinite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.kernels.compiling import compiled
+
+if TYPE_CHECKING:
+    import torch
+
+LOW = 16  # bits of a float32 that are counted apart from the upper ones
+_LOW, _LOWER, _MAGNITUDE = np.uint32(LOW), np.uint32((1 << LOW) - 1), np.uint32(0x7FFFFFFF)
+
+
+def upper(values: torch.Tensor, counts: torch.Tensor) -> None:
+    """Count, in int64, each flat float32 value's magnitude by its upper bits, which order them."""
+    _upper(values.numpy().view(np.uint32), counts.numpy())
+
+
+def lower(values: torch.Tensor, top: int, counts: torch.Tensor) -> None:
+    """Count by the lower bits those whose upper ones are `top`."""
+    _lower(values.numpy().view(np.uint32), np.uint32(top), counts.numpy())
+
+
+def finite(bits: np.ndarray, magnitude: int, infinity: int) -> bool:
+    """Whether no value is NaN or infinite, given their bits as unsigned integers, and the bits of a magnitude and of infinity."""
+    return bool(_largest(bits, bits.dtype.type(magnitude)) < infinity)
+
+
+@compiled
+def _upper(bits: np.ndarray, counts: np.ndarray) -> None:
+    for i in range(len(bits)):
+        counts[(bits[i] & _MAGNITUDE) >> _LOW] += 1
+
+
+@compiled
+def _lower(bits: np.ndarray, top: np.uint32, counts: np.ndarray) -> None:
+    for i in range(len(bits)):
+        magnitude = bits[i] & _MAGNITUDE
+        if magnitude >> _LOW == top:
+            counts[magnitude & _LOWER] += 1
+
+
+@compiled
+def _largest(bits: np.ndarray, magnitude: np.integer) -> np.integer:
+    found = bits.dtype.type(0)
+    for i in range(len(bits)):
+        found = max(found, bits[i] & magnitude)
+    return found
