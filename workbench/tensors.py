@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
@@ -188,6 +188,23 @@ def narrowed(tensor: torch.Tensor, held: Part, part: Part, shape: Sequence[int])
     first, last = elements(part, shape)
     begin, _ = elements(held, shape)
     return tensor.reshape(-1)[first - begin : last - begin].reshape(part_shape(part, shape))
+
+
+def pieces(part: Part, scope: Scope, shape: Sequence[int], unit: int = 1) -> Iterator[Part]:
+    """What makes up `part` of a tensor, of about PIECE elements each, as an operator of this scope can work on them; of whole units."""
+    first, last = elements(part, shape)
+    if last - first <= max(PIECE, unit) or scope >= Scope.TENSOR or (scope is Scope.ROW and len(shape) < 2):
+        yield part
+    elif scope is Scope.ELEMENT:
+        step = max(1, PIECE // unit) * unit
+        for start in range(first, last, step):
+            yield Flat(start, min(start + step, last))
+    else:
+        row = math.prod(shape[1:])
+        whole = unit // math.gcd(unit, row)  # so many rows are whole units
+        step = max(1, PIECE // row // whole) * whole
+        for start in range(first // row, last // row, step):
+            yield Rows(start, min(start + step, last // row))
 
 
 class Space(enum.Enum):

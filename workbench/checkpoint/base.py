@@ -151,6 +151,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             tensor[start - first : start - first + PIECE] = piece
         return tensor.reshape(part_shape(part, shape))
 
+    def grain(self, calculation: Calculation) -> Scope:
+        """As `scope`, when one part of a tensor after another is calculated: what was found out of the whole for the first is kept."""
+        return self.scope
+
     def prepare(self, *, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> None:
         """Have merges in it that need a pass over the whole model first do it; else they do when a tensor is read. Raises Cancelled."""
         for parent in self.parents:
@@ -316,6 +320,9 @@ class Rounded(Checkpoint):
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         return self.source.calculate(key, part, calculation)
+
+    def grain(self, calculation: Calculation) -> Scope:
+        return self.source.grain(calculation)
 
     def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
         return self.source.start(key, part, calculation)

@@ -162,7 +162,7 @@ def _differing(written: Checkpoint, made: Checkpoint, progress: bool) -> dict[st
 
     findings = Findings(False)
     calculation = Calculation(made.precision, "cpu", findings.nonfinite)
-    work = jobs(made, [(key, Plain.of(info)) for key, info in infos.items() if key not in found and info.numel])
+    work = jobs(made, [(key, Plain.of(info)) for key, info in infos.items() if key not in found and info.numel], calculation)
     stream(made, work, calculation, findings, compare, threads=None, progress=progress)
     found |= {key: f"other values, the first at element {at}" for key, at in first.items()}
     return {key: found[key] for key in [*written, *infos] if key in found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -45,15 +46,21 @@ def _scope(prune: str = "magnitude", over: str = "tensor", **_: Any) -> Scope:
 
 
 def _thresholds(passes: Passes) -> list[float]:
-    """For each model, the magnitude from which on a change is among the largest of all tensors together."""
+    """For each model, the magnitude from which on a change is among the largest of all tensors that are read, together."""
     densities = {options["density"] for _, options in passes()}
     if len(densities) > 1:
         raise OptionError(f"density must be the same in every block where the largest of the whole model are kept, got {sorted(densities)}")
     (density,) = densities or {1.0}
-    return sparsify.thresholds(lambda: (read()[1] for read, _ in passes()), density)
+    return sparsify.thresholds(lambda: (tensors[1] for read, _ in passes() for tensors in read.pieces()), density)
 
 
-@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}")
+@operator(
+    scope=_scope,
+    keys="base",
+    prepare=_thresholds,
+    prepared_scope=Scope.ELEMENT,
+    source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}",
+)
 def delta_merge(
     base: Weight,
     models: Deltas,
@@ -82,7 +89,7 @@ def delta_merge(
     """
     if not strength:
         return base.clone()  # 0 times NaN is NaN
-    if prune == "magnitude" and not any(delta.any() for delta in models):
+    if prune == "magnitude" and density and _unchanged(models, prepared.state if over == "tensor" else None):
         return base.clone()  # what nobody changed stays as it is: the largest of zeros take as long to find as others
     smallest = prepared.state or [None] * len(models)
     pairs = enumerate(zip(models, weights, smallest, strict=True))
@@ -94,6 +101,11 @@ def delta_merge(
         return sparsify.times(strength, _combined(combine, kept, weights, majority_sign, normalize))
 
     return _added(base, models, keeps, [weight * scale for weight in weights], combined)
+
+
+def _unchanged(models: Sequence[torch.Tensor], smallest: Sequence[float] | None) -> bool:
+    """Whether no model changed anything in the whole tensor, of which this may be a part if its thresholds are known."""
+    return not any(delta.any() for delta in models) if smallest is None else all(map(math.isinf, smallest))
 
 
 def _added(
@@ -168,7 +180,7 @@ def task_arithmetic(base: Weight, models: Deltas, *, weights: Weighting = 1.0) -
     return delta_merge.function(base, models, prune="none", combine="sum", weights=weights)
 
 
-@operator(scope=_scope, keys="base", prepare=_thresholds, source=_TIES)
+@operator(scope=_scope, keys="base", prepare=_thresholds, prepared_scope=Scope.ELEMENT, source=_TIES)
 def ties(
     base: Weight,
     models: Deltas,
@@ -190,7 +202,9 @@ def ties(
     return delta_merge.function(base, models, density=density, weights=weights, over=over, prepared=prepared, **voting)
 
 
-@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"{_TIES}, trimming only; PEFT's magnitude_prune")
+@operator(
+    scope=_scope, keys="base", prepare=_thresholds, prepared_scope=Scope.ELEMENT, source=f"{_TIES}, trimming only; PEFT's magnitude_prune"
+)
 def magnitude_prune(
     base: Weight,
     models: Deltas,

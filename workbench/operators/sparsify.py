@@ -40,10 +40,10 @@ def largest(delta: torch.Tensor, density: float) -> Keep:
 
 
 def thresholds(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float) -> list[float]:
-    """For each of several models, whose deltas `passes()` yields tensor by tensor, the smallest magnitude that is kept of all of them.
+    """For each of several models, whose deltas `passes()` yields piece by piece, the smallest magnitude that is kept of all of them.
 
-    The k = int(density * numel) largest, and what ties with the smallest of them, as `largest` has it for one tensor; infinity for none.
-    Counted in two passes by the bits of float32, which order magnitudes: nothing is held but the counts.
+    The k = int(density * numel) largest, and what ties with the smallest of them, as `largest` has it for one tensor; infinity for none,
+    and where all are 0. Counted in two passes by the bits of float32, which order magnitudes: nothing is held but the counts.
     """
     high = _counts(passes, None)
     keep = [int(density * int(one.sum())) for one in high]
@@ -52,7 +52,13 @@ def thresholds(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], density: 
     places = [_place(one, left)[0] for one, (_, left) in zip(low, tops, strict=True)]
     bits = [(top << _LOW) + place for (top, _), place in zip(tops, places, strict=True)]
     found = torch.tensor(bits, dtype=torch.int32).view(torch.float32).tolist() if bits else []
-    return [value if count else math.inf for value, count in zip(found, keep, strict=True)]
+    none = [not count or _zeros(*counts) for count, *counts in zip(keep, high, low, strict=True)]
+    return [math.inf if nothing else value for value, nothing in zip(found, none, strict=True)]
+
+
+def _zeros(high: torch.Tensor, low: torch.Tensor) -> bool:
+    """Whether everything that was counted is 0."""
+    return int(high[0]) == int(high.sum()) and int(low[0]) == int(low.sum())
 
 
 def _counts(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], tops: Sequence[int] | None) -> list[torch.Tensor]:
@@ -61,11 +67,20 @@ def _counts(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], tops: Sequen
     for deltas in passes():
         found = found or [torch.zeros(1 << _LOW, dtype=torch.int64) for _ in deltas]
         for number, delta in enumerate(deltas):
-            bits = delta.reshape(-1).float().abs().cpu().view(torch.int32)
-            upper = bits >> _LOW
-            chosen = upper if tops is None else (bits & ((1 << _LOW) - 1))[upper == tops[number]]
-            found[number] += torch.bincount(chosen, minlength=1 << _LOW)
+            _count(delta.reshape(-1), None if tops is None else tops[number], found[number])
     return found
+
+
+def _count(delta: torch.Tensor, top: int | None, found: torch.Tensor) -> None:
+    if kernels.fit(delta):
+        from workbench.kernels import counting
+
+        counting.upper(delta, found) if top is None else counting.lower(delta, top, found)
+        return
+    bits = delta.float().abs().cpu().view(torch.int32)
+    upper = bits >> _LOW
+    chosen = upper if top is None else (bits & ((1 << _LOW) - 1))[upper == top]
+    found += torch.bincount(chosen, minlength=1 << _LOW)
 
 
 def _place(counts: torch.Tensor, keep: int) -> tuple[int, int]:
