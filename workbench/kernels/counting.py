@@ -25,9 +25,14 @@ def lower(values: torch.Tensor, top: int, counts: torch.Tensor) -> None:
     _lower(values.numpy().view(np.uint32), np.uint32(top), counts.numpy())
 
 
-def finite(bits: np.ndarray, magnitude: int, infinity: int) -> bool:
-    """Whether no value is NaN or infinite, given their bits as unsigned integers, and the bits of a magnitude and of infinity."""
-    return bool(_largest(bits, bits.dtype.type(magnitude)) < infinity)
+def finite(values: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite, of a contiguous tensor of float16, bfloat16 or float32."""
+    import torch
+
+    infinity = torch.tensor(torch.inf, dtype=values.dtype)
+    integers, unsigned = (torch.int16, np.uint16) if values.element_size() == 2 else (torch.int32, np.uint32)
+    bits = values.reshape(-1).view(integers).numpy().view(unsigned)
+    return bool(_largest(bits, bits.dtype.type(torch.iinfo(integers).max)) < infinity.view(integers).item())
 
 
 @compiled

@@ -5,9 +5,13 @@ Nothing has an absolute floor: changes a thousandth as large have the same angle
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
+from workbench.tensors import Scope, cut, pieces
 
 Over = Literal["tensor", "row", "column"]
 
@@ -53,3 +57,29 @@ def angle(first: torch.Tensor, second: torch.Tensor, dim: int) -> torch.Tensor:
     """Angles of the vectors along a dimension, from 0 to pi; exact for small ones too, where a cosine is not (Kahan 2006)."""
     one, other = unit(first, dim), unit(second, dim)
     return 2 * torch.atan2(length(one - other, dim), length(one + other, dim))
+
+
+@dataclass(frozen=True)
+class ColumnProducts:
+    """Of two tensors' columns (along dimension 0): the lengths of the first's and of the second's, and their inner products."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+    product: torch.Tensor
+
+
+def row_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Tensors of one shape in the blocks of rows in which large ones are read: what is summed over them has one order."""
+    for part in pieces(None, Scope.ROW, tensors[0].shape):
+        yield [cut(tensor, part) for tensor in tensors]
+
+
+def column_products(blocks: Iterable[Sequence[torch.Tensor]]) -> ColumnProducts:
+    """Those of two tensors that come in blocks of rows, summed over the blocks in float64."""
+    total, dtype = torch.zeros((), dtype=torch.float64), torch.float32
+    for one, other in blocks:
+        lengths = [torch.linalg.vector_norm(tensor, dim=0).double().square_() for tensor in (one, other)]
+        product = torch.linalg.vecdot(one, other, dim=0).double()
+        total, dtype = torch.stack([*lengths, product]) + total.to(product.device), one.dtype
+    first, second = total[:2].sqrt().to(dtype)
+    return ColumnProducts(first, second, total[2].to(dtype))
