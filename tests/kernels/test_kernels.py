@@ -23,6 +23,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         for vote in ("total", "frequency", "frequency, then total")
         for divisor in ("number", "weights", "none")
     ],
+    "nearest": [{"alpha": 0.7, "beta": 1.3}],
     "dare_ties": [{"density": 0.3, "weights": [1.0, -2.0, 0.5]}],
     "delta_merge": [{"prune": prune, "combine": combine} for prune in ("magnitude", "random", "none") for combine in ("sum", "mean")],
 }

@@ -78,8 +78,8 @@ def column_products(blocks: Iterable[Sequence[torch.Tensor]]) -> ColumnProducts:
     """Those of two tensors that come in blocks of rows, summed over the blocks in float64."""
     total, dtype = torch.zeros((), dtype=torch.float64), torch.float32
     for one, other in blocks:
-        lengths = [torch.linalg.vector_norm(tensor, dim=0).double().square_() for tensor in (one, other)]
-        product = torch.linalg.vecdot(one, other, dim=0).double()
-        total, dtype = torch.stack([*lengths, product]) + total.to(product.device), one.dtype
+        pairs = ((one, one), (other, other), (one, other))  # vecdot is many times as fast as vector_norm here
+        products = torch.stack([torch.linalg.vecdot(*pair, dim=0) for pair in pairs]).double()
+        total, dtype = products + total.to(products.device), one.dtype
     first, second = total[:2].sqrt().to(dtype)
     return ColumnProducts(first, second, total[2].to(dtype))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import torch
 
+from workbench import kernels
 from workbench.merge import Missing, Prepared, Range, operator
 from workbench.merge.preparing import Passes
 from workbench.operators import geometry
@@ -29,7 +30,7 @@ def nearest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0
     Second where |anchor - alpha * first| > |anchor - beta * second|, else first. The values are taken unscaled.
     Shapes: all three and the result are of one shape.
     """
-    return torch.where(_first_is_farther(anchor, first, second, alpha, beta), second, first)
+    return _chosen(anchor, first, second, alpha, beta, False)
 
 
 @operator(
@@ -41,11 +42,17 @@ def farthest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.
     First where |anchor - alpha * first| > |anchor - beta * second|, else second. The values are taken unscaled.
     Shapes: all three and the result are of one shape.
     """
-    return torch.where(_first_is_farther(anchor, first, second, alpha, beta), first, second)
+    return _chosen(anchor, first, second, alpha, beta, True)
 
 
-def _first_is_farther(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
-    return (anchor - alpha * first).abs_() > (anchor - beta * second).abs_()
+def _chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float, farthest: bool) -> torch.Tensor:
+    """The elements of whichever lies nearer to the anchor, or farther from it; of `first` at equal distances, or then of `second`."""
+    if kernels.fit(anchor, first, second):
+        from workbench.kernels import distances
+
+        return distances.chosen(anchor, first, second, alpha, beta, farthest)
+    first_is_farther = (anchor - alpha * first).abs_() > (anchor - beta * second).abs_()
+    return torch.where(first_is_farther != farthest, second, first)
 
 
 def _likeness(blocks: Iterable[Sequence[torch.Tensor]], share: float) -> torch.Tensor | float:

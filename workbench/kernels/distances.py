@@ -1,0 +1,32 @@
+"""Loops that compare two models' elements by their distance to a third's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.kernels.compiling import compiled
+
+if TYPE_CHECKING:
+    import torch
+
+
+def chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float, farthest: bool) -> torch.Tensor:
+    """`where((|anchor - alpha first| > |anchor - beta second|) != farthest, second, first)` of float32 tensors, in one pass."""
+    import torch
+
+    out = torch.empty_like(anchor)
+    arrays = [tensor.reshape(-1).numpy() for tensor in (anchor, first, second, out)]
+    _choose(*arrays, np.float32(alpha), np.float32(beta), farthest)
+    return out
+
+
+@compiled
+def _choose(
+    anchor: np.ndarray, first: np.ndarray, second: np.ndarray, out: np.ndarray, alpha: np.float32, beta: np.float32, farthest: bool
+) -> None:
+    for i in range(len(out)):
+        one, other = first[i], second[i]
+        away = abs(anchor[i] - alpha * one) > abs(anchor[i] - beta * other)
+        out[i] = other if away != farthest else one
