@@ -48,9 +48,9 @@ def farthest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.
 def _chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float, farthest: bool) -> torch.Tensor:
     """The elements of whichever lies nearer to the anchor, or farther from it; of `first` at equal distances, or then of `second`."""
     if kernels.fit(anchor, first, second):
-        from workbench.kernels import distances
+        from workbench.kernels import choices
 
-        return distances.chosen(anchor, first, second, alpha, beta, farthest)
+        return choices.chosen(anchor, first, second, alpha, beta, farthest)
     first_is_farther = (anchor - alpha * first).abs_() > (anchor - beta * second).abs_()
     return torch.where(first_is_farther != farthest, second, first)
 

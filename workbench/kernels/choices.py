@@ -1,4 +1,4 @@
-"""Loops that compare two models' elements by their distance to a third's."""
+"""Loops that take each element from one of two tensors: by a mask, or by the distance to a third."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     import torch
 
 
+def masked(mask: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """`where(mask, one, other)` of a mask of bools and float32 tensors of one shape, many times as fast."""
+    import torch
+
+    out = torch.empty_like(one)
+    _mask(*[tensor.reshape(-1).numpy() for tensor in (mask, one, other, out)])
+    return out
+
+
 def chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float, farthest: bool) -> torch.Tensor:
     """`where((|anchor - alpha first| > |anchor - beta second|) != farthest, second, first)` of float32 tensors, in one pass."""
     import torch
@@ -20,6 +29,13 @@ def chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alph
     arrays = [tensor.reshape(-1).numpy() for tensor in (anchor, first, second, out)]
     _choose(*arrays, np.float32(alpha), np.float32(beta), farthest)
     return out
+
+
+@compiled
+def _mask(mask: np.ndarray, one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
+    for i in range(len(out)):
+        here, there = one[i], other[i]
+        out[i] = here if mask[i] else there
 
 
 @compiled
