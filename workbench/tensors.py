@@ -254,6 +254,11 @@ class Calculation:
         found: torch.dtype = getattr(torch, self.precision)
         return found
 
+    def hear(self, model: str, key: str) -> None:
+        """Report a tensor that is known to hold NaN or infinity."""
+        if self.on_nonfinite is not None:
+            self.on_nonfinite(model, key)
+
     def watch(self, model: str, key: str, tensor: torch.Tensor) -> None:
         """Report a tensor that holds NaN or infinity to whoever wants to hear of it."""
         if self.on_nonfinite is None or not tensor.is_floating_point():
@@ -265,4 +270,4 @@ class Calculation:
         else:  # one pass: NaN and infinity survive a sum; a sum of finite values that overflows is looked at again
             sound = bool(tensor.sum(dtype=self.dtype).isfinite()) or bool(tensor.to(self.dtype).isfinite().all())
         if not sound:
-            self.on_nonfinite(model, key)
+            self.hear(model, key)

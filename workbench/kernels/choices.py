@@ -26,8 +26,8 @@ def chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alph
     import torch
 
     out = torch.empty_like(anchor)
-    arrays = [tensor.reshape(-1).numpy() for tensor in (anchor, first, second, out)]
-    _choose(*arrays, np.float32(alpha), np.float32(beta), farthest)
+    models = [tensor.reshape(-1).numpy() for tensor in (first, second)]
+    _choose(anchor.reshape(-1).numpy(), models[0], models[1], out.reshape(-1).numpy(), np.float32(alpha), np.float32(beta), farthest)
     return out
 
 

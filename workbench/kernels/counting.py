@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 LOW = 16  # bits of a float32 that are counted apart from the upper ones
+_INFINITIES: dict[str, Any] = {"float16": np.uint16(0x7C00), "bfloat16": np.uint16(0x7F80), "float32": np.uint32(0x7F800000)}  # as bits
 _LOW, _LOWER, _MAGNITUDE = np.uint32(LOW), np.uint32((1 << LOW) - 1), np.uint32(0x7FFFFFFF)
 
 
@@ -29,10 +30,10 @@ def finite(values: torch.Tensor) -> bool:
     """Whether no value is NaN or infinite, of a contiguous tensor of float16, bfloat16 or float32."""
     import torch
 
-    infinity = torch.tensor(torch.inf, dtype=values.dtype)
-    integers, unsigned = (torch.int16, np.uint16) if values.element_size() == 2 else (torch.int32, np.uint32)
-    bits = values.reshape(-1).view(integers).numpy().view(unsigned)
-    return bool(_largest(bits, bits.dtype.type(torch.iinfo(integers).max)) < infinity.view(integers).item())
+    infinity = _INFINITIES[str(values.dtype).removeprefix("torch.")]
+    integers = torch.int16 if values.element_size() == 2 else torch.int32
+    bits = values.reshape(-1).view(integers).numpy()
+    return _largest(bits.view(infinity.dtype), infinity.dtype.type(torch.iinfo(integers).max)) < int(infinity)
 
 
 @compiled
@@ -50,8 +51,8 @@ def _lower(bits: np.ndarray, top: np.uint32, counts: np.ndarray) -> None:
 
 
 @compiled
-def _largest(bits: np.ndarray, magnitude: np.integer) -> np.integer:
-    found = bits.dtype.type(0)
+def _largest(bits: np.ndarray, magnitude: np.unsignedinteger) -> int:
+    found = magnitude ^ magnitude  # 0, of their type
     for i in range(len(bits)):
         found = max(found, bits[i] & magnitude)
-    return found
+    return int(found)

@@ -127,4 +127,4 @@ def _disjoint(deltas: np.ndarray, weights: np.ndarray, vote_of: int, divide: boo
             total[i] *= elected[i]
         if divide:
             _divide(total, divisor, least)
-    return top < _INFINITY
+    return bool(top < _INFINITY)

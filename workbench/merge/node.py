@@ -172,7 +172,7 @@ class Merge(Checkpoint):
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
         shape = entry.info.shape
-        if entry.narrower or entry.info.numel <= PIECE or self.grain(calculation) >= Scope.TENSOR:
+        if entry.narrower or entry.info.numel <= PIECE or calculation.device != "cpu" or self.grain(calculation) >= Scope.TENSOR:
             wide = widened(part, Scope.TENSOR if entry.narrower else self.own_scope, shape)
             state = self._state(calculation.device) if self.own_scope is Scope.MODEL else None
             tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation, state)
@@ -188,17 +188,17 @@ class Merge(Checkpoint):
         state = None
         if self.own_grain < self.own_scope:
             found = self._states.of(self.call, entry, self.bound, calculation, self.grain(calculation))
-            for model, key in found.nonfinite if calculation.on_nonfinite else ():
-                calculation.on_nonfinite(model, key)
+            for model, key in found.nonfinite:
+                calculation.hear(model, key)
             state, calculation = found.prepared, replace(calculation, on_nonfinite=None)
         shape = entry.info.shape
         first, last = elements(part, shape)
-        result = None if last - first <= PIECE else torch.empty(last - first, dtype=calculation.dtype)
+        if last - first <= PIECE:
+            return evaluate(self.call, entry, self.bound, self.settings.seed, part, calculation, state)
+        result = torch.empty(last - first, dtype=calculation.dtype)
         for one in pieces(part, self.own_grain, shape):
-            tensor = evaluate(self.call, entry, self.bound, self.settings.seed, one, calculation, state)
-            if result is None:
-                return tensor
             start, stop = elements(one, shape)
+            tensor = evaluate(self.call, entry, self.bound, self.settings.seed, one, calculation, state)
             result[start - first : stop - first] = tensor.reshape(-1)
         return result.reshape(part_shape(part, shape))
 

@@ -50,11 +50,12 @@ def slerp(
     """
     if t in (0, 1):
         return (second if t else first).clone()  # 0 times NaN is NaN
-    lengths, turn = prepared.state or geometry.block_angle(lambda: geometry.flat_blocks(first, second))
+    (long, other_long), turn = prepared.state or geometry.block_angle(lambda: geometry.flat_blocks(first, second))
     if renormalise:
-        if not torch.minimum(*lengths) > 0 or not turn.sin() > 0:
+        if not torch.minimum(long, other_long) > 0 or not turn.sin() > 0:
             return torch.lerp(first, second, t)
-        return _turned(first / lengths[0], second / lengths[1], turn, t) * torch.lerp(*lengths, t)
+        length: torch.Tensor = torch.lerp(long, other_long, t)
+        return _turned(first / long, second / other_long, turn, t) * length
     if turn.cos().abs() > _STRAIGHT:
         return torch.lerp(first, second, t)
     return _turned(first, second, turn, t)
