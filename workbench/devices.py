@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from workbench.tensors import PIECE
+from workbench import tensors
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ _mine = threading.local()
 
 def at_once(device: str) -> int:
     """Elements that are worked on at once."""
-    return PIECE if device == "cpu" else _ON_A_GPU
+    return tensors.PIECE if device == "cpu" else _ON_A_GPU
 
 
 def moved(tensor: torch.Tensor, device: str, dtype: torch.dtype) -> torch.Tensor:

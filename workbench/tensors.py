@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+from workbench import kernels
 
 if TYPE_CHECKING:
     import torch
@@ -190,6 +192,24 @@ def narrowed(tensor: torch.Tensor, held: Part, part: Part, shape: Sequence[int])
     return tensor.reshape(-1)[first - begin : last - begin].reshape(part_shape(part, shape))
 
 
+def pieces(part: Part, scope: Scope, shape: Sequence[int], unit: int = 1, size: int | None = None) -> Iterator[Part]:
+    """What makes up `part` of a tensor, of about `size` (PIECE) elements each, as an operator of this scope can work on; of whole units."""
+    size = PIECE if size is None else size
+    first, last = elements(part, shape)
+    if last - first <= max(size, unit) or scope >= Scope.TENSOR or (scope is Scope.ROW and len(shape) < 2):
+        yield part
+    elif scope is Scope.ELEMENT:
+        step = max(1, size // unit) * unit
+        for start in range(first, last, step):
+            yield Flat(start, min(start + step, last))
+    else:
+        row = math.prod(shape[1:])
+        whole = unit // math.gcd(unit, row)  # so many rows are whole units
+        step = max(1, size // row // whole) * whole
+        for start in range(first // row, last // row, step):
+            yield Rows(start, min(start + step, last // row))
+
+
 class Space(enum.Enum):
     """Whether numbers are weights, or changes to be added to weights."""
 
@@ -235,10 +255,20 @@ class Calculation:
         found: torch.dtype = getattr(torch, self.precision)
         return found
 
+    def hear(self, model: str, key: str) -> None:
+        """Report a tensor that is known to hold NaN or infinity."""
+        if self.on_nonfinite is not None:
+            self.on_nonfinite(model, key)
+
     def watch(self, model: str, key: str, tensor: torch.Tensor) -> None:
         """Report a tensor that holds NaN or infinity to whoever wants to hear of it."""
         if self.on_nonfinite is None or not tensor.is_floating_point():
             return
-        # one pass: NaN and infinity survive a sum; a sum of finite values that overflows is looked at again
-        if not tensor.sum(dtype=self.dtype).isfinite() and not tensor.to(self.dtype).isfinite().all():
-            self.on_nonfinite(model, key)
+        if kernels.has_bits(tensor):
+            from workbench.kernels import counting
+
+            sound = counting.finite(tensor)
+        else:  # one pass: NaN and infinity survive a sum; a sum of finite values that overflows is looked at again
+            sound = bool(tensor.sum(dtype=self.dtype).isfinite()) or bool(tensor.to(self.dtype).isfinite().all())
+        if not sound:
+            self.hear(model, key)

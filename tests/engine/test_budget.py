@@ -107,7 +107,7 @@ def test_with_room_for_all_nothing_is_quantised(tmp_path):
 
 def test_the_sample_of_a_large_tensor_stands_for_all_of_it(tmp_path, monkeypatch):
     whole = wb.export(model(), tmp_path / "a.gguf", max_bytes=60_000, progress=False).choices_frame()
-    monkeypatch.setattr("workbench.engine.parts.at_once", lambda device: 1024)
+    monkeypatch.setattr("workbench.tensors.PIECE", 1024)
     sampled = wb.export(model(), tmp_path / "b.gguf", max_bytes=60_000, progress=False).choices_frame()
     assert sampled["error"].tolist() != whole["error"].tolist()
     assert sampled["error"].tolist() == pytest.approx(whole["error"].tolist(), rel=0.05)

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from small_models import MARKERS, SHAPES, TEXT, UNET, tensors
 
 import workbench as wb
+from workbench import tensors as tensors_module
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
 from workbench.engine import parts
 from workbench.engine.quantising.quantiser import Plain
 from workbench.merge import operator
-from workbench.tensors import Flat, Rows, Scope, Weight
+from workbench.tensors import Calculation, Flat, Rows, Scope, Weight
 
 average, add_difference, task_arithmetic = wb.operators.weighted_average, wb.operators.add_difference, wb.operators.task_arithmetic
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -77,7 +78,7 @@ def test_the_bytes_are_the_same_for_any_number_of_threads_and_any_size_of_parts(
     merge = merges(model)[name]
     whole = export(merge, out, threads=1)
     for size in (1, 7, 64):
-        monkeypatch.setattr(parts, "at_once", lambda device, size=size: size)
+        monkeypatch.setattr(tensors_module, "PIECE", size)
         assert [export(merge, out, threads=threads) == whole for threads in (1, 2, 8)] == [True] * 3, size
 
 
@@ -86,7 +87,7 @@ def test_large_parts_end_anywhere_without_a_trace(model, out, monkeypatch):
     merge = average([a, b], weights=[0.3, 0.6], dtype="float32")
     whole = export(merge, out)
     for size in (4096, 4097, 10_000, 33_333):
-        monkeypatch.setattr(parts, "at_once", lambda device, size=size: size)
+        monkeypatch.setattr(tensors_module, "PIECE", size)
         assert export(merge, out) == whole, size
     assert same(wb.open(out)["x"], merge["x"])
 
@@ -177,7 +178,7 @@ def test_nothing_lies_beside_the_file(model, out):
 
 def test_an_element_wise_merge_reads_no_more_at_once_than_one_part(model, out, monkeypatch):
     size = 1000
-    monkeypatch.setattr(parts, "at_once", lambda device, size=size: size)
+    monkeypatch.setattr(tensors_module, "PIECE", size)
     shape = {"x": torch.randn(40, 300).half(), f"{TEXT}y": torch.randn(9, 200).half()}
     models = [model(name, {key: tensor + i for key, tensor in shape.items()}) for i, name in enumerate("abc")]
     inner = task_arithmetic(models[0], models[1:])
@@ -195,7 +196,7 @@ def test_an_element_wise_merge_reads_no_more_at_once_than_one_part(model, out, m
 
 
 def test_rows_are_read_in_blocks_of_whole_rows(model, out, monkeypatch):
-    monkeypatch.setattr(parts, "at_once", lambda device: 1000)
+    monkeypatch.setattr(tensors_module, "PIECE", 1000)
     a = model("a", {"x": torch.randn(40, 300).half(), "bias": torch.randn(3000)})
     asked = []
     monkeypatch.setattr(SafetensorsFile, "read", lambda *given: asked.append(given[1:]) or read_file(*given))
@@ -207,11 +208,11 @@ def test_rows_are_read_in_blocks_of_whole_rows(model, out, monkeypatch):
 @pytest.mark.parametrize("shape", [(), (0,), (5, 0), (0, 9), (1,), (7,), (3, 5), (2, 3, 4)])
 @pytest.mark.parametrize("scope", list(Scope))
 def test_the_parts_of_a_tensor_cover_it_once_and_in_order(model, shape, scope, monkeypatch):
-    monkeypatch.setattr(parts, "at_once", lambda device: 4)
+    monkeypatch.setattr(tensors_module, "PIECE", 4)
     a = model("a", {"x": torch.zeros(shape)})
     a.scope = scope
     monkeypatch.setattr(type(a), "origin", lambda self, key: None)
-    found = [job.part for job in parts.jobs(a, [("x", Plain.of(a.info("x")))])]
+    found = [job.part for job in parts.jobs(a, [("x", Plain.of(a.info("x")))], Calculation())]
     if found == [None]:
         assert scope is not Scope.ELEMENT or a.info("x").numel <= 4
         return

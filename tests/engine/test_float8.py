@@ -69,7 +69,7 @@ def test_nothing_is_said_when_nothing_saturates(dtype, largest, tmp_path):
 
 
 def test_values_are_counted_over_every_piece_and_thread(tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.engine.parts.at_once", lambda device: 100)
+    monkeypatch.setattr("workbench.tensors.PIECE", 100)
     model = Held({f"t{i}": torch.full((1000,), 1e3) for i in range(5)}, "a")
     with pytest.warns(NonFiniteWarning, match="5000 values of 't0', 't1', 't2' and 2 more lie beyond"):
         wb.export(model, tmp_path / "out.safetensors", dtype="float8_e4m3fn", threads=4, progress=False)

@@ -12,7 +12,7 @@ import workbench as wb
 from workbench.engine.parts import jobs
 from workbench.engine.pool import Memory
 from workbench.engine.quantising.quantiser import Plain
-from workbench.tensors import PIECE, Flat, TensorInfo
+from workbench.tensors import PIECE, Calculation, Flat, TensorInfo
 
 
 def run_together(memory: Memory, sizes: list[int]) -> int:
@@ -53,15 +53,16 @@ def test_an_error_gives_the_memory_back():
     assert run_together(memory, [100]) == 100
 
 
-def test_a_job_holds_its_inputs_and_its_result_in_float32():
+@pytest.mark.parametrize(("operator", "calculation", "held"), [("sce", "float32", 4), ("ties", "float64", 4), ("ties", "float32", 1)])
+def test_a_job_holds_its_inputs_and_its_result_in_float32_whole_or_in_pieces(operator, calculation, held):
     shape = (4, PIECE)
     base = Held({"x": torch.zeros(shape, dtype=torch.float16)})
-    merge = wb.operators.ties(base, [base, base])
-    (job,) = jobs(merge, [("x", Plain.of(TensorInfo(shape, "F16")))])
-    assert job.held == 4 * 4 * 4 * PIECE
-    nested = wb.operators.ties(base, [base, merge])
-    (job,) = jobs(nested, [("x", Plain.of(TensorInfo(shape, "F16")))])
-    assert job.held == (2 + 4) * 4 * 4 * PIECE
+    merge = getattr(wb.operators, operator)(base, [base, base])
+    (job,) = jobs(merge, [("x", Plain.of(TensorInfo(shape, "F16")))], Calculation(calculation))
+    assert job.held == 4 * 4 * held * PIECE
+    nested = getattr(wb.operators, operator)(base, [base, merge])
+    (job,) = jobs(nested, [("x", Plain.of(TensorInfo(shape, "F16")))], Calculation(calculation))
+    assert job.held == (2 + 4) * 4 * held * PIECE
 
 
 def test_a_large_tensor_is_read_in_pieces_and_is_the_same():
@@ -69,4 +70,4 @@ def test_a_large_tensor_is_read_in_pieces_and_is_the_same():
     base, tuned = Held({"x": values}, "base"), Held({"x": values + 1}, "tuned")
     merge = wb.operators.ties(base, [tuned], density=1.0)
     assert torch.equal(merge["x"], (values.float() + ((values + 1).float() - values.float())).half())
-    assert [part for _, part in base.reads] == [Flat(0, PIECE), Flat(PIECE, 2 * PIECE)]
+    assert [part for _, part in base.reads] == [Flat(0, PIECE), Flat(PIECE, 2 * PIECE)] * 3  # twice for the threshold

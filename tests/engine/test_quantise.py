@@ -186,7 +186,7 @@ def test_what_is_left_of_a_change_is_told_by_block(tmp_path):
 def test_parts_and_threads_change_no_byte(kind, tmp_path, monkeypatch):
     end = "gguf" if kind == "Q5_0" else "safetensors"
     first = wb.export(flux(), tmp_path / f"a.{end}", quantise=kind, progress=False, threads=1).path.read_bytes()
-    monkeypatch.setattr("workbench.engine.parts.at_once", lambda device: 500)
+    monkeypatch.setattr("workbench.tensors.PIECE", 500)
     monkeypatch.setattr("workbench.engine.streaming.at_once", lambda device: 200)
     second = wb.export(flux(), tmp_path / f"b.{end}", quantise=kind, progress=False, threads=3).path.read_bytes()
     assert first == second

@@ -24,7 +24,6 @@ from small_models import UNET, tensors
 import workbench as wb
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
-from workbench.engine import parts
 from workbench.errors import CheckpointError, ExportError, MergeError, NonFiniteError, NonFiniteWarning
 
 average, add_difference, task_arithmetic = wb.operators.weighted_average, wb.operators.add_difference, wb.operators.task_arithmetic
@@ -279,7 +278,7 @@ def test_a_disk_that_cannot_read_names_the_input_and_the_tensor(model, untouched
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_an_error_in_one_thread_stops_them_all(model, untouched, monkeypatch, threads):
-    monkeypatch.setattr(parts, "at_once", lambda device: 1)
+    monkeypatch.setattr("workbench.tensors.PIECE", 1)
     a, computed = model("a", {"x": torch.zeros(5000)}), []
 
     def read(self, key, part=None):

@@ -101,5 +101,5 @@ def test_the_file_is_that_of_reading(tmp_path):
 def test_thresholds_are_those_of_one_tensor_of_all(numbers, parts, density):
     whole = torch.tensor(numbers, dtype=torch.float32) / 7
     (smallest,) = sparsify.thresholds(lambda: ([piece] for piece in whole.tensor_split(parts)), density)
-    kept = sparsify.from_magnitude(smallest, whole.dtype)(whole, slice(None))
-    assert torch.equal(kept, sparsify.largest(whole, density)(whole, slice(None)))
+    kept = sparsify.from_magnitude(smallest, whole.dtype)(whole, slice(None), 1)
+    assert torch.equal(kept, sparsify.largest(whole, density)(whole, slice(None), 1))

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.merge import Random
 from workbench.operators import sparsify
 
 
 def kept(keep: sparsify.Keep, delta: torch.Tensor) -> torch.Tensor:
-    return keep(delta.reshape(-1), slice(0, delta.numel()))
+    return keep(delta.reshape(-1), slice(0, delta.numel()), 1)
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), st.data())
@@ -44,12 +45,12 @@ def test_more_elements_than_a_quantile_can_take():
 
 
 def test_a_share_at_random_is_about_that_share():
-    numbers = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
-    assert int(kept(sparsify.random(lambda: numbers, 0.3), torch.ones(100_000)).count_nonzero()) == pytest.approx(30_000, abs=600)
+    by_chance = sparsify.random(lambda piece, place, scale: Random(0, "x").kept(piece, 0.3, scale), 0.3)
+    assert int(kept(by_chance, torch.ones(100_000)).count_nonzero()) == pytest.approx(30_000, abs=600)
 
 
 def test_numbers_are_drawn_only_where_they_decide():
-    def never() -> torch.Tensor:
+    def never(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
         raise AssertionError("nothing is to be drawn")
 
     ones = torch.ones(3)

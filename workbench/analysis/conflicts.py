@@ -192,7 +192,7 @@ def _sums(tensors: Tensors, density: float, index: Mapping[str, int]) -> np.ndar
     for start in range(0, deltas.shape[1], _PIECE):
         place = slice(start, start + _PIECE)
         inner += deltas[:, place] @ deltas[:, place].T
-        signs = torch.stack([keep(delta[place], place) for keep, delta in zip(keeps, deltas, strict=True)]).sign().float()
+        signs = torch.stack([keep(delta[place], place, 1) for keep, delta in zip(keeps, deltas, strict=True)]).sign().float()
         counted += signs.abs() @ signs.abs().T  # counts within a piece are exact in float32
         agreed += signs @ signs.T
     kept = counted.diagonal()

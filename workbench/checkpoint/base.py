@@ -141,9 +141,9 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         first, last = elements(part, shape)
         step = at_once(calculation.device)
         if last - first <= step or self.scope is not Scope.ELEMENT:
-            tensor = moved(self.exact(key, part), calculation.device, calculation.dtype)
-            calculation.watch(self.name, key, tensor)
-            return tensor
+            read = self.exact(key, part)
+            calculation.watch(self.name, key, read)
+            return moved(read, calculation.device, calculation.dtype)
         # in pieces that stay in the cache: memory that is touched for the first time costs more than all arithmetic
         tensor = torch.empty(last - first, dtype=calculation.dtype, device=calculation.device)
         for start in range(first, last, step):
@@ -151,6 +151,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             calculation.watch(self.name, key, piece)
             tensor[start - first : start - first + step] = piece
         return tensor.reshape(part_shape(part, shape))
+
+    def grain(self, calculation: Calculation) -> Scope:
+        """As `scope`, when one part of a tensor after another is calculated: what was found out of the whole for the first is kept."""
+        return self.scope
 
     def prepare(self, *, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> None:
         """Have merges in it that need a pass over the whole model first do it; else they do when a tensor is read. Raises Cancelled."""
@@ -317,6 +321,9 @@ class Rounded(Checkpoint):
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         return self.source.calculate(key, part, calculation)
+
+    def grain(self, calculation: Calculation) -> Scope:
+        return self.source.grain(calculation)
 
     def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
         return self.source.start(key, part, calculation)

@@ -101,7 +101,7 @@ def _measured(budget: Budget) -> Losses:
     for key, ways in lossy.items():
         if ways:
             widest = max(ways, key=lambda one: one.unit)  # whose units are whole ones of the others
-            parts = _sample(list(jobs(checkpoint, [(key, widest)], calculation.device)))
+            parts = _sample(list(jobs(checkpoint, [(key, widest)], calculation)))
             ends = [elements(one.part, widest.info.shape) for one in parts]
             times[key] = widest.info.numel / max(sum(last - first for first, last in ends), 1)
             work += parts

@@ -31,9 +31,9 @@ def differences(written: Checkpoint, made: Checkpoint, asked: Quantise | None, p
     found = {name: "is in the file, and not in what its recipe makes" for name in written if name not in wanted}
     found |= {name: "is not in the file" for name in wanted if name not in written}
     found |= {name: told for name in written if name in wanted and (told := _other(written.info(name), wanted[name]))}
-    work = list(jobs(made, [(key, one) for key, one in quantisers.items() if names[key] not in found and one.info.numel]))
     first: dict[str, int] = {}
     lock, calculation = threading.Lock(), Calculation(made.precision)
+    work = list(jobs(made, [(key, one) for key, one in quantisers.items() if names[key] not in found and one.info.numel], calculation))
 
     def compare(job: TensorPart, done: Done) -> None:
         name = names[job.key]

@@ -38,6 +38,7 @@ from workbench.engine.costs import Cost, TypeChoice, as_html, by_block, by_choic
 from workbench.engine.files import File, Hashes, Known, Writing
 from workbench.engine.folder_plan import FolderPlan, as_json, plan_folder, stale_in
 from workbench.engine.header import QUANTISE, homeless, metadata
+from workbench.engine.pool import usual_threads
 from workbench.engine.quantising.asking import Quantise, Scaled, asked_for
 from workbench.engine.quantising.choosing import QuantisedPlan, plain_plan, quantised_plan
 from workbench.engine.quantising.formats import GGUF
@@ -216,9 +217,9 @@ def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:
 
 @contextmanager
 def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
-    """The parents' sha256, in the making on a thread of their own: beside the first read, and while torch is loaded."""
+    """The parents' sha256, in the making on a thread for each file, as far as there are cores: beside the first read."""
     stop = Event()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(usual_threads()) as pool:
         try:
             yield {parent: pool.submit(hashing.sha256, parent, stop) for parent in parents}
         finally:

@@ -76,7 +76,7 @@ class Writing:
                 handle, begins = starts[key]
                 write_at(handle, data, begins[number] + first)
 
-            work = jobs(self.checkpoint, [(key, self.quantisers[key]) for key in starts], self.calculation.device)
+            work = jobs(self.checkpoint, [(key, self.quantisers[key]) for key in starts], self.calculation)
             stream(self.checkpoint, work, self.calculation, self.findings, write, threads=self.threads, progress=self.progress)
             known = tuple((file, hashed.result()) for file, hashed in self.hashes.items())
             for place, file in places.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.base import tree
 from workbench.devices import at_once
 from workbench.engine.quantising.quantiser import Quantiser
-from workbench.tensors import Flat, Part, Rows, Scope, TensorInfo, elements
+from workbench.tensors import Calculation, Part, Scope, elements, pieces
 
 _ITEMSIZE = 4  # bytes of float32
 _ENCODED = 4  # what encoding holds beside the inputs where units are large: what the merge starts from, and both as they are written
@@ -24,6 +23,7 @@ class TensorPart:
     part: Part
     quantiser: Quantiser
     held: int  # bytes that computing it takes, about
+    steps: tuple[Part, ...]  # what it is computed in, one after another
 
     @property
     def nbytes(self) -> int:
@@ -31,17 +31,18 @@ class TensorPart:
         return (last - first) * self.quantiser.info.itemsize
 
 
-def jobs(checkpoint: Checkpoint, quantisers: Iterable[tuple[str, Quantiser]], device: str = "cpu") -> Iterator[TensorPart]:
+def jobs(checkpoint: Checkpoint, quantisers: Iterable[tuple[str, Quantiser]], calculation: Calculation) -> Iterator[TensorPart]:
     """The parts of every tensor in order, each of whole units; they depend on shapes, units, scope and device, never on threads."""
-    size = at_once(device)
-    tensors = _at_once(checkpoint)
+    size = at_once(calculation.device)
+    tensors, grain = _at_once(checkpoint), checkpoint.grain(calculation)
     for key, quantiser in quantisers:
         info = quantiser.info
         scope = Scope.ELEMENT if checkpoint.origin(key) else checkpoint.scope
         working = _ENCODED if quantiser.unit > size else 0
-        for part in _cut(info, scope, quantiser.unit, size):
-            first, last = elements(part, info.shape)
-            yield TensorPart(key, part, quantiser, (tensors + working) * (last - first) * _ITEMSIZE)
+        for part in pieces(None, scope, info.shape, quantiser.unit, size):
+            steps = tuple(pieces(part, min(scope, grain), info.shape, quantiser.unit, size))
+            longest = max(last - first for first, last in (elements(one, info.shape) for one in steps))
+            yield TensorPart(key, part, quantiser, (tensors + working) * longest * _ITEMSIZE, steps)
 
 
 def _at_once(checkpoint: Checkpoint) -> int:
@@ -51,18 +52,3 @@ def _at_once(checkpoint: Checkpoint) -> int:
         before = [i + needed[parent] for i, parent in enumerate(model.parents)]
         needed[model] = max(len(before) + 1, *before) if before else 1
     return needed[checkpoint]
-
-
-def _cut(info: TensorInfo, scope: Scope, unit: int, size: int) -> Iterator[Part]:
-    if info.numel <= max(size, unit) or scope >= Scope.TENSOR or (scope is Scope.ROW and len(info.shape) < 2):
-        yield None
-    elif scope is Scope.ELEMENT:
-        step = max(1, size // unit) * unit
-        for start in range(0, info.numel, step):
-            yield Flat(start, min(start + step, info.numel))
-    else:
-        rows = info.shape[0]
-        whole = unit // math.gcd(unit, info.numel // rows)  # so many rows are whole units
-        step = max(1, size * rows // info.numel // whole) * whole
-        for start in range(0, rows, step):
-            yield Rows(start, min(start + step, rows))

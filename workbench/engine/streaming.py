@@ -14,7 +14,7 @@ from workbench.engine.parts import TensorPart
 from workbench.engine.pool import Done, run
 from workbench.engine.quantising.losses import Loss, lost
 from workbench.errors import NonFiniteError
-from workbench.tensors import Calculation, elements
+from workbench.tensors import Calculation, Part, elements
 from workbench.wording import listed, percent
 
 if TYPE_CHECKING:
@@ -145,10 +145,6 @@ class ResultPiece:
 
 def pieces(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation, findings: Findings) -> Iterator[ResultPiece]:
     """A job's result, calculated and cut into pieces of whole units."""
-    import torch
-
-    before: torch.Tensor | None = None
-    origin = checkpoint.origin(job.key)
     blamed: list[str] = []  # the inputs that hold NaN or infinity here
 
     def hear(model: str, key: str) -> None:
@@ -156,16 +152,26 @@ def pieces(checkpoint: Checkpoint, job: TensorPart, calculation: Calculation, fi
         findings.nonfinite(model, key)
 
     listening = replace(calculation, on_nonfinite=hear)
+    for part in job.steps:
+        yield from _pieces_of(checkpoint, job, part, listening, blamed)
+
+
+def _pieces_of(checkpoint: Checkpoint, job: TensorPart, part: Part, listening: Calculation, blamed: Sequence[str]) -> Iterator[ResultPiece]:
+    """The result of one step, cut where it is large."""
+    import torch
+
+    before: torch.Tensor | None = None
+    origin = checkpoint.origin(job.key)
     if origin is not None:
         holder, name = origin
-        tensor = holder.read(name, job.part)
+        tensor = holder.read(name, part)
         listening.watch(holder.name, name, tensor)
     else:
-        tensor = checkpoint.calculate(job.key, job.part, listening)
+        tensor = checkpoint.calculate(job.key, part, listening)
         if job.quantiser.lossy:
-            before = checkpoint.start(job.key, job.part, replace(calculation, on_nonfinite=None))
-    first, _ = elements(job.part, job.quantiser.info.shape)
-    step = max(at_once(calculation.device) // job.quantiser.unit, 1) * job.quantiser.unit
+            before = checkpoint.start(job.key, part, replace(listening, on_nonfinite=None))
+    first, _ = elements(part, job.quantiser.info.shape)
+    step = max(at_once(listening.device) // job.quantiser.unit, 1) * job.quantiser.unit
     unchanged = itertools.repeat(None) if before is None else torch.split(before.reshape(-1), step)
     for values, was in zip(torch.split(tensor.reshape(-1), step), unchanged, strict=False):
         yield ResultPiece(first, values, was, bool(blamed))

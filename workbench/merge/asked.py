@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench import kernels
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,14 +32,32 @@ class Random:
 
     def uniform(self, like: torch.Tensor, model: int = 0) -> torch.Tensor:
         """Numbers in [0, 1), float32, one for each element of `like`, with its shape and on its device."""
+        return self._numbers(like.numel(), model, self.start).reshape(like.shape).to(like.device)
+
+    def kept(self, values: torch.Tensor, density: float, scale: float = 1.0, *, model: int = 0, at: int = 0) -> torch.Tensor:
+        """Flat elements from `at` on, times `scale`: each stays where its number is below `density`, and is 0 elsewhere."""
+        if kernels.fit(values):
+            from workbench.kernels import philox
+
+            return philox.kept(values, self._key(model), self.start + at, density, scale)
+        numbers = self._numbers(values.numel(), model, self.start + at).to(values.device)
+        chosen = values * (numbers < density)
+        return chosen if scale == 1 else chosen * scale
+
+    def _numbers(self, count: int, model: int, start: int) -> torch.Tensor:
         import numpy as np
         import torch
 
-        key = int.from_bytes(hashlib.blake2b(f"{self.seed}/{model}/{self.name}".encode(), digest_size=16).digest(), "little")
-        step, skipped = divmod(self.start, _PER_STEP)
-        generator = np.random.Generator(np.random.Philox(key=key, counter=step))
-        numbers = generator.random(skipped + like.numel(), dtype=np.float32)[skipped:]
-        return torch.from_numpy(numbers).reshape(like.shape).to(like.device)
+        if kernels.available():
+            from workbench.kernels import philox
+
+            return philox.uniform(count, self._key(model), start)
+        step, skipped = divmod(start, _PER_STEP)
+        generator = np.random.Generator(np.random.Philox(key=self._key(model), counter=step))
+        return torch.from_numpy(generator.random(skipped + count, dtype=np.float32)[skipped:])
+
+    def _key(self, model: int) -> int:
+        return int.from_bytes(hashlib.blake2b(f"{self.seed}/{model}/{self.name}".encode(), digest_size=16).digest(), "little")
 
 
 @dataclass(frozen=True)

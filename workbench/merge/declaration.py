@@ -111,6 +111,7 @@ class Declaration:
     rules: tuple[Mapping[str, Any], ...]
     difference: tuple[str, ...] = ()
     prepare: Callable[..., Any] | None = None
+    prepared_scope: Scope | None = None
 
     @property
     def module(self) -> str | None:
@@ -135,6 +136,11 @@ class Declaration:
         if isinstance(self.scope, Scope):
             return self.scope
         return self.scope(**{name: options.get(name, option.default) for name, option in self.options.items()})
+
+    def grain_for(self, options: Mapping[str, Any]) -> Scope:
+        """How much of a tensor it must see at once, when what it prepares of the whole tensor is known."""
+        scope = self.scope_for(options)
+        return self.prepared_scope if scope is Scope.TENSOR and self.prepared_scope is not None else scope
 
     def suits(self, models: int) -> bool:
         """Whether its default options go with so many models."""
@@ -181,6 +187,7 @@ def declare(
     rules: tuple[Mapping[str, Any], ...],
     difference: tuple[str, ...] = (),
     prepare: Callable[..., Any] | None = None,
+    prepared_scope: Scope | None = None,
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
@@ -223,6 +230,7 @@ def declare(
         rules=rules,
         difference=difference,
         prepare=prepare,
+        prepared_scope=prepared_scope,
     )
 
 

@@ -157,6 +157,7 @@ def operator(
     rules: Sequence[Mapping[str, Any]] = (),
     difference: Sequence[str] = (),
     prepare: Callable[..., Any] | None = None,
+    prepared_scope: Scope | None = None,
 ) -> Callable[[Callable[..., Any]], Operator]:
     """Make a pure tensor function an operator, known by its name from now on; its signature and docstring are its declaration.
 
@@ -165,13 +166,19 @@ def operator(
     not together, or None; it is asked before anything is read. `rules` are defaults. `difference` are inputs of which only the difference
     matters: where they have fewer input channels than the base, they are continued as it is, which comes to no change. Where the
     scope is MODEL, `prepare(passes)` is called first, and what it returns is given to a parameter annotated `Prepared`: small, for it is
-    kept. Each `passes()` goes through the model anew, and yields for every tensor that is merged a function that reads its inputs, and its
-    options. Defined anew in the same
-    module, it replaces what it was; raises WorkbenchError for a name that one of Workbench's own operators has.
+    kept. Each `passes()` goes through the model anew, and yields for every tensor that is merged what reads its inputs, and its options.
+    With `prepared_scope` that goes for the scope TENSOR too, of one tensor alone: large tensors are then not held whole, but calculated in
+    parts of that scope, ELEMENT or ROW. Defined anew in the same module, it replaces what it was; raises WorkbenchError for a name that
+    one of Workbench's own operators has.
     """
 
     def decorate(function: Callable[..., Any]) -> Operator:
-        extra: dict[str, Any] = {"rules": tuple(rules), "difference": tuple(difference), "prepare": prepare}
+        extra: dict[str, Any] = {
+            "rules": tuple(rules),
+            "difference": tuple(difference),
+            "prepare": prepare,
+            "prepared_scope": prepared_scope,
+        }
         made = Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, **extra))
         registry.add(made.declaration.name, place_of(function), made)
         return made

@@ -21,9 +21,23 @@ from workbench.merge.call import Call
 from workbench.merge.declaration import UNION
 from workbench.merge.evaluation import Bound, evaluate, resolve_options
 from workbench.merge.plan import Entry, Plan, plan_merge
-from workbench.merge.preparing import prepared
+from workbench.merge.preparing import States, prepared
 from workbench.merge.rules import Rule
-from workbench.tensors import Calculation, Part, Precision, SavedDtype, Scope, TensorInfo, narrowed, rounded, widened
+from workbench.tensors import (
+    PIECE,
+    Calculation,
+    Part,
+    Precision,
+    SavedDtype,
+    Scope,
+    TensorInfo,
+    elements,
+    narrowed,
+    part_shape,
+    pieces,
+    rounded,
+    widened,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +74,8 @@ class Merge(Checkpoint):
         self.metadata = {}
         self.space = call.operator.space
         self.rounding, self.precision = settings.dtype, settings.precision
-        self.own_scope = call.operator.scope_for(options)
+        self.own_scope, self.own_grain = call.operator.scope_for(options), call.operator.grain_for(options)
+        self._states = States()
         self.scope = max(self.own_scope, *(model.scope for model in call.inputs))
 
     @cached_property
@@ -156,10 +171,41 @@ class Merge(Checkpoint):
             return self.call.viewed[taken[0]].calculate(taken[1], part, calculation)
         if entry.problem:
             raise MergeError(f"{self.name}: {entry.problem.text(key)}")
-        wide = widened(part, Scope.TENSOR if entry.narrower else self.own_scope, entry.info.shape)
-        state = self._state(calculation.device) if self.own_scope is Scope.MODEL else None
-        tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation, state)
-        return tensor if wide == part else narrowed(tensor, wide, part, entry.info.shape)
+        shape = entry.info.shape
+        if entry.narrower or entry.info.numel <= PIECE or calculation.device != "cpu" or self.grain(calculation) >= Scope.TENSOR:
+            wide = widened(part, Scope.TENSOR if entry.narrower else self.own_scope, shape)
+            state = self._state(calculation.device) if self.own_scope is Scope.MODEL else None
+            tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation, state)
+        else:
+            wide = widened(part, self.own_grain, shape)
+            tensor = self._in_pieces(entry, wide, calculation)
+        return tensor if wide == part else narrowed(tensor, wide, part, shape)
+
+    def _in_pieces(self, entry: Entry, part: Part, calculation: Calculation) -> torch.Tensor:
+        """A part of a tensor whose inputs need not be held whole, on the CPU."""
+        import torch
+
+        state = None
+        if self.own_grain < self.own_scope:
+            found = self._states.of(self.call, entry, self.bound, calculation, self.grain(calculation))
+            for model, key in found.nonfinite:
+                calculation.hear(model, key)
+            state, calculation = found.prepared, replace(calculation, on_nonfinite=None)
+        shape = entry.info.shape
+        first, last = elements(part, shape)
+        if last - first <= PIECE:
+            return evaluate(self.call, entry, self.bound, self.settings.seed, part, calculation, state)
+        result = torch.empty(last - first, dtype=calculation.dtype)
+        for one in pieces(part, self.own_grain, shape):
+            start, stop = elements(one, shape)
+            tensor = evaluate(self.call, entry, self.bound, self.settings.seed, one, calculation, state)
+            result[start - first : stop - first] = tensor.reshape(-1)
+        return result.reshape(part_shape(part, shape))
+
+    def grain(self, calculation: Calculation) -> Scope:
+        if calculation.device != "cpu" or calculation.precision != "float32":
+            return self.scope
+        return max(self.own_grain, *(model.grain(calculation) for model in self.call.inputs))
 
     def prepare(self, *, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> None:
         super().prepare(progress=progress, cancelled=cancelled)

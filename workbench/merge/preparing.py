@@ -1,11 +1,11 @@
-"""The pass over the whole model that an operator of scope MODEL is given first: what it returns is small, and kept by content."""
+"""The passes over a tensor, or over the whole model, that an operator is given first: what it returns is small, and kept."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -14,11 +14,30 @@ from workbench.errors import Cancelled
 from workbench.merge.call import Call
 from workbench.merge.evaluation import Bound, resolve_options, tensors_of
 from workbench.merge.plan import Entry
-from workbench.tensors import Calculation
+from workbench.tensors import Calculation, Scope, pieces
 from workbench.wording import printable
 
-# each call goes through the model anew: of every tensor that is merged a function that reads its inputs, and its options
-Passes = Callable[[], Iterator[tuple[Callable[[], list[Any]], dict[str, Any]]]]
+
+@dataclass(frozen=True)
+class Reading:
+    """Reads what goes into the operator's inputs for one tensor: called, all of it."""
+
+    call: Call
+    entry: Entry
+    calculation: Calculation
+    grain: Scope = Scope.TENSOR
+
+    def __call__(self) -> list[Any]:
+        return tensors_of(self.call, self.entry, None, self.calculation)
+
+    def pieces(self) -> Iterator[list[Any]]:
+        """One part after another, flat or of rows, of about PIECE elements where the inputs can be read so."""
+        for part in pieces(None, self.grain, self.entry.info.shape):
+            yield tensors_of(self.call, self.entry, part, self.calculation)
+
+
+# each call goes anew through all tensors that are merged, or through one: what reads its inputs, and its options
+Passes = Callable[[], Iterator[tuple[Reading, dict[str, Any]]]]
 
 _MOST = 16  # states that are kept
 _kept: OrderedDict[str, Any] = OrderedDict()
@@ -39,14 +58,14 @@ def prepared(
         if content not in _kept:
             merged = {key: entry for key, entry in entries.items() if entry.take is None}
 
-            def passes() -> Iterator[tuple[Callable[[], list[Any]], dict[str, Any]]]:
+            def passes() -> Iterator[tuple[Reading, dict[str, Any]]]:
                 shown = tqdm(
                     merged.values(), unit="tensor", delay=2, disable=not progress, desc=printable(f"{call.operator.name}, whole model")
                 )
                 for entry in shown:
                     if cancelled is not None and cancelled():
                         raise Cancelled(f"{call.operator.name} is not wanted any more")
-                    yield partial(tensors_of, call, entry, None, calculation), resolve_options(call, entry, options)
+                    yield Reading(call, entry, calculation), resolve_options(call, entry, options)
 
             assert call.operator.prepare is not None  # only then a merge asks
             _kept[content] = call.operator.prepare(passes)
@@ -54,3 +73,36 @@ def prepared(
         while len(_kept) > _MOST:
             _kept.popitem(last=False)
         return _kept[content]
+
+
+@dataclass(frozen=True)
+class State:
+    """What an operator prepared of one tensor, and which tensors of which models hold NaN or infinity: (model, tensor)."""
+
+    prepared: Any
+    nonfinite: tuple[tuple[str, str], ...]
+
+
+class States:
+    """Those of the tensors of a merge that were read last. Two threads that ask for the same one may both prepare it."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, State] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, call: Call, entry: Entry, options: Bound, calculation: Calculation, grain: Scope) -> State:
+        """That of one tensor, on the CPU in float32; its inputs are read in parts of `grain`."""
+        with self._lock:
+            if entry.key in self._kept:
+                self._kept.move_to_end(entry.key)
+                return self._kept[entry.key]
+        found: dict[tuple[str, str], None] = {}
+        listening = replace(calculation, on_nonfinite=lambda model, key: found.setdefault((model, key)))
+        reading = Reading(call, entry, listening, grain)
+        assert call.operator.prepare is not None  # only then a merge asks
+        state = call.operator.prepare(lambda: iter([(reading, resolve_options(call, entry, options))]))
+        with self._lock:
+            kept = self._kept[entry.key] = State(state, tuple(found))
+            while len(self._kept) > _MOST:
+                self._kept.popitem(last=False)
+        return kept

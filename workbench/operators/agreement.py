@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Annotated, Any
 
 import torch
 
-from workbench.merge import Flag, Range, operator
+from workbench.merge import Flag, Prepared, Range, operator
+from workbench.merge.preparing import Passes
 from workbench.operators import geometry, sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
@@ -19,12 +21,37 @@ def _several(models: int, **_: Any) -> str | None:
     return None if models > 1 else "takes two models or more, whose changes are compared; got 1"
 
 
-@operator(scope=Scope.TENSOR, keys="base", check=_several, source="Jang et al. 2024, arXiv:2403.19522, section 4; mergekit 0.1.5")
+def _stock_scope(filter_wise: bool = False, **_: Any) -> Scope:
+    return Scope.ROW if filter_wise else Scope.TENSOR
+
+
+def _prepared_stock(passes: Passes) -> torch.Tensor:
+    ((read, _),) = passes()
+    return _towards_mean(geometry.block_cosines(lambda: (tensors[1] for tensors in read.pieces())))
+
+
+def _towards_mean(cosines: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How far to go, given the cosines of all pairs of deltas; 0 where that is not defined."""
+    count = (1 + math.isqrt(1 + 8 * len(cosines))) // 2
+    mean = sum(cosines[1:], start=cosines[0]) / len(cosines)
+    below = 1 + (count - 1) * mean
+    return torch.where(below == 0, 0, count * mean / below)
+
+
+@operator(
+    scope=_stock_scope,
+    keys="base",
+    prepare=_prepared_stock,
+    prepared_scope=Scope.ELEMENT,
+    check=_several,
+    source="Jang et al. 2024, arXiv:2403.19522, section 4; mergekit 0.1.5",
+)
 def model_stock(
     base: Weight,
     models: Deltas,
     *,
     filter_wise: Annotated[bool, Flag("a share for each row (what follows dimension 0) instead of one for the tensor")] = False,
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Go from the base towards the models' mean as far as the angles between their changes say: the more alike, the farther.
 
@@ -32,12 +59,13 @@ def model_stock(
     Shapes: `base`, each of the n deltas, and the result are of one shape; one of fewer than two dimensions has one share.
     """
     flat = [geometry.vectors(delta, "row" if filter_wise else "tensor")[0] for delta in models]
-    count, units = len(flat), [geometry.unit(one, 1) for one in flat]
-    cosines = [torch.linalg.vecdot(one, other, dim=1) for one, other in combinations(units, 2)]
-    mean = (sum(cosines[1:], start=cosines[0]) / len(cosines)).unsqueeze(1)
-    below = 1 + (count - 1) * mean
-    share = torch.where(below == 0, 0, count * mean / below)
-    return base + (share * (sum(flat[1:], start=flat[0]) / count)).reshape(base.shape)
+    if filter_wise:
+        units = [geometry.unit(one, 1) for one in flat]
+        share = _towards_mean([torch.linalg.vecdot(one, other, dim=1) for one, other in combinations(units, 2)]).unsqueeze(1)
+    else:
+        share = prepared.state
+        share = _towards_mean(geometry.block_cosines(lambda: geometry.flat_blocks(*models))) if share is None else share
+    return base + (share * (sum(flat[1:], start=flat[0]) / len(flat))).reshape(base.shape)
 
 
 @operator(scope=Scope.TENSOR, keys="base", source="Wan et al. 2024, arXiv:2408.07990, section 3 (SCE); mergekit 0.1.5 sce")

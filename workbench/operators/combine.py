@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 
+from workbench import kernels
 from workbench.errors import OptionError
 from workbench.merge import Flag, OneOf, PerModel, Prepared, Random, Range, operator
 from workbench.merge.preparing import Passes
 from workbench.operators import sparsify
 from workbench.tensors import Deltas, Scope, Weight
 
-_PIECES = {"cpu": 1 << 15}  # elements worked on at once: all that is made of them stays in the cache
+_PIECES = {"cpu": 1 << 16}  # elements worked on at once: all that is made of them stays in the cache
 NO_WEIGHT = 1e-8  # weights that sum to less do not divide, as in mergekit
 _PIECE_GPU = 1 << 24  # enough for a GPU to be busy between two calls
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
@@ -44,15 +46,21 @@ def _scope(prune: str = "magnitude", over: str = "tensor", **_: Any) -> Scope:
 
 
 def _thresholds(passes: Passes) -> list[float]:
-    """For each model, the magnitude from which on a change is among the largest of all tensors together."""
+    """For each model, the magnitude from which on a change is among the largest of all tensors that are read, together."""
     densities = {options["density"] for _, options in passes()}
     if len(densities) > 1:
         raise OptionError(f"density must be the same in every block where the largest of the whole model are kept, got {sorted(densities)}")
     (density,) = densities or {1.0}
-    return sparsify.thresholds(lambda: (read()[1] for read, _ in passes()), density)
+    return sparsify.thresholds(lambda: (tensors[1] for read, _ in passes() for tensors in read.pieces()), density)
 
 
-@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}")
+@operator(
+    scope=_scope,
+    keys="base",
+    prepare=_thresholds,
+    prepared_scope=Scope.ELEMENT,
+    source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}",
+)
 def delta_merge(
     base: Weight,
     models: Deltas,
@@ -81,7 +89,7 @@ def delta_merge(
     """
     if not strength:
         return base.clone()  # 0 times NaN is NaN
-    if prune == "magnitude" and not any(delta.any() for delta in models):
+    if prune == "magnitude" and density and _unchanged(models, prepared.state if over == "tensor" else None):
         return base.clone()  # what nobody changed stays as it is: the largest of zeros take as long to find as others
     smallest = prepared.state or [None] * len(models)
     pairs = enumerate(zip(models, weights, smallest, strict=True))
@@ -90,9 +98,14 @@ def delta_merge(
     scale = 1 / density if rescaled else 1.0
 
     def combined(kept: list[torch.Tensor]) -> torch.Tensor:
-        return _times(strength, _combined(combine, kept, weights, majority_sign, normalize))
+        return sparsify.times(strength, _combined(combine, kept, weights, majority_sign, normalize))
 
     return _added(base, models, keeps, [weight * scale for weight in weights], combined)
+
+
+def _unchanged(models: Sequence[torch.Tensor], smallest: Sequence[float] | None) -> bool:
+    """Whether no model changed anything in the whole tensor, of which this may be a part if its thresholds are known."""
+    return not any(delta.any() for delta in models) if smallest is None else all(map(math.isinf, smallest))
 
 
 def _added(
@@ -108,13 +121,9 @@ def _added(
     piece = _PIECES.get(base.device.type, _PIECE_GPU)
     for start in range(0, base.numel(), piece):
         place = slice(start, start + piece)
-        kept = [_times(scale, keep(delta[place], place)) for keep, delta, scale in zip(keeps, flat, scales, strict=True)]
+        kept = [keep(delta[place], place, scale) for keep, delta, scale in zip(keeps, flat, scales, strict=True)]
         result.view(-1)[place] += combine(kept)
     return result
-
-
-def _times(number: float, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if number == 1 else tensor * number
 
 
 def _keep(
@@ -125,7 +134,7 @@ def _keep(
     if prune == "magnitude":
         return sparsify.largest(delta, density) if smallest is None else sparsify.from_magnitude(smallest, delta.dtype)
     if prune == "random":
-        return sparsify.random(lambda: random.uniform(delta, model), density)
+        return sparsify.random(lambda piece, at, scale: random.kept(piece, density, scale, model=model, at=at.start), density)
     return sparsify.everything
 
 
@@ -138,6 +147,12 @@ def _combined(combine: str, deltas: list[torch.Tensor], weights: Sequence[float]
 
 def _disjoint(deltas: list[torch.Tensor], weights: Sequence[float], majority_sign: str, normalize: str) -> torch.Tensor:
     """What the deltas come to whose sign is the elected one; a tied vote elects plus, as in MergeFlux and PEFT."""
+    if kernels.fit(*deltas):
+        from workbench.kernels import deltas as loops
+
+        found = loops.disjoint(deltas, weights, majority_sign, normalize, NO_WEIGHT)
+        if found is not None:
+            return found
     votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
     vote = sum(votes[1:], start=votes[0])
     if majority_sign == "frequency, then total":
@@ -165,7 +180,7 @@ def task_arithmetic(base: Weight, models: Deltas, *, weights: Weighting = 1.0) -
     return delta_merge.function(base, models, prune="none", combine="sum", weights=weights)
 
 
-@operator(scope=_scope, keys="base", prepare=_thresholds, source=_TIES)
+@operator(scope=_scope, keys="base", prepare=_thresholds, prepared_scope=Scope.ELEMENT, source=_TIES)
 def ties(
     base: Weight,
     models: Deltas,
@@ -187,7 +202,9 @@ def ties(
     return delta_merge.function(base, models, density=density, weights=weights, over=over, prepared=prepared, **voting)
 
 
-@operator(scope=_scope, keys="base", prepare=_thresholds, source=f"{_TIES}, trimming only; PEFT's magnitude_prune")
+@operator(
+    scope=_scope, keys="base", prepare=_thresholds, prepared_scope=Scope.ELEMENT, source=f"{_TIES}, trimming only; PEFT's magnitude_prune"
+)
 def magnitude_prune(
     base: Weight,
     models: Deltas,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import torch
 
-from workbench.merge import Missing, Range, operator
+from workbench import kernels
+from workbench.merge import Missing, Prepared, Range, operator
+from workbench.merge.preparing import Passes
+from workbench.operators import geometry
 from workbench.tensors import Scope, Weight
 
 _LOSSLESSMIX = "recoilme/losslessmix"
@@ -26,7 +30,7 @@ def nearest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0
     Second where |anchor - alpha * first| > |anchor - beta * second|, else first. The values are taken unscaled.
     Shapes: all three and the result are of one shape.
     """
-    return torch.where(_first_is_farther(anchor, first, second, alpha, beta), second, first)
+    return _chosen(anchor, first, second, alpha, beta, False)
 
 
 @operator(
@@ -38,16 +42,42 @@ def farthest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.
     First where |anchor - alpha * first| > |anchor - beta * second|, else second. The values are taken unscaled.
     Shapes: all three and the result are of one shape.
     """
-    return torch.where(_first_is_farther(anchor, first, second, alpha, beta), first, second)
+    return _chosen(anchor, first, second, alpha, beta, True)
 
 
-def _first_is_farther(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
-    return (anchor - alpha * first).abs_() > (anchor - beta * second).abs_()
+def _chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float, farthest: bool) -> torch.Tensor:
+    """The elements of whichever lies nearer to the anchor, or farther from it; of `first` at equal distances, or then of `second`."""
+    if kernels.fit(anchor, first, second):
+        from workbench.kernels import choices
+
+        return choices.chosen(anchor, first, second, alpha, beta, farthest)
+    first_is_farther = (anchor - alpha * first).abs_() > (anchor - beta * second).abs_()
+    return torch.where(first_is_farther != farthest, second, first)
+
+
+def _likeness(blocks: Iterable[Sequence[torch.Tensor]], share: float) -> torch.Tensor | float:
+    """The weight of `a` for every column, or one number when the columns cannot be told apart; from blocks of rows of both."""
+    found = geometry.column_products(blocks)
+    similarity: torch.Tensor = found.product / (found.first * found.second).clamp_(min=_TINY)
+    ordered = similarity.reshape(-1).sort().values
+    # the 1st percentile of all, and the 99th of those above it: where the original cuts
+    low = math.ceil((ordered.numel() - 1) / 100)
+    high = low + 99 * (ordered.numel() - 1 - low) // 100
+    if not ordered[low] < ordered[high]:
+        return 1 - share
+    return ((similarity - ordered[low]) / (ordered[high] - ordered[low]) - share).clamp_(0, 1)
+
+
+def _prepared_likeness(passes: Passes) -> torch.Tensor | float:
+    ((read, options),) = passes()
+    return _likeness(read.pieces(), options["share"]) if len(read.entry.info.shape) > 1 else 1 - options["share"]
 
 
 @operator(
     scope=Scope.TENSOR,
     keys="a",
+    prepare=_prepared_likeness,
+    prepared_scope=Scope.ROW,
     rules=[{"component": component, "take": "a"} for component in ("vae", *_TEXT_ENCODERS)],
     source=f"{_LOSSLESSMIX}, weightedsim.py; what differs: docs/decisions/0005",
 )
@@ -58,6 +88,7 @@ def weighted_similarity(
     share: Annotated[
         float, Range(0, 1, 0.05, "how much `a` gives way; at 1 only the columns most alike keep any of it", per_block=True)
     ] = 0.5,
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Keep `a` where the two models' columns are alike, and turn to `b` where they differ.
 
@@ -66,20 +97,9 @@ def weighted_similarity(
     told apart (fewer than two dimensions, or all columns equally alike), `a` has 1 - share.
     Shapes: both and the result are of one shape.
     """
-    weight = 1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(a, b, share)
+    weight = prepared.state
+    if weight is None:
+        weight = 1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(geometry.row_blocks(a, b), share)
     if not isinstance(weight, torch.Tensor) and weight in (0, 1):
         return (a if weight else b).clone()  # 0 times NaN is NaN
     return torch.lerp(b, a, weight)
-
-
-def _likeness(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor | float:
-    """The weight of `a` for every column, or one number when the columns cannot be told apart."""
-    lengths = torch.linalg.vector_norm(a, dim=0) * torch.linalg.vector_norm(b, dim=0)
-    similarity: torch.Tensor = torch.linalg.vecdot(a, b, dim=0) / lengths.clamp_(min=_TINY)
-    ordered = similarity.reshape(-1).sort().values
-    # the 1st percentile of all, and the 99th of those above it: where the original cuts
-    low = math.ceil((ordered.numel() - 1) / 100)
-    high = low + 99 * (ordered.numel() - 1 - low) // 100
-    if not ordered[low] < ordered[high]:
-        return 1 - share
-    return ((similarity - ordered[low]) / (ordered[high] - ordered[low]) - share).clamp_(0, 1)

@@ -8,19 +8,27 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch.nn.functional import hardshrink
 
+from workbench import kernels
+
 _LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
-Keep = Callable[[torch.Tensor, slice], torch.Tensor]  # a piece of a delta laid flat, and where it lies -> what is kept of it
+# a piece of a delta laid flat, where it lies, and a scale -> what is kept of it, times that
+Keep = Callable[[torch.Tensor, slice, float], torch.Tensor]
 
 
-def everything(piece: torch.Tensor, place: slice) -> torch.Tensor:
+def everything(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
     """Every element."""
-    return piece
+    return times(scale, piece)
 
 
-def nothing(piece: torch.Tensor, place: slice) -> torch.Tensor:
+def nothing(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
     """No element."""
-    return torch.zeros_like(piece)
+    return times(scale, torch.zeros_like(piece))
+
+
+def times(number: float, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's multiple; itself where that changes nothing."""
+    return tensor if number == 1 else tensor * number
 
 
 def largest(delta: torch.Tensor, density: float) -> Keep:
@@ -32,10 +40,10 @@ def largest(delta: torch.Tensor, density: float) -> Keep:
 
 
 def thresholds(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float) -> list[float]:
-    """For each of several models, whose deltas `passes()` yields tensor by tensor, the smallest magnitude that is kept of all of them.
+    """For each of several models, whose deltas `passes()` yields piece by piece, the smallest magnitude that is kept of all of them.
 
-    The k = int(density * numel) largest, and what ties with the smallest of them, as `largest` has it for one tensor; infinity for none.
-    Counted in two passes by the bits of float32, which order magnitudes: nothing is held but the counts.
+    The k = int(density * numel) largest, and what ties with the smallest of them, as `largest` has it for one tensor; infinity for none,
+    and where all are 0. Counted in two passes by the bits of float32, which order magnitudes: nothing is held but the counts.
     """
     high = _counts(passes, None)
     keep = [int(density * int(one.sum())) for one in high]
@@ -44,7 +52,13 @@ def thresholds(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], density: 
     places = [_place(one, left)[0] for one, (_, left) in zip(low, tops, strict=True)]
     bits = [(top << _LOW) + place for (top, _), place in zip(tops, places, strict=True)]
     found = torch.tensor(bits, dtype=torch.int32).view(torch.float32).tolist() if bits else []
-    return [value if count else math.inf for value, count in zip(found, keep, strict=True)]
+    none = [not count or _zeros(*counts) for count, *counts in zip(keep, high, low, strict=True)]
+    return [math.inf if nothing else value for value, nothing in zip(found, none, strict=True)]
+
+
+def _zeros(high: torch.Tensor, low: torch.Tensor) -> bool:
+    """Whether everything that was counted is 0."""
+    return int(high[0]) == int(high.sum()) and int(low[0]) == int(low.sum())
 
 
 def _counts(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], tops: Sequence[int] | None) -> list[torch.Tensor]:
@@ -53,11 +67,20 @@ def _counts(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], tops: Sequen
     for deltas in passes():
         found = found or [torch.zeros(1 << _LOW, dtype=torch.int64) for _ in deltas]
         for number, delta in enumerate(deltas):
-            bits = delta.reshape(-1).float().abs().cpu().view(torch.int32)
-            upper = bits >> _LOW
-            chosen = upper if tops is None else (bits & ((1 << _LOW) - 1))[upper == tops[number]]
-            found[number] += torch.bincount(chosen, minlength=1 << _LOW)
+            _count(delta.reshape(-1), None if tops is None else tops[number], found[number])
     return found
+
+
+def _count(delta: torch.Tensor, top: int | None, found: torch.Tensor) -> None:
+    if kernels.fit(delta):
+        from workbench.kernels import counting
+
+        counting.upper(delta, found) if top is None else counting.lower(delta, top, found)
+        return
+    bits = delta.float().abs().cpu().view(torch.int32)
+    upper = bits >> _LOW
+    chosen = upper if top is None else (bits & ((1 << _LOW) - 1))[upper == top]
+    found += torch.bincount(chosen, minlength=1 << _LOW)
 
 
 def _place(counts: torch.Tensor, keep: int) -> tuple[int, int]:
@@ -79,7 +102,7 @@ def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
         return largest(delta, density)
     top, bottom = kth_largest(delta.abs(), beyond + 1), kth_largest(delta.abs(), beyond + count)
     kept = from_magnitude(bottom, delta.dtype)
-    return lambda piece, place: kept(piece, place).masked_fill(piece.abs() > top, 0)
+    return lambda piece, place, scale: times(scale, kept(piece, place, 1).masked_fill(piece.abs() > top, 0))
 
 
 def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
@@ -89,15 +112,22 @@ def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
     if math.isinf(smallest):
         return nothing
     below = torch.tensor(smallest, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()
-    return lambda piece, place: hardshrink(piece, below)  # in one pass: what is beyond `below` stays, all else is 0
+
+    def beyond(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
+        if kernels.fit(piece):
+            from workbench.kernels import deltas
+
+            return deltas.trimmed(piece, below, scale)
+        return times(scale, hardshrink(piece, below))  # in one pass: what is beyond `below` stays, all else is 0
+
+    return beyond
 
 
-def random(uniform: Callable[[], torch.Tensor], density: float) -> Keep:
-    """Each element with probability `density`: where its uniform number is below it."""
+def random(kept: Keep, density: float) -> Keep:
+    """Each element with probability `density`, as `kept` draws it."""
     if density in (0, 1):
         return everything if density else nothing
-    numbers = uniform().reshape(-1)
-    return lambda piece, place: piece * (numbers[place] < density)
+    return kept
 
 
 def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:

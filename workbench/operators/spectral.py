@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import psutil
 import torch
 
+from workbench import kernels
 from workbench.merge import Flag, OneOf, Random, Range, TensorName, Vector, operator
-from workbench.tensors import Scope, Weight
+from workbench.tensors import PIECE, Scope, Weight
 
 _COPIES = 16  # of what is transformed that are held at once, with room to spare
 
@@ -57,8 +57,17 @@ def blend(
     for start in range(0, shape[0], step):
         rows = slice(start, start + step)
         blended[rows] = _blend_rows(one[rows], other[rows], dims, real, imaginary, mix)
-    unmasked = torch.lerp(blended.reshape(first.shape), average, mask.to(dtype))  # with 0 and 1 an exact choice, and a fast one
+    unmasked = _masked(mask.bool(), average, blended.reshape(first.shape))
     return torch.lerp(average, unmasked, entanglement_strength)
+
+
+def _masked(mask: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """`one` where the mask is set, `other` elsewhere."""
+    if kernels.fit(one, other) and mask.is_contiguous() and mask.shape == one.shape:
+        from workbench.kernels import choices
+
+        return choices.masked(mask, one, other)
+    return torch.where(mask, one, other)
 
 
 def axes(shape: Sequence[int], over: Over, dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -113,20 +122,26 @@ def _interpolated(frequency: np.ndarray, points: np.ndarray, values: torch.Tenso
 def _blend_rows(
     first: torch.Tensor, second: torch.Tensor, dims: tuple[int, ...], real: torch.Tensor, imaginary: torch.Tensor, mix: Mix
 ) -> torch.Tensor:
+    if mix == "parts":  # linear, so that the difference is enough
+        parts = torch.view_as_real(torch.fft.rfftn(first - second, dim=dims)) * torch.stack([real, imaginary], -1)
+        return _back(torch.view_as_complex(parts), first, dims).add_(second)
     one, other = (torch.fft.rfftn(tensor, dim=dims) for tensor in (first, second))
-    if mix == "polar":
-        turn = (one * other.conj()).angle()  # the shorter way round, from the second to the first
-        mixed = torch.polar(torch.lerp(other.abs(), one.abs(), real), other.angle() + imaginary * turn)
-    else:
-        mixed = torch.complex(torch.lerp(other.real, one.real, real), torch.lerp(other.imag, one.imag, imaginary))
-    back: torch.Tensor = torch.fft.irfftn(mixed, s=[first.shape[dim] for dim in dims], dim=dims)
+    turn = (one * other.conj()).angle()  # the shorter way round, from the second to the first
+    mixed = torch.polar(torch.lerp(other.abs(), one.abs(), real), other.angle() + imaginary * turn)
+    return _back(mixed, first, dims)
+
+
+def _back(mixed: torch.Tensor, like: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+    back: torch.Tensor = torch.fft.irfftn(mixed, s=[like.shape[dim] for dim in dims], dim=dims)
     return back
 
 
 def _rows_at_once(tensor: torch.Tensor) -> int:
-    """How many rows' transforms fit into the free memory of the tensor's device."""
-    free = torch.cuda.mem_get_info(tensor.device)[0] if tensor.is_cuda else psutil.virtual_memory().available
-    return max(1, free // (_COPIES * tensor.element_size() * math.prod(tensor.shape[1:])))
+    """How many rows' transforms stay in a processor's cache, or fit into the free memory of the tensor's device."""
+    row = math.prod(tensor.shape[1:])
+    if not tensor.is_cuda:
+        return max(1, PIECE // row)
+    return max(1, torch.cuda.mem_get_info(tensor.device)[0] // (_COPIES * tensor.element_size() * row))
 
 
 def is_blended(name: str) -> bool:
@@ -159,7 +174,7 @@ def fft_blend(
     smooth: Annotated[bool, Flag("stretch a vector of coefficients over the frequencies, instead of repeating or cutting it")] = False,
     low: Annotated[float, Range(0, 1, 0.01, "frequencies below it (1 is the highest) are `first`'s alone")] = 0.0,
     high: Annotated[float, Range(0, 1, 0.01, "frequencies above it are `second`'s alone")] = 1.0,
-    chunk_size: Annotated[int | None, Range(1, 65536, 1, "rows transformed at once; None: as free memory allows")] = None,
+    chunk_size: Annotated[int | None, Range(1, 65536, 1, "rows transformed at once; None: as cache or GPU memory allows")] = None,
     name: TensorName = TensorName("weight"),
     random: Random = Random(),
 ) -> Weight:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import torch
 
-from workbench.merge import Flag, Missing, OneOf, Range, operator
+from workbench.merge import Flag, Missing, OneOf, Prepared, Range, operator
+from workbench.merge.preparing import Passes
 from workbench.operators import geometry
 from workbench.operators.averages import Shares, sums_to_something
 from workbench.tensors import Deltas, Scope, Weight, Weights
@@ -21,13 +22,25 @@ Over = Annotated[
 ]
 
 
-@operator(scope=Scope.TENSOR, keys="first", source="Shoemake 1985; mergekit 0.1.5 slerp; renormalise: sd-mecha 1.1.8 slerp")
+def _prepared_turn(passes: Passes) -> tuple[list[torch.Tensor], torch.Tensor]:
+    ((read, _),) = passes()
+    return geometry.block_angle(read.pieces)
+
+
+@operator(
+    scope=Scope.TENSOR,
+    keys="first",
+    prepare=_prepared_turn,
+    prepared_scope=Scope.ELEMENT,
+    source="Shoemake 1985; mergekit 0.1.5 slerp; renormalise: sd-mecha 1.1.8 slerp",
+)
 def slerp(
     first: Weight,
     second: Weight,
     *,
     t: T = 0.5,
     renormalise: Annotated[bool, Flag("turn the directions and interpolate the lengths, rather than let tensors keep their own")] = False,
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Go from one model to the other along the sphere: the direction turns evenly, and the result is not shortened as by averaging.
 
@@ -37,15 +50,15 @@ def slerp(
     """
     if t in (0, 1):
         return (second if t else first).clone()  # 0 times NaN is NaN
-    (one, dim), (other, _) = geometry.vectors(first, "tensor"), geometry.vectors(second, "tensor")
-    turn, lengths = geometry.angle(one, other, dim), (geometry.length(one, dim), geometry.length(other, dim))
-    straight = torch.lerp(one, other, t)
+    (long, other_long), turn = prepared.state or geometry.block_angle(lambda: geometry.flat_blocks(first, second))
     if renormalise:
-        turned = _turned(geometry.unit(one, dim), geometry.unit(other, dim), turn, t) * torch.lerp(*lengths, t)
-        result = torch.where((torch.minimum(*lengths) > 0) & (turn.sin() > 0), turned, straight)
-    else:
-        result = torch.where(turn.cos().abs() > _STRAIGHT, straight, _turned(one, other, turn, t))
-    return result.reshape(first.shape)
+        if not torch.minimum(long, other_long) > 0 or not turn.sin() > 0:
+            return torch.lerp(first, second, t)
+        length: torch.Tensor = torch.lerp(long, other_long, t)
+        return _turned(first / long, second / other_long, turn, t) * length
+    if turn.cos().abs() > _STRAIGHT:
+        return torch.lerp(first, second, t)
+    return _turned(first, second, turn, t)
 
 
 def _two(models: int, **_: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from workbench.checkpoint.base import Checkpoint, hashed, retyped
 from workbench.checkpoint.names.structure import Structure, structure_of
-from workbench.tensors import Calculation, Flat, Part, SavedDtype, Storage, TensorInfo, cut, elements, part_shape
+from workbench.tensors import Calculation, Flat, Part, SavedDtype, Scope, Storage, TensorInfo, cut, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
@@ -152,6 +152,9 @@ class View(Checkpoint):
             return self.source.calculate(name, piece, calculation)
 
         return _gathered(entry, part, fetch, calculation.dtype, calculation.device)
+
+    def grain(self, calculation: Calculation) -> Scope:
+        return self.source.grain(calculation)
 
     def start(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor | None:
         """As ever; None for what is put together, whose pieces are measured where they are one tensor."""

@@ -1,0 +1,73 @@
+"""Methods that must see a whole tensor, and do not hold it: what they find out of it comes first, and then part after part."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from held import Held
+
+import workbench as wb
+from workbench.errors import NonFiniteWarning
+from workbench.operators import own
+from workbench.tensors import PIECE, Flat, Rows, Scope, elements
+
+STREAMED = [name for name, one in own().items() if one.declaration.grain_for({}) < one.declaration.scope_for({})]
+SHAPE = (3, PIECE)
+
+
+def _tensors(seed: int = 0) -> list[torch.Tensor]:
+    """A base and models that changed half of it."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(SHAPE, generator=generator)
+    changes = [torch.randn(SHAPE, generator=generator) * (torch.rand(SHAPE, generator=generator) < 0.5) for _ in range(2)]
+    return [base, *(base + 0.1 * change for change in changes)]
+
+
+def _merge(name: str, models: list[Held]) -> wb.Merge:
+    inputs = own()[name].declaration.inputs
+    return own()[name](*(models[1:] if slot.many else models[i] for i, slot in enumerate(inputs)), rules=[])
+
+
+def _whole(name: str, tensors: list[torch.Tensor]) -> torch.Tensor:
+    base, *tuned = tensors
+    deltas = any(slot.many for slot in own()[name].declaration.inputs)
+    return own()[name].function(base, [one - base for one in tuned] if deltas else tuned[0])
+
+
+def test_those_that_the_time_of_a_merge_hangs_on_are_streamed():
+    assert {"ties", "delta_merge", "magnitude_prune", "slerp", "model_stock", "weighted_similarity"} <= set(STREAMED)
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_streamed_and_whole_are_the_same_bits(name):
+    tensors = _tensors()
+    models = [Held({"x": one}) for one in tensors]
+    merge, expected = _merge(name, models), _whole(name, tensors)
+    assert torch.equal(merge["x"], expected)
+    reads = [elements(part, SHAPE) for _, part in models[0].reads]
+    assert len(reads) > 3
+    assert max(last - first for first, last in reads) <= PIECE
+    again = _merge(name, models)
+    assert torch.equal(again.read("x", Rows(1, 2)), expected[1:2])
+    assert torch.equal(again.read("x", Flat(PIECE - 5, PIECE + 5)), expected.reshape(-1)[PIECE - 5 : PIECE + 5])
+
+
+@pytest.mark.parametrize("inner", ["ties", "slerp", "sce"])
+def test_streamed_merges_nest_with_each_other_and_with_those_that_hold_whole_tensors(inner):
+    base, first, second = (Held({"x": one}) for one in _tensors())
+    merged = _merge(inner, [base, first, second])
+    middle = Held({"x": merged["x"]})
+    assert torch.equal(wb.operators.ties(base, [first, merged])["x"], wb.operators.ties(base, [first, middle])["x"])
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_nan_anywhere_in_a_tensor_is_an_inputs_and_not_the_calculations(name, tmp_path):
+    tensors = _tensors()
+    tensors[1][-1, -1] = torch.nan
+    merge = _merge(name, [Held({"x": one}, f"model-{i}") for i, one in enumerate(tensors)])
+    if own()[name].declaration.scope_for({}) is Scope.TENSOR:
+        merge["x"]  # what is kept of it is told again
+    with pytest.warns(NonFiniteWarning) as told:
+        wb.export(merge, tmp_path / "out.safetensors", progress=False)
+    assert len(told) == 1
+    assert "model-1" in str(told[0].message)

@@ -1,0 +1,130 @@
+"""Loops over the deltas of several models: trimmed by magnitude, and the mean of those that agree in sign. No threshold is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.kernels.compiling import compiled
+
+if TYPE_CHECKING:
+    import torch
+
+_BLOCK = 1024  # elements of every model that are worked on at once: they stay in the first cache
+_ZERO, _MINUS_ZERO, _ONE = np.float32(0), np.float32(-0.0), np.float32(1)
+_VOTES = ("total", "frequency", "frequency, then total")
+_SIGN, _MAGNITUDE, _INFINITY, _BITS_OF_ONE = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000), np.uint32(0x3F800000)
+
+
+def trimmed(values: torch.Tensor, below: float, scale: float) -> torch.Tensor:
+    """`hardshrink(values, below) * scale` of a flat float32 tensor: what is beyond `below` stays, all else is 0."""
+    import torch
+
+    out = torch.empty_like(values)
+    _trimmed(values.numpy(), np.float32(below), np.float32(scale), out.numpy())
+    return out
+
+
+def disjoint(deltas: Sequence[torch.Tensor], weights: Sequence[float], vote: str, divisor: str, least: float) -> torch.Tensor | None:
+    """What the deltas, flat float32 tensors, come to whose sign is the elected one; None where their sum is not finite everywhere.
+
+    `vote` and `divisor` are `majority_sign` and `normalize` of `ties`; weights that sum to less than `least` do not divide.
+    """
+    import torch
+
+    by_number = divisor == "number"
+    numbers = np.asarray([1] * len(deltas) if by_number else weights, dtype=np.float32)
+    least = 0.5 if by_number else least  # a number below it is none
+    out = torch.empty_like(deltas[0])
+    stacked = torch.stack([*deltas]).numpy()
+    finite = _disjoint(stacked, numbers, _VOTES.index(vote), divisor != "none", np.float32(least), out.numpy())
+    return out if finite else None
+
+
+@compiled
+def _trimmed(values: np.ndarray, below: np.float32, scale: np.float32, out: np.ndarray) -> None:
+    for i in range(len(values)):
+        value = values[i]
+        out[i] = (_ZERO if value >= -below and value <= below else value) * scale
+
+
+@compiled
+def _add(values: np.ndarray, out: np.ndarray) -> None:
+    for i in range(len(out)):
+        out[i] += values[i]
+
+
+@compiled
+def _add_sign(values: np.ndarray, out: np.ndarray) -> None:
+    for i in range(len(out)):
+        out[i] += np.float32(values[i] > _ZERO) - np.float32(values[i] < _ZERO)
+
+
+@compiled
+def _largest(bits: np.ndarray) -> np.uint32:
+    """The largest bits of a magnitude."""
+    found = np.uint32(0)
+    for i in range(len(bits)):
+        found = max(found, bits[i] & _MAGNITUDE)
+    return found
+
+
+@compiled
+def _decide_ties(vote: np.ndarray, sums: np.ndarray) -> None:
+    for i in range(len(vote)):
+        vote[i] = sums[i] if vote[i] == _ZERO else vote[i]
+
+
+@compiled
+def _elect(vote: np.ndarray) -> None:
+    """The sign as a number; that of a zero is its own."""
+    bits = vote.view(np.uint32)
+    for i in range(len(bits)):
+        bits[i] = (bits[i] & _SIGN) | _BITS_OF_ONE
+
+
+@compiled
+def _agreeing(values: np.ndarray, elected: np.ndarray, weight: np.float32, total: np.ndarray, weight_of: np.ndarray) -> None:
+    """Add the magnitudes that have the elected sign, and `weight` where there is one."""
+    for i in range(len(values)):
+        magnitude = values[i] * elected[i]
+        total[i] += magnitude if magnitude > _ZERO else _ZERO
+        weight_of[i] += weight if magnitude > _ZERO else _ZERO
+
+
+@compiled
+def _divide(total: np.ndarray, weight_of: np.ndarray, least: np.float32) -> None:
+    for i in range(len(total)):
+        total[i] /= _ONE if abs(weight_of[i]) < least else weight_of[i]
+
+
+@compiled
+def _disjoint(deltas: np.ndarray, weights: np.ndarray, vote_of: int, divide: bool, least: np.float32, out: np.ndarray) -> bool:
+    models, count = deltas.shape
+    sums, vote, weight_of = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    top = np.uint32(0)
+    for start in range(0, count, _BLOCK):
+        size = min(_BLOCK, count - start)
+        stop = start + size
+        elected, total, divisor = vote[:size], out[start:stop], weight_of[:size]
+        sums[:], vote[:] = _MINUS_ZERO, _MINUS_ZERO  # which changes nothing that is added to it
+        for model in range(models):
+            _add(deltas[model][start:stop], sums[:size])
+            if vote_of:
+                _add_sign(deltas[model][start:stop], elected)
+        top = max(top, _largest(sums[:size].view(np.uint32)))
+        if vote_of == 0:
+            elected[:] = sums[:size]
+        elif vote_of == 2:
+            _decide_ties(elected, sums[:size])
+        _elect(elected)
+        total[:], divisor[:] = _ZERO, _ZERO
+        for model in range(models):
+            _agreeing(deltas[model][start:stop], elected, weights[model], total, divisor)
+        for i in range(size):
+            total[i] *= elected[i]
+        if divide:
+            _divide(total, divisor, least)
+    return bool(top < _INFINITY)
