@@ -86,7 +86,7 @@ def _previews(base: Checkpoint, models: list[Checkpoint], rounds: int) -> None:
 
         def load(merge: Checkpoint = merge, keys: list[str] = keys, calculation: Calculation = calculation) -> None:
             for key in keys:
-                rounded(merge.calculate(key, None, calculation), torch.float16)
+                rounded(merge.calculate(key, None, calculation), torch.float16, _GPU)
 
         seconds = _fastest(load, rounds)
         print(f"preview of {name}: {seconds:.3f} s, {moved / seconds / copying:.0%} of a copy's bandwidth", flush=True)

@@ -32,7 +32,7 @@ class Random:
 
     def uniform(self, like: torch.Tensor, model: int = 0) -> torch.Tensor:
         """Numbers in [0, 1), float32, one for each element of `like`, with its shape and on its device."""
-        return self._numbers(like.numel(), model, self.start).reshape(like.shape).to(like.device)
+        return self._numbers(like.numel(), model, self.start, like.device).reshape(like.shape)
 
     def kept(self, values: torch.Tensor, density: float, scale: float = 1.0, *, model: int = 0, at: int = 0) -> torch.Tensor:
         """Flat elements from `at` on, times `scale`: each stays where its number is below `density`, and is 0 elsewhere."""
@@ -40,21 +40,25 @@ class Random:
             from workbench.kernels import philox
 
             return philox.kept(values, self._key(model), self.start + at, density, scale)
-        numbers = self._numbers(values.numel(), model, self.start + at).to(values.device)
+        numbers = self._numbers(values.numel(), model, self.start + at, values.device)
         chosen = values * (numbers < density)
         return chosen if scale == 1 else chosen * scale
 
-    def _numbers(self, count: int, model: int, start: int) -> torch.Tensor:
+    def _numbers(self, count: int, model: int, start: int, device: torch.device) -> torch.Tensor:
         import numpy as np
         import torch
 
+        if device.type == "cuda":
+            from workbench.kernels import on_device
+
+            return on_device.uniform(count, self._key(model), start, device)
         if kernels.available():
             from workbench.kernels import philox
 
-            return philox.uniform(count, self._key(model), start)
+            return philox.uniform(count, self._key(model), start).to(device)
         step, skipped = divmod(start, _PER_STEP)
         generator = np.random.Generator(np.random.Philox(key=self._key(model), counter=step))
-        return torch.from_numpy(generator.random(skipped + count, dtype=np.float32)[skipped:])
+        return torch.from_numpy(generator.random(skipped + count, dtype=np.float32)[skipped:]).to(device)
 
     def _key(self, model: int) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self.seed}/{model}/{self.name}".encode(), digest_size=16).digest(), "little")

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import hardshrink
 
 from workbench import kernels
+from workbench.kernels import on_device
 
 _LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
@@ -147,6 +148,8 @@ def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon:
 def kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     """The k-th largest of magnitudes, found without sorting; on the CPU their order is lost."""
     place = magnitudes.numel() - k
+    if magnitudes.is_cuda and magnitudes.dtype is torch.float32:
+        return on_device.kth_smallest(magnitudes, place)
     if magnitudes.device.type != "cpu":
         return magnitudes.reshape(-1).kthvalue(place + 1).values.item()
     values = magnitudes.reshape(-1).numpy()
