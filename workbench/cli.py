@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -264,8 +263,6 @@ def demo(out: Annotated[Path, typer.Option(help="The folder to write into.")] = 
 
 def main() -> None:
     """Run the command; what goes wrong on purpose is one message, not a traceback."""
-    # torch's threads wait for each other by spinning, which on a busy core makes small models many times slower
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(message)}", file=sys.stderr)
     try:
         app()
