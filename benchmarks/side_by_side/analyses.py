@@ -81,9 +81,9 @@ def _extract(where: Files, kernel: Kernel) -> dict[str, float]:
     least = floor([base], [tuned], where.folder / "floor.bin")
     inside = kernel.seconds(_EXTRACT, f"extract(*{arguments!r})")
     seconds, peak = run_python(["-c", f"{_EXTRACT}extract(*sys.argv[1:])", *arguments])
-    lora = wb.lora.apply(wb.open(base).with_dtype("float32"), [(wb.open(out), 1.0)])
-    kept = wb.open(base)
-    error = _error(tuned, base, {key: lora.read(key) - kept.read(key).float() for key in _sampled(base)})
+    model = wb.open(base)
+    changed = wb.lora.apply(model, [(wb.open(out), 1.0)]).with_dtype("float32")
+    error = _error(tuned, base, {key: changed.read(key) - model.read(key).float() for key in _sampled(base)})
     out.unlink()
     return {"floor": least, "inside": inside, "seconds": seconds, "peak": peak, "error": error}
 
