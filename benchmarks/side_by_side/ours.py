@@ -21,7 +21,7 @@ from benchmarks.side_by_side.kernel import Kernel
 from benchmarks.side_by_side.store import Job, version_of
 
 _WANTED_ROUNDS = 5  # of what is held to a multiple of the floor, at least
-_ENOUGH = 30.0  # seconds of what is not held to one, after which there are no more rounds
+_ENOUGH = 20.0  # seconds of what is not held to one, after which there are no more rounds
 _BUILD = """import workbench as wb
 recipe, out, tiny = map(__import__("pathlib").Path, {places!r})
 wb.export(wb.Recipe.load(tiny).build(), out, overwrite=True, progress=False)  # imports, and what compiles
