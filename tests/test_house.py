@@ -73,6 +73,18 @@ def test_importing_the_package_loads_no_heavy_library():
     assert not heavy & set(loaded)
 
 
+@pytest.mark.parametrize(("given", "then"), [(None, "1000"), ("7", "7")])
+def test_threads_of_torch_are_told_not_to_spin_unless_somebody_said_otherwise(given, then):
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | (
+        {"GOMP_SPINCOUNT": given} if given else {}
+    )
+    code = "import workbench, os; print(os.environ['GOMP_SPINCOUNT'])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout.strip()
+        == then
+    )
+
+
 def test_the_command_says_what_it_can_before_it_loads_a_heavy_library():
     code = "import sys, workbench.cli; workbench.cli.app(['--help'], standalone_mode=False); print('loaded', *sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
