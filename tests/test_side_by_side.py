@@ -165,6 +165,19 @@ def test_a_dare_that_sums_what_agrees_is_off(inputs, tmp_path):
     assert differences([tmp_path / "out.safetensors"], inputs, references.dare_ties).off > 0.9
 
 
+def test_what_float32_loses_where_inputs_cancel_out_is_not_wrong(tmp_path):
+    first = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    second = (first.double() * -3 / 7).bfloat16()
+    paths = [tmp_path / name for name in ("first", "second")]
+    for path, tensor in zip(paths, (first, second), strict=True):
+        save_file({"x": tensor}, path)
+    merged = (0.3 * first.float() + 0.7 * second.float()).bfloat16()
+    save_file({"x": merged}, tmp_path / "good")
+    save_file({"x": merged + 1e-3 * first}, tmp_path / "bad")
+    assert differences([tmp_path / "good"], paths, references.average).off == 0
+    assert differences([tmp_path / "bad"], paths, references.average).off > 0.5
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_distances_are_counted_in_numbers_of_the_dtype(dtype):
     ones = torch.tensor([1.0, -1.0, 0.0, float("nan")]).to(dtype)

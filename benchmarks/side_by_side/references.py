@@ -16,6 +16,7 @@ TURN = 0.5  # of slerp
 _STRAIGHT = 0.9995  # cosine from which on slerp is linear, in mergekit as here
 _SAMPLED = 24  # tensors that are compared
 _LARGEST = 1 << 23  # elements of one of them, at most
+_CANCELLED = 4 * torch.finfo(torch.float32).eps  # of the largest input: what float32 may be off by where inputs cancel out
 _SIGN = {torch.float16: -(1 << 15), torch.bfloat16: -(1 << 15)}
 
 Tensors = Sequence[torch.Tensor]
@@ -28,7 +29,7 @@ class Wrong:
     """What a tool did wrong: tensors lost, added, of another shape or dtype, and values that are off.
 
     `off` is the share of elements, of those that the merge changes, that are further from every right value than one unit in the last place
-    of the dtype that the inputs have; `furthest` the largest distance in such units.
+    of the dtype that the inputs have, and than float32 can be where inputs cancel out; `furthest` the largest such distance in units.
     """
 
     lost: int = 0
@@ -115,13 +116,20 @@ def _values(keys: Sequence[str], out: Mapping[str, safe_open], inputs: Sequence[
             tensors = [source.get_tensor(key) for source in sources]
             if tensors[0].dtype not in _SIGN:
                 continue
-            right = [value.to(tensors[0].dtype) for value in reference([tensor.double() for tensor in tensors])]
-            away = torch.stack([units(out[key].get_tensor(key).to(value.dtype), value) for value in right]).amin(0)
-            moved = torch.stack([value != tensors[0] for value in right]).any(0)
+            exact = [tensor.double() for tensor in tensors]
+            right, found = reference(exact), out[key].get_tensor(key)
+            slack = _CANCELLED * torch.stack([tensor.abs() for tensor in exact]).amax(0)
+            away = torch.stack([_away(found, value, tensors[0].dtype, slack) for value in right]).amin(0)
+            moved = torch.stack([value.to(tensors[0].dtype) != tensors[0] for value in right]).any(0)
             changed += int(moved.sum())
             off += int(((away > 1) & moved).sum())
             furthest = max(furthest, int(away.max()))
     return off / max(changed, 1), furthest
+
+
+def _away(found: torch.Tensor, right: torch.Tensor, dtype: torch.dtype, slack: torch.Tensor) -> torch.Tensor:
+    """How many units a tensor is from what is right; none where that is within the slack."""
+    return torch.where((found.double() - right).abs() <= slack, 0, units(found.to(dtype), right.to(dtype)))
 
 
 def units(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ def extract(out: str, tuned: str, base: str) -> None:
     factors = {}
     with safe_open(tuned, "pt") as changed, safe_open(base, "pt") as original:
         for key in original.keys():  # noqa: SIM118
-            held = key.startswith(("model.diffusion_model.", "cond_stage_model.")) and key.endswith(".weight") and "_embedding." not in key
+            held = key.endswith(".weight") and not key.startswith("first_stage_model.") and "_embedding." not in key
             if held and len(original.get_slice(key).get_shape()) in (2, 4):
                 change = (changed.get_tensor(key).float() - original.get_tensor(key).float()).flatten(1)
                 left, values, right = torch.svd_lowrank(change, q=min(64, *change.shape), niter=2)

@@ -14,7 +14,7 @@ def main(operation: str, out: str, tuned: str, base: str) -> None:
     factors = {}
     with safe_open(tuned, "pt") as changed, safe_open(base, "pt") as original, torch.no_grad():
         for key in original.keys():  # noqa: SIM118
-            held = key.startswith(("model.diffusion_model.", "cond_stage_model.")) and key.endswith(".weight") and "_embedding." not in key
+            held = key.endswith(".weight") and not key.startswith("first_stage_model.") and "_embedding." not in key
             dimensions = len(original.get_slice(key).get_shape())
             if held and dimensions in (2, 4):
                 change = changed.get_tensor(key).float() - original.get_tensor(key).float()
