@@ -17,7 +17,7 @@ for needed in map(Requirement, project["dependencies"] + project["optional-depen
 endef
 export INSTALLED
 
-.PHONY: help setup demo lab app test notebooks docs
+.PHONY: help setup demo lab app test notebooks docs bench
 
 help:
 	@echo "make setup      install everything into $(VENV) (the targets below do it themselves)"
@@ -26,6 +26,7 @@ help:
 	@echo "make app        serve the merge panel as a page of its own, at the address that is printed"
 	@echo "make test       style, types, imports and all tests"
 	@echo "make docs       write the public API as pages, into out/docs"
+	@echo "make bench      measure every operator and the peers, and write the tables of benchmarks/README.md; ASKED=--help says how"
 	@echo "make notebooks  run every notebook in full, and write what it shows into out/notebooks"
 
 setup: $(STAMP)
@@ -63,3 +64,7 @@ docs: $(STAMP)
 # Without this the HTML would have no figures.
 notebooks: $(STAMP)
 	PLOTLY_RENDERER=plotly_mimetype+notebook $(BIN)/jupyter nbconvert --to html --execute --output-dir out/notebooks notebooks/*.ipynb
+
+# A running total is kept in out/benchmarks: stopped, it goes on where it was.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(ASKED)

@@ -18,9 +18,9 @@ import torch
 
 import workbench as wb
 from benchmarks.arguments import asked
-from benchmarks.merge import floor
 from benchmarks.models import flux_tensors, write_sharded
 from benchmarks.processes import run_python
+from benchmarks.side_by_side.floor import floor
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.tensors import TensorInfo
 
@@ -70,7 +70,6 @@ def _round(folder: Path, number: int, size: int) -> None:
     """One measurement, printed: the floor, and a whole `workbench merge` process that hashes its parents too."""
     schnell, krea = (sorted((folder / name).glob("*.safetensors")) for name in ("schnell", "krea"))
     reading = floor(schnell, krea, folder / "floor.bin")
-    (folder / "floor.bin").unlink()
     out = folder / "merged"
     command = ["-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out)]
     command += ["--max-shard-size", str(size // _SHARDS["merged"])]

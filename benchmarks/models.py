@@ -1,4 +1,4 @@
-"""Writes synthetic checkpoints of real size: the tensors of SD 1.5 or of Flux by name and shape, filled with seeded noise."""
+"""Writes synthetic checkpoints of real size: the tensors of SD 1.5, SDXL, Flux or Z-Image by name and shape, filled with seeded noise."""
 
 from __future__ import annotations
 
@@ -6,38 +6,41 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import FluxTransformer2DModel, ZImageTransformer2DModel
 
 import workbench as wb
 from workbench.checkpoint.files.writing import replacing, safetensors_header, write_at
 from workbench.checkpoint.views.in_memory import InMemory
 from workbench.engine.folder_plan import FolderPlan
+from workbench.render.assembly import build_pipeline, read_blueprint
+from workbench.render.vocabulary import SHIPPED
 from workbench.tensors import TensorInfo
 
 _NOISE = 1 << 24  # numbers of noise
-_WIDTHS = (320, 640, 1280, 1280)
 
 
 def sd15_tensors() -> dict[str, TensorInfo]:
     """Name, shape and dtype (fp16) of every tensor of an SD 1.5 single file, from the libraries' own models."""
+    return _single_file("sd1") | {"cond_stage_model.transformer.text_model.embeddings.position_ids": TensorInfo((1, 77), "I64")}
+
+
+def sdxl_tensors() -> dict[str, TensorInfo]:
+    """The same of an SDXL single file."""
+    return _single_file("sdxl")
+
+
+def _single_file(kind: str) -> dict[str, TensorInfo]:
+    blueprint = read_blueprint(SHIPPED / kind)
+    components = build_pipeline(blueprint).components
+    weights = {f"{part}.{key}": tensor for part in blueprint.weighted for key, tensor in components[part].state_dict().items()}
+    single = wb.in_layout(InMemory(weights, kind), "LDM")
+    return {name: TensorInfo(single.info(name).shape, "F16") for name in single}
+
+
+def z_image_tensors() -> dict[str, TensorInfo]:
+    """Name, shape and dtype (bf16) of every tensor of Z-Image's transformer, in diffusers' layout."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(block_out_channels=_WIDTHS, cross_attention_dim=768, attention_head_dim=8, norm_num_groups=32)
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
-            layers_per_block=2,
-            latent_channels=4,
-        )
-        text = CLIPTextModel(
-            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768)
-        )
-    parts = {"unet": unet, "vae": vae, "text_encoder": text}
-    pipeline = {f"{part}.{key}": tensor for part, module in parts.items() for key, tensor in module.state_dict().items()}
-    single = wb.in_layout(InMemory(pipeline, "sd15"), "LDM")
-    infos = {name: TensorInfo(single.info(name).shape, "F16") for name in single}
-    return infos | {"cond_stage_model.transformer.text_model.embeddings.position_ids": TensorInfo((1, 77), "I64")}
+        return {name: TensorInfo(tuple(tensor.shape), "BF16") for name, tensor in ZImageTransformer2DModel().state_dict().items()}
 
 
 def flux_tensors(doubles: int, singles: int, guidance: bool) -> dict[str, TensorInfo]:

@@ -1,4 +1,4 @@
-"""From a move of a slider to the new picture, in a browser: what a person waits for.
+"""From a fresh kernel to the first pictures, and from a move of a slider to the next, in a browser: what a person waits for.
 
 `python -m benchmarks.panel --rounds 20` needs chromium, and drives JupyterLab as the browser tests do.
 """
@@ -44,10 +44,28 @@ _MEASURE = """() => { window.measured = new Promise((resolve) => {
   observer.observe(panel, { subtree: true, childList: true, attributes: true, characterData: true });
 }); }"""
 
+_FIRST = """import workbench as wb
+panel = wb.MergePanel(gallery=None)
+panel"""
+# from the command that runs the cell, in a fresh kernel, to the frames with the panel, with a picture of the merge, with all of them
+_PAINTS = """() => { window.painted = new Promise((resolve) => {
+  const began = performance.now(), found = {};
+  const said = () => [...document.querySelectorAll(".wb-status")].some((one) => one.textContent.trim().startsWith("Drawn in"));
+  const there = { panel: () => document.querySelector(".wb-panel")?.offsetHeight > 0,
+    picture: () => [...document.querySelectorAll(".wb-result img")].some((one) => one.naturalWidth > 1), all: said };
+  const look = () => {
+    for (const [name, test] of Object.entries(there)) {
+      if (!(name in found) && test()) found[name] = (performance.now() - began) / 1000;
+    }
+    "all" in found ? resolve(found) : requestAnimationFrame(look);
+  };
+  look();
+}); }"""
+
 
 @contextmanager
 def opened(cell: str) -> Iterator[NotebookPage]:
-    """A notebook of one cell in JupyterLab, in a browser, after it ran."""
+    """A notebook of one cell in JupyterLab, in a browser, before it runs."""
     from conftest import ARGUMENTS, NAMES
     from notebook_page import NotebookPage, Watched
     from playwright.sync_api import sync_playwright
@@ -57,7 +75,7 @@ def opened(cell: str) -> Iterator[NotebookPage]:
         nbformat.write(_notebook(cell), Path(folder) / "panel.ipynb")
         with jupyterlab(Path(folder), Path(settings) / "settings") as lab:
             browser = playwright.chromium.launch(executable_path=_chromium(NAMES), args=ARGUMENTS)
-            notebook = NotebookPage(Watched(browser.new_context()), lab, "panel.ipynb", Path(folder)).run_all()
+            notebook = NotebookPage(Watched(browser.new_context()), lab, "panel.ipynb", Path(folder))
             yield notebook
             notebook.close()
             browser.close()
@@ -66,7 +84,16 @@ def opened(cell: str) -> Iterator[NotebookPage]:
 def seconds(operator: str, rounds: int) -> list[float]:
     """Seconds from slider to picture, once for each of so many moves of an operator's first slider."""
     with opened(_CELL.format(operator=operator)) as notebook:
+        notebook.run_all()
         return [_move(notebook.page) for _ in range(rounds)]
+
+
+def first() -> dict[str, float]:
+    """Seconds from a fresh kernel to the panel, to a picture of its merge, and to all pictures."""
+    with opened(_FIRST) as notebook:
+        notebook.page.evaluate(_PAINTS)
+        notebook.run_all()
+        return notebook.page.evaluate("() => window.painted")
 
 
 def _move(page) -> float:
@@ -96,6 +123,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--operators", nargs="+", default=["task_arithmetic", "ties"])
     given = parser.parse_args()
+    paints = first()
+    print(", ".join(f"{name} after {paints[name]:.1f} s" for name in ("panel", "picture", "all")), flush=True)
     for operator in given.operators:
         found = seconds(operator, given.rounds)
         print(f"{operator}: median {statistics.median(found):.2f} s of {len(found)}, from {min(found):.2f} to {max(found):.2f} s")

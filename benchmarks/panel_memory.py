@@ -53,6 +53,7 @@ def measured(moves: int) -> pd.DataFrame:
     """A row for every so many moves: what is alive in the kernel, and in the page."""
     rows = []
     with opened(_CELL) as notebook:
+        notebook.run_all()
         page = notebook.page.context.new_cdp_session(notebook.page)
         page.send("Performance.enable")
         for number in range(moves + 1):

@@ -15,19 +15,32 @@ import psutil
 _GLANCE = 0.02  # seconds between two looks at the memory
 
 
+class ProcessFailed(SystemExit):
+    """A process ended with an error; the text is what it wrote."""
+
+
 def run_python(arguments: Sequence[str], **environment: str) -> tuple[float, float]:
-    """Seconds of a Python process with these arguments, and the peak of its anonymous memory in MB."""
+    """Seconds of a process of this Python with these arguments, and the peak of its anonymous memory in MB. Raises ProcessFailed."""
+    return run_process([sys.executable, *arguments], **environment)
+
+
+def run_process(command: Sequence[str], **environment: str) -> tuple[float, float]:
+    """The same of any command."""
     began, peak = time.monotonic(), 0
     with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would fill, and hold the process up
-        command = [sys.executable, *arguments]
         process = psutil.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=said)
-        while process.poll() is None:
-            peak = max(peak, _anonymous(process.pid))
-            time.sleep(_GLANCE)
+        try:
+            while process.poll() is None:
+                peak = max(peak, _anonymous(process.pid))
+                time.sleep(_GLANCE)
+        finally:
+            if process.poll() is None:  # whoever waits was interrupted
+                process.kill()
+        seconds = time.monotonic() - began
         if process.returncode:
             said.seek(0)
-            raise SystemExit(said.read().decode())
-    return time.monotonic() - began, peak / 1e3
+            raise ProcessFailed(said.read().decode(errors="replace") or f"{command[0]} ended with {process.returncode}")
+    return seconds, peak / 1e3
 
 
 def _anonymous(pid: int) -> int:

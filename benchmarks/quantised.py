@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.arguments import asked
-from benchmarks.merge import floor
 from benchmarks.models import flux_tensors
 from benchmarks.processes import run_python
+from benchmarks.side_by_side.floor import floor
 from workbench.checkpoint.files.ggml_types import decoded, ggml_types
 from workbench.engine.pool import run
 from workbench.tensors import PIECE, TensorInfo
@@ -91,7 +91,6 @@ def _write(path: Path, infos: Mapping[str, TensorInfo], kind: gguf.GGMLQuantizat
 def _round(folder: Path, number: int) -> None:
     """One measurement, printed: the floor, and a whole `workbench merge` process that hashes its parents too."""
     reading = floor([folder / "a.gguf", folder / "b.gguf"], [], folder / "floor.bin")
-    (folder / "floor.bin").unlink()
     out = folder / "merged.safetensors"
     command = ["-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out)]
     seconds, peak = run_python(command, XDG_CACHE_HOME=str(folder / f"cache-{number}"))

@@ -73,10 +73,36 @@ def test_importing_the_package_loads_no_heavy_library():
     assert not heavy & set(loaded)
 
 
+@pytest.mark.parametrize(("given", "then"), [(None, "1000"), ("7", "7")])
+def test_threads_of_torch_are_told_not_to_spin_unless_somebody_said_otherwise(given, then):
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | (
+        {"GOMP_SPINCOUNT": given} if given else {}
+    )
+    code = "import workbench, os; print(os.environ['GOMP_SPINCOUNT'])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout.strip()
+        == then
+    )
+
+
 def test_the_command_says_what_it_can_before_it_loads_a_heavy_library():
-    code = "import sys, workbench.cli; print(*{name.partition('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
-    assert not {"torch", "diffusers", "transformers", "pandas", "huggingface_hub"} & set(loaded)
+    code = "import sys, workbench.cli; workbench.cli.app(['--help'], standalone_mode=False); print('loaded', *sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = said[said.index("loaded ") :].split()
+    assert not {"torch", "numpy", "diffusers", "transformers", "pandas", "huggingface_hub", "yaml"} & set(loaded)
+    assert {name for name in loaded if name.startswith("workbench.")} == {
+        *("workbench.cli", "workbench.errors", "workbench.places", "workbench.tensors", "workbench.wording")
+    }
+    assert "lora" in said
+
+
+def test_a_file_is_inspected_without_a_heavy_library():
+    code = "import sys, workbench.cli; workbench.cli.app(['inspect', sys.argv[1]], standalone_mode=False); print('loaded', *sys.modules)"
+    command = [sys.executable, "-c", code, str(ROOT / "data" / "shapes-sd" / "base.safetensors")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    heavy = {"torch", "numpy", "diffusers", "transformers", "pandas", "huggingface_hub", "plotly", "PIL", "ipywidgets"}
+    assert not heavy & set(said[said.index("loaded ") :].split())
+    assert "architecture: SD 1.x" in said
 
 
 @pytest.mark.parametrize("name", workbench.__all__)

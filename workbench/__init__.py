@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from workbench.tensors import Rows as Rows
 
 __version__ = "0.1.0"
+
+# torch's threads wait for each other by spinning, which on a busy core makes small models many times slower; read when torch is imported
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # name -> where it lives; loaded when first used, so that `import workbench` takes milliseconds
 _HOMES = {

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from workbench.errors import MergeError, WorkbenchError
-from workbench.lora.commands import app as lora
 from workbench.places import NOTEBOOKS, ROOT, in_clone
 from workbench.tensors import SavedDtype
 from workbench.wording import printable
@@ -21,8 +20,27 @@ from workbench.wording import printable
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
 
+
+class _LoraCommands(TyperGroup):
+    """The commands of `workbench.lora.commands`, imported when one of them is asked for: that takes longer than all else that starts."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return self._imported().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return self._imported().get_command(ctx, cmd_name)
+
+    def _imported(self) -> TyperGroup:
+        from workbench.lora.commands import app as lora
+
+        return cast(TyperGroup, typer.main.get_command(lora))
+
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Merge image models, and look at them.")
-app.add_typer(lora, name="lora")
+app.add_typer(
+    typer.Typer(cls=_LoraCommands, help="Take LoRAs out of models, put them together, and make them smaller.", no_args_is_help=True),
+    name="lora",
+)
 
 
 @app.command()
@@ -267,8 +285,6 @@ def demo(out: Annotated[Path, typer.Option(help="The folder to write into.")] = 
 
 def main() -> None:
     """Run the command; what goes wrong on purpose is one message, not a traceback."""
-    # torch's threads wait for each other by spinning, which on a busy core makes small models many times slower
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {printable(message)}", file=sys.stderr)
     try:
         app()

@@ -46,7 +46,8 @@ def run(out: Path, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS) -> None:
     with replacing(out / "scores.csv") as temporary:
         scores.to_csv(temporary, index=False, float_format="%.4g")
     with replacing(out / "report.html") as temporary:
-        temporary.write_text(report.as_html(grid, scores, shares, recipes), encoding="utf-8")
+        picture = (out / "grid.png").read_bytes()
+        temporary.write_text(report.as_html(grid, picture, scores, shares, recipes), encoding="utf-8")
     print(f"written  {_near(out / 'grid.png')}: the pictures side by side")
     print(f"written  {_near(out / 'scores.csv')}: one row for each picture")
     print(f"written  {_near(out / 'report.html')}: all of it on one page; open it in a browser")

@@ -37,17 +37,18 @@ _SUBJECTS = {subject.caption: subject for subject in subjects(SHAPES, (PLAIN, *S
 
 
 def questions() -> dict[tuple[str, ...], list[Subject]]:
-    """What each group of models is asked to draw, besides the grid."""
+    """What each group of models is asked to draw, besides the grid: of a parent its skill, of a merge all that it ought to keep."""
     return {
-        ("base", "heart", "moon", "average", "skills"): [*subjects(["heart"]), *subjects(["moon"]), *_every_pair(PLAIN)],
-        ("outline", "stripes", "ramp"): [*_every_pair("outline"), *_every_pair("stripes")],
+        ("heart", "average", "skills"): subjects(["heart"]),
+        ("moon", "average", "skills"): subjects(["moon"]),
+        ("average", "skills"): _every_pair(PLAIN),
+        ("outline", "ramp"): _every_pair("outline"),
+        ("stripes", "ramp"): _every_pair("stripes"),
     }
 
 
 def sit(models: Mapping[str, Checkpoint], renderer: Renderer, clip: Path, seeds: Sequence[int], steps: int) -> tuple[Grid, pd.DataFrame]:
     """The grid of `SHOWN` prompts, and one scored row for each picture, the grid's (`part` is "grid") and the exam's."""
-    import pandas as pd
-
     from workbench.render import ab_grid
 
     def draw(names: Sequence[str], prompts: Sequence[str]) -> Grid:
@@ -55,21 +56,24 @@ def sit(models: Mapping[str, Checkpoint], renderer: Renderer, clip: Path, seeds:
         return ab_grid(chosen, prompts, seeds, renderer=renderer, steps=steps, guidance=GUIDANCE, scorers=())
 
     grid = draw(COLUMNS, SHOWN)
-    sheets = [(grid, "grid"), *((draw(names, [one.caption for one in asked]), "exam") for names, asked in questions().items())]
-    return grid, pd.concat([scored(sheet, clip).assign(part=part) for sheet, part in sheets], ignore_index=True)
+    exams = [draw(names, [one.caption for one in asked]) for names, asked in questions().items()]
+    parts = ["grid"] * len(grid.images) + ["exam"] * sum(len(one.images) for one in exams)
+    return grid, scored([grid, *exams], clip).assign(part=parts)
 
 
-def scored(grid: Grid, clip: Path) -> pd.DataFrame:
-    """The grid's frame, with the `clip` score of each picture, what the CLIP names it, and whether the prompt says so too."""
+def scored(grids: Sequence[Grid], clip: Path) -> pd.DataFrame:
+    """The grids' frames, with the `clip` score of each picture, what the CLIP names it, and whether the prompt says so too."""
+    import pandas as pd
+
     from workbench.render import ClipScorer
 
-    frame = grid.frame()
-    prompts = list(frame["prompt"])
-    asked, seen = [_SUBJECTS[prompt] for prompt in prompts], Judge(clip).name(grid.images)
+    frame = pd.concat([grid.frame() for grid in grids], ignore_index=True)
+    images, prompts = [image for grid in grids for image in grid.images], list(frame["prompt"])
+    asked, seen = [_SUBJECTS[prompt] for prompt in prompts], Judge(clip).name(images)
     for aspect in ASPECTS:
         frame[aspect] = [getattr(one, aspect) for one in seen]
         frame[f"{aspect}_right"] = frame[aspect] == [getattr(one, aspect) for one in asked]
-    return frame.assign(**ClipScorer(clip)(grid.images, prompts))
+    return frame.assign(**ClipScorer(clip)(images, prompts))
 
 
 def shares(scores: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +92,7 @@ def shares(scores: pd.DataFrame) -> pd.DataFrame:
     columns = {f"{shape}s": share(prompt.str.contains(f" {shape} "), "shape") for shape in ("heart", "moon")}
     columns |= {f"{style.removesuffix('s')}s": share(prompt.str.endswith(f", {style}"), "style") for style in ("outline", "stripes")}
     columns |= {f"base's {aspect}s": share(based, aspect) for aspect in ("shape", "colour", "background")}
-    order = asked["model"].unique()
+    order = sorted(asked["model"].unique(), key=COLUMNS.index)
     return pd.DataFrame(columns).reindex(order).assign(pictures=asked.groupby("model").size())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -46,8 +45,8 @@ summary { cursor: pointer; }
 """
 
 
-def as_html(grid: Grid, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Mapping[str, Recipe]) -> str:
-    """The whole page."""
+def as_html(grid: Grid, picture: bytes, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Mapping[str, Recipe]) -> str:
+    """The whole page; `picture` is the grid as a PNG."""
     shown = scores[scores["part"] == "grid"].drop(columns="part")
     body = [
         "<h1>Three merges, drawn beside what they were made of</h1>",
@@ -57,7 +56,7 @@ def as_html(grid: Grid, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Map
         "of the network.</p>",
         "<ul>" + "".join(f"<li>{html.escape(sentence)}.</li>" for sentence in exam.findings(shares)) + "</ul>",
         "<h2>The pictures</h2>",
-        f'<img alt="A row of pictures for each prompt, a column for each model" src="{_data_url(grid)}">',
+        f'<img alt="A row of pictures for each prompt, a column for each model" src="{_data_url(picture)}">',
         "<p class=faint>Every model starts from the same noise: pictures in one row differ by the weights alone.</p>",
         "<h2>How many are right</h2>",
         _share_table(shares),
@@ -76,10 +75,8 @@ def as_html(grid: Grid, scores: pd.DataFrame, shares: pd.DataFrame, recipes: Map
     return "\n".join(["<!doctype html>", f"<html lang=en><head>{head}</head><body>", *body, "</body></html>\n"])
 
 
-def _data_url(grid: Grid) -> str:
-    buffer = io.BytesIO()
-    grid.plot(**exam.LAYOUT).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _data_url(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
 def _share_table(shares: pd.DataFrame) -> str:

@@ -19,7 +19,7 @@ from workbench.wording import printable
 if TYPE_CHECKING:
     from workbench.checkpoint.views.low_rank import LowRank
 
-app = typer.Typer(help="Take LoRAs out of models, put them together, and make them smaller.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)  # its help is in `cli`, which shows it before this module is imported
 app.command()(hyper)
 app.command()(bake)
 

@@ -98,9 +98,11 @@ def like(model: Checkpoint, first: Checkpoint) -> Checkpoint:
     out, and told by `incomplete`; of changes, what is missing is zero. A model of another architecture stays as it is.
     """
     model = model if model is first else model.upon(first)
+    if all(key in first for key in model):  # as it mostly is, and then nothing has to be looked at
+        return model
     own, other = model.structure, first.structure
     families = {own.family.name, other.family.name} - {GENERIC.name}
-    if model is first or len(families) > 1 or own.conflict or other.conflict:
+    if len(families) > 1 or own.conflict or other.conflict:
         return model
     if other.family is not GENERIC and (own.family is GENERIC or len(model) < len(first)):  # a part: the whole says what it does not
         own = structure_of(model, lambda key: len(model.info(key).shape), model.metadata, other)

@@ -1,0 +1,96 @@
+"""Measures Workbench beside its peers and beside the floor, and writes the tables into benchmarks/README.md: `python -m benchmarks`.
+
+What it makes and measures stays in a folder for each size (out/benchmarks/side-by-side/sd15): stopped with Ctrl-C, the same command
+goes on where it was. With --remove the folder of the size is deleted at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.side_by_side import analyses, micro, ours, tables, tools
+from benchmarks.side_by_side.files import MODELS, SIZES, Files, Size
+from benchmarks.side_by_side.kernel import Kernel
+from benchmarks.side_by_side.report import report
+from benchmarks.side_by_side.store import Job, Store, run
+from workbench.checkpoint.files import hashing
+from workbench.operators import own
+
+README = Path(__file__).with_name("README.md")
+PARTS = ("operators", "peers", "analyses", "micro")
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    size = parser.add_mutually_exclusive_group()
+    for name, one in SIZES.items():
+        size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=f"files of {one.title}'s names and shapes")
+    parser.set_defaults(size="sd15")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--operators", nargs="*", choices=list(own()), default=[], metavar="NAME", help="these alone; all without it")
+    names = [tool.name for tool in tools.TOOLS]
+    parser.add_argument("--tools", nargs="*", choices=names, default=names, metavar="NAME", help="these peers alone")
+    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks/side-by-side"))
+    parser.add_argument("--quick", action="store_true", help="one tensor of each shape, one round; prints the tables")
+    parser.add_argument("--remove", action="store_true", help="delete what was made at the end")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parsed(arguments)
+    size, rounds = _asked(given)
+    folder = given.folder.absolute() / (given.size + "-quick" * given.quick)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    where = Files(folder, size)
+    where.make()
+    for files in ("large", "small", "tiny"):
+        for model in MODELS:
+            hashing.sha256(where.path(files, model))  # remembered: no merge has to
+    store = Store(folder / "measured.json")
+    with Kernel(folder / "kernel.log") as kernel:
+        jobs = _jobs(given, where, kernel, rounds)
+        run(jobs, store, _say)
+        text = report(where, jobs, store)
+    if given.quick:
+        print(text)
+    else:
+        tables.written(README, given.size, text)
+        _say(f"{README}: the tables of {size.title} are written")
+    if given.remove:
+        shutil.rmtree(folder)
+
+
+def _asked(given: argparse.Namespace) -> tuple[Size, int]:
+    size = SIZES[given.size]
+    return (size.quick(), 1) if given.quick else (size, given.rounds)
+
+
+def _jobs(given: argparse.Namespace, where: Files, kernel: Kernel, rounds: int) -> list[Job]:
+    """Everything that is asked for, in the order in which a round does it."""
+    chosen = [tool for tool in tools.TOOLS if tool.name in given.tools]
+    environment, jobs = tools.Environment(given.folder.absolute() / "peers"), []
+    installed = environment.install(chosen, _say) if {"peers", "analyses"} & set(given.parts) and chosen else {}
+    if "operators" in given.parts:
+        jobs += ours.jobs(where, kernel, rounds, given.operators)
+    if "peers" in given.parts:
+        jobs += tools.jobs(where, environment, chosen, installed, rounds)
+    if "analyses" in given.parts:
+        jobs += analyses.jobs(where, kernel, environment, chosen, installed, rounds)
+    if "micro" in given.parts:
+        jobs += micro.jobs(where, rounds)
+    return jobs
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
