@@ -10,7 +10,8 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.side_by_side import analyses, micro, ours, tables, tools
@@ -54,10 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for model in MODELS:
             hashing.sha256(where.path(files, model))  # remembered: no merge has to
     store = Store(folder / "measured.json")
+    chosen = [tool for tool in tools.TOOLS if tool.name in given.tools]
+    environment = tools.Environment(given.folder.absolute() / "peers")
+    installed = environment.install(chosen, _say) if {"peers", "analyses"} & set(given.parts) and chosen else {}
     with Kernel(folder / "kernel.log") as kernel:
-        jobs = _jobs(given, where, kernel, rounds)
-        run(jobs, store, _say)
-        text = report(where, jobs, store)
+        every = partial(_jobs, where, kernel, environment, installed, rounds)
+        asked = every(given.operators, chosen)
+        run([job for part in PARTS if part in given.parts for job in asked[part]], store, _say)
+        text = report(where, [job for part in every([], tools.TOOLS).values() for job in part], store)  # also what other runs measured
     if given.quick:
         print(text)
     else:
@@ -72,20 +77,22 @@ def _asked(given: argparse.Namespace) -> tuple[Size, int]:
     return (size.quick(), 1) if given.quick else (size, given.rounds)
 
 
-def _jobs(given: argparse.Namespace, where: Files, kernel: Kernel, rounds: int) -> list[Job]:
-    """Everything that is asked for, in the order in which a round does it."""
-    chosen = [tool for tool in tools.TOOLS if tool.name in given.tools]
-    environment, jobs = tools.Environment(given.folder.absolute() / "peers"), []
-    installed = environment.install(chosen, _say) if {"peers", "analyses"} & set(given.parts) and chosen else {}
-    if "operators" in given.parts:
-        jobs += ours.jobs(where, kernel, rounds, given.operators)
-    if "peers" in given.parts:
-        jobs += tools.jobs(where, environment, chosen, installed, rounds)
-    if "analyses" in given.parts:
-        jobs += analyses.jobs(where, kernel, environment, chosen, installed, rounds)
-    if "micro" in given.parts:
-        jobs += micro.jobs(where, rounds)
-    return jobs
+def _jobs(
+    where: Files,
+    kernel: Kernel,
+    environment: tools.Environment,
+    installed: Mapping[str, str],
+    rounds: int,
+    operators: Sequence[str],
+    chosen: Sequence[tools.Tool],
+) -> dict[str, list[Job]]:
+    """Everything there is to measure, by part, in the order in which a round does it; of some operators and peers alone."""
+    return {
+        "operators": [*ours.jobs(where, kernel, rounds, operators)],
+        "peers": [*tools.jobs(where, environment, chosen, installed, rounds)],
+        "analyses": [*analyses.jobs(where, kernel, environment, chosen, installed, rounds)],
+        "micro": [*micro.jobs(where, rounds)],
+    }
 
 
 def _say(text: str) -> None:

@@ -60,7 +60,7 @@ def jobs(
     yield Job("analysis/extract", by, rounds, partial(_extract, where, kernel))
     for tool in tools:
         if "extract" in tool.operations:
-            run = partial(_extract_by, tool, where, environment.python, installed[tool.package])
+            run = partial(_extract_by, tool, where, environment.python, installed.get(tool.package, ""))
             yield Job(f"peer/extract/{tool.name}", tool.version(installed), 1 if tool.once else rounds, run)
     yield Job("analysis/hyper_merge", by, rounds, partial(_hyper, where, kernel))
 

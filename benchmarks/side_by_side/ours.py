@@ -21,6 +21,7 @@ from benchmarks.side_by_side.kernel import Kernel
 from benchmarks.side_by_side.store import Job, version_of
 
 _WANTED_ROUNDS = 5  # of what is held to a multiple of the floor, at least
+_DECIDING = ("cases.py", "files.py", "floor.py", "planted.py", "references.py")
 _ENOUGH = 20.0  # seconds of what is not held to one, after which there are no more rounds
 _BUILD = """import workbench as wb
 recipe, out, tiny = map(__import__("pathlib").Path, {places!r})
@@ -59,7 +60,7 @@ def wrong(operation: Operation, written: Sequence[Path], where: Files) -> dict[s
 def version() -> str:
     """Of the package, and of what decides how it is measured."""
     here = Path(__file__).parent
-    return version_of([Path(workbench.__file__).parent, *(here / name for name in ("cases.py", "files.py", "floor.py", "planted.py"))])
+    return version_of([Path(workbench.__file__).parent, *(here / name for name in _DECIDING)])
 
 
 def jobs(where: Files, kernel: Kernel, rounds: int, operators: Sequence[str]) -> Iterator[Job]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.processes import ProcessFailed, run_process
+from benchmarks.side_by_side import references
 from benchmarks.side_by_side.files import Files
 from benchmarks.side_by_side.floor import floor
 from benchmarks.side_by_side.ours import OPERATIONS, Operation, wrong
@@ -34,8 +35,9 @@ class Tool:
     once: bool = False  # it takes minutes
 
     def version(self, installed: Mapping[str, str]) -> str:
-        """Of the package, of the script that runs it, and whether it is installed: what is measured anew when it changes."""
-        return f"{self.package}{' missing' * bool(installed[self.package])} {version_of([_SCRIPTS / self.script])}"
+        """Of the package, of what runs and judges it, and whether it is installed: what is measured anew when it changes."""
+        how = version_of([_SCRIPTS / self.script, Path(references.__file__)])
+        return f"{self.package}{' missing' * bool(installed.get(self.package))} {how}"
 
 
 TOOLS = (
@@ -88,7 +90,7 @@ def jobs(where: Files, environment: Environment, tools: Sequence[Tool], installe
     for operation in OPERATIONS:
         for tool in tools:
             if operation.name in tool.operations:
-                run = partial(_merged, tool, operation, where, environment.python, installed[tool.package])
+                run = partial(_merged, tool, operation, where, environment.python, installed.get(tool.package, ""))
                 yield Job(f"peer/{operation.name}/{tool.name}", tool.version(installed), rounds, run)
 
 

@@ -17,7 +17,7 @@ def described(operation: str, paths: list[str]) -> dict[str, object]:
     if operation == "slerp":
         return {"merge_method": "slerp", "base_model": first, "models": [{"model": path} for path in paths], "parameters": {"t": 0.5}}
     tuned = [{"model": path, "parameters": {"weight": 1.0, "density": 0.5}} for path in others]
-    return {"merge_method": operation, "base_model": first, "models": tuned, "parameters": {"normalize": operation == "ties"}}
+    return {"merge_method": operation, "base_model": first, "models": tuned, "parameters": {"normalize": True}}
 
 
 def main(operation: str, out: str, *paths: str) -> None:
