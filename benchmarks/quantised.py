@@ -89,15 +89,18 @@ def _write(path: Path, infos: Mapping[str, TensorInfo], kind: gguf.GGMLQuantizat
 
 
 def _round(folder: Path, number: int) -> None:
-    """One measurement, printed: the floor, and a whole `workbench merge` process that hashes its parents too."""
+    """One measurement, printed: the floor, and whole `workbench merge` processes, the first of which hashes its parents too."""
     reading = floor([folder / "a.gguf", folder / "b.gguf"], [], folder / "floor.bin")
-    out = folder / "merged.safetensors"
-    command = ["-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out)]
-    seconds, peak = run_python(command, XDG_CACHE_HOME=str(folder / f"cache-{number}"))
-    size = out.stat().st_size
-    out.unlink()
-    told = f"floor {reading:.1f} s; merge {seconds:.1f} s into {size / 1e9:.1f} GB, {seconds / reading:.2f} times the floor"
-    print(f"{told}; peak {peak:.0f} MB anonymous", flush=True)
+    (folder / "floor.bin").unlink()
+    print(f"floor {reading:.1f} s")
+    for name, more in (("merged.safetensors", []), ("merged.gguf", ["--quantise", "Q8_0"])):
+        out = folder / name
+        command = ["-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out), *more]
+        seconds, peak = run_python(command, XDG_CACHE_HOME=str(folder / f"cache-{number}"))
+        size = out.stat().st_size
+        out.unlink()
+        told = f"{name}: {seconds:.1f} s, {size / 1e9:.1f} GB, {seconds / reading:.2f} times the floor"
+        print(f"{told}; peak {peak:.0f} MB anonymous", flush=True)
 
 
 if __name__ == "__main__":
