@@ -140,9 +140,9 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             return tensor
         first, last = elements(part, shape)
         if last - first <= PIECE or self.scope is not Scope.ELEMENT:
-            read = self.exact(key, part)
-            calculation.watch(self.name, key, read)
-            return read.to(calculation.device, calculation.dtype)
+            tensor = self.exact(key, part).to(calculation.device, calculation.dtype)
+            calculation.watch(self.name, key, tensor)
+            return tensor
         # in pieces that stay in the cache: memory that is touched for the first time costs more than all arithmetic
         tensor = torch.empty(last - first, dtype=calculation.dtype, device=calculation.device)
         for start in range(first, last, PIECE):
