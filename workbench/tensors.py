@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
-from workbench import kernels
-
 if TYPE_CHECKING:
     import torch
 
@@ -264,11 +262,6 @@ class Calculation:
         """Report a tensor that holds NaN or infinity to whoever wants to hear of it."""
         if self.on_nonfinite is None or not tensor.is_floating_point():
             return
-        if kernels.has_bits(tensor):
-            from workbench.kernels import counting
-
-            sound = counting.finite(tensor)
-        else:  # one pass: NaN and infinity survive a sum; a sum of finite values that overflows is looked at again
-            sound = bool(tensor.sum(dtype=self.dtype).isfinite()) or bool(tensor.to(self.dtype).isfinite().all())
-        if not sound:
+        # one pass: NaN and infinity survive a sum; a sum of finite values that overflows is looked at again
+        if not tensor.sum(dtype=self.dtype).isfinite() and not tensor.to(self.dtype).isfinite().all():
             self.hear(model, key)

@@ -141,9 +141,9 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         first, last = elements(part, shape)
         step = at_once(calculation.device)
         if last - first <= step or self.scope is not Scope.ELEMENT:
-            read = self.exact(key, part)
-            calculation.watch(self.name, key, read)
-            return moved(read, calculation.device, calculation.dtype)
+            tensor = moved(self.exact(key, part), calculation.device, calculation.dtype)
+            calculation.watch(self.name, key, tensor)
+            return tensor
         # in pieces that stay in the cache: memory that is touched for the first time costs more than all arithmetic
         tensor = torch.empty(last - first, dtype=calculation.dtype, device=calculation.device)
         for start in range(first, last, step):

@@ -22,14 +22,6 @@ def available() -> bool:
     return True
 
 
-def has_bits(tensor: torch.Tensor) -> bool:
-    """Whether compiled loops can look at the bits of a tensor's floats, of 16 or 32 bits, on the CPU."""
-    import torch
-
-    known = tensor.dtype in (torch.float16, torch.bfloat16, torch.float32)
-    return known and available() and tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.requires_grad
-
-
 def fit(*tensors: torch.Tensor) -> bool:
     """Whether compiled loops can work on these: float32 on the CPU, contiguous, without gradients."""
     import torch
