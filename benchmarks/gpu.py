@@ -18,6 +18,7 @@ import torch
 import workbench as wb
 from benchmarks.arguments import asked
 from benchmarks.models import sd15_tensors, write_tuned
+from benchmarks.side_by_side.floor import floor
 from workbench.checkpoint import Checkpoint
 from workbench.operators import own
 from workbench.render.residents import Residents
@@ -25,7 +26,6 @@ from workbench.tensors import Calculation, rounded
 
 _GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 _GPU = "cuda"
-_CHUNK = 256 << 10
 
 
 def main() -> None:
@@ -111,25 +111,10 @@ def _exports(base: Checkpoint, models: list[Checkpoint], paths: list[Path], roun
         inputs = [path for path in paths if path in set(merge.sources())]
         rows = []
         for _ in range(rounds):
-            floor = min(_floor(inputs, out) for _ in range(2))
-            rows.append([_export(merge, out, device) / floor for device in ("cpu", _GPU)])
+            least = floor(inputs[:1], inputs[1:], out)
+            rows.append([_export(merge, out, device) / least for device in ("cpu", _GPU)])
         cpu, gpu = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"export of {name}, over the floor ({floor:.2f} s): CPU {cpu:.2f}, GPU {gpu:.2f}", flush=True)
-
-
-def _floor(inputs: list[Path], out: Path) -> float:
-    out.unlink(missing_ok=True)
-    os.sync()
-    began, buffer = time.monotonic(), memoryview(bytearray(_CHUNK))
-    with out.open("wb", buffering=0) as target:
-        os.posix_fallocate(target.fileno(), 0, inputs[0].stat().st_size)
-        for number, path in enumerate(inputs):
-            with path.open("rb", buffering=0) as source:
-                while count := source.readinto(buffer):
-                    if number == 0:
-                        target.write(buffer[:count])
-        os.fsync(target.fileno())
-    return time.monotonic() - began
+        print(f"export of {name}, over the floor ({least:.2f} s): CPU {cpu:.2f}, GPU {gpu:.2f}", flush=True)
 
 
 def _export(merge: Checkpoint, out: Path, device: str) -> float:

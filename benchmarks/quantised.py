@@ -91,7 +91,6 @@ def _write(path: Path, infos: Mapping[str, TensorInfo], kind: gguf.GGMLQuantizat
 def _round(folder: Path, number: int) -> None:
     """One measurement, printed: the floor, and whole `workbench merge` processes, the first of which hashes its parents too."""
     reading = floor([folder / "a.gguf", folder / "b.gguf"], [], folder / "floor.bin")
-    (folder / "floor.bin").unlink()
     print(f"floor {reading:.1f} s")
     for name, more in (("merged.safetensors", []), ("merged.gguf", ["--quantise", "Q8_0"])):
         out = folder / name
