@@ -13,6 +13,7 @@ from benchmarks.side_by_side.files import Files
 from benchmarks.side_by_side.references import WEIGHTS
 from workbench.operators import own
 from workbench.sweeps.by_method import placed
+from workbench.tensors import Scope
 
 # Multiples of the floor, in a running kernel
 WANTED: Mapping[str, float] = {
@@ -81,11 +82,14 @@ class Case:
         return found
 
 
+_WHOLE: Mapping[str, Any] = {"over": "model"}
+
+
 def cases() -> list[Case]:
     """Every operator, and those that can look at the whole model also so."""
     found = []
     for name, operator in own().items():
         found.append(Case(name, _OPTIONS.get(name, {})))
-        if operator.declaration.prepare is not None:
-            found.append(Case(name, {"over": "model"}, f'{name}, over="model"'))
+        if operator.declaration.scope_for(_WHOLE) is Scope.MODEL:
+            found.append(Case(name, _WHOLE, f'{name}, over="model"'))
     return found
