@@ -62,7 +62,8 @@ def test_a_file_draws_what_the_call_draws_and_another_look_draws_nothing(written
 
 def test_the_command_draws_while_a_notebook_looks_and_goes_on_after_an_interruption(written):
     file = written(over={"weights": [number / 50 for number in range(50)]}, steps=8, seeds=[0, 1, 2, 3], score=[])
-    command = [sys.executable, "-m", "workbench", "sweep", str(file)]
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import workbench.__main__"
+    command = [sys.executable, "-c", code, "sweep", str(file)]  # a program started in the background ignores Ctrl-C otherwise
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=file.parent, env=environment)
     until = time.monotonic() + 300
