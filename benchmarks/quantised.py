@@ -92,9 +92,10 @@ def _round(folder: Path, number: int) -> None:
     """One measurement, printed: the floor, and whole `workbench merge` processes, the first of which hashes its parents too."""
     reading = floor([folder / "a.gguf", folder / "b.gguf"], [], folder / "floor.bin")
     print(f"floor {reading:.1f} s")
-    for name, more in (("merged.safetensors", []), ("merged.gguf", ["--quantise", "Q8_0"])):
+    (folder / "original.yaml").write_text(_RECIPE.replace("merge: {", "merge: {layout: original, "))  # GGUF has the authors' names
+    for name, recipe, more in (("merged.safetensors", "recipe", []), ("merged.gguf", "original", ["--quantise", "Q8_0"])):
         out = folder / name
-        command = ["-m", "workbench", "merge", str(folder / "recipe.yaml"), "--out", str(out), *more]
+        command = ["-m", "workbench", "merge", str(folder / f"{recipe}.yaml"), "--out", str(out), *more]
         seconds, peak = run_python(command, XDG_CACHE_HOME=str(folder / f"cache-{number}"))
         size = out.stat().st_size
         out.unlink()
