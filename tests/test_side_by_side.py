@@ -220,7 +220,8 @@ def test_tables_take_the_place_of_those_before_and_of_nothing_else(tmp_path):
 def test_the_readme_has_a_place_for_the_tables_of_every_size(tmp_path):
     shutil.copy(bench.README, tmp_path / "README.md")
     for name in SIZES:
-        tables.written(tmp_path / "README.md", name, "| |")
+        tables.written(tmp_path / "README.md", name, f"| of {name} |")
+    assert all(f"| of {name} |" in (tmp_path / "README.md").read_text(encoding="utf-8") for name in SIZES)
 
 
 def test_a_peer_that_fails_or_cannot_be_installed_is_said_with_its_last_line(tmp_path):

@@ -304,3 +304,13 @@ def test_zeros_stay_zeros_in_every_type(tmp_path):
         end = "gguf" if kind in GGUF_TYPES else "safetensors"
         opened = wb.export(model, tmp_path / f"{number}.{end}", quantise=kind, progress=False).open()
         assert not any(opened.exact(key).any() for key in opened)
+
+
+def test_a_quantised_file_that_is_written_plain_does_not_say_it_is_quantised(tmp_path):
+    base, tuned = (wb.export(flux(i), tmp_path / f"{i}.safetensors", progress=False).open() for i in range(2))
+    quantised = wb.export(wb.operators.weighted_average([base, tuned]), tmp_path / "x.gguf", quantise="Q8_0", progress=False).open()
+    assert "workbench_quantise" in quantised.metadata
+    plain = wb.export(quantised, tmp_path / "y.safetensors", progress=False)
+    assert "workbench_quantise" not in plain.open().metadata
+    with pytest.raises(ExportError, match="nothing in it is quantised, so there is no cost to plot; export it with quantise="):
+        plain.plot()

@@ -71,3 +71,11 @@ def test_a_scale_that_is_none_is_an_error_before_anything_is_written(tmp_path):
     save_file(damaged, path)
     found = wb.preflight(wb.operators.task_arithmetic(base, [wb.open(path)]))
     assert any("a scale is positive" in text for text in found.errors)
+
+
+def test_what_is_merged_is_neither_stored_nor_calculated_to_be_judged(tmp_path, monkeypatch):
+    base = stored(weights(0) | STEM, tmp_path / "base.gguf", "Q4_0")
+    inner = wb.operators.weighted_average([stored(weights(i) | STEM, tmp_path / f"{i}.safetensors", None) for i in (1, 2)])
+    monkeypatch.setattr(type(inner), "calculate", lambda *given: pytest.fail("it was calculated"))
+    found = wb.preflight(wb.operators.task_arithmetic(base, [inner]))
+    assert not any("stored in two ways" in text for text in found.notes)

@@ -11,6 +11,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.engine.quantising.losses import Loss
 from workbench.engine.quantising.quantiser import Quantiser
 from workbench.engine.streaming import Findings
+from workbench.errors import ExportError
 from workbench.wording import percent
 
 if TYPE_CHECKING:
@@ -79,9 +80,16 @@ def by_choice(found: Sequence[TypeChoice]) -> pd.DataFrame:
 
 
 def cost_plot(found: Sequence[Cost], name: str) -> go.Figure:
-    """By block, one panel below the other: the error; of what the merge changes, what is left and its error; megabytes."""
+    """By block, one panel below the other: the error; of what the merge changes, what is left and its error; megabytes.
+
+    Raises ExportError where nothing is quantised.
+    """
     from workbench import figures
 
+    if not found:
+        raise ExportError(
+            f"{name}: nothing in it is quantised, so there is no cost to plot; export it with quantise=, max_bytes= or scaled="
+        )
     frame = by_block(found).drop(columns=["stored as", "tensors"]).assign(file=name)
     for share in _SHARES:
         frame[share] = 100 * frame[share].astype(float)

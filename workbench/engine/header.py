@@ -41,9 +41,9 @@ def metadata(checkpoint: Checkpoint, folder: Path, title: str, hashes: Mapping[P
 def _own(checkpoint: Checkpoint, folder: Path) -> dict[str, str]:
     """What a file says of itself; its recipe as it is for what is written now, with paths as seen from `folder`.
 
-    A hash in it is of the bytes that were read, and so is left out.
+    A hash in it is of the bytes that were read, and so is left out, as is how these were quantised.
     """
-    said = {name: value for name, value in checkpoint.metadata.items() if name not in _HASHES}
+    said = {name: value for name, value in checkpoint.metadata.items() if name not in (*_HASHES, QUANTISE)}
     if _json_object(said.get(HEADER)).get("type") == TYPE:
         try:
             recipe = checkpoint.recipe

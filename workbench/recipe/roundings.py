@@ -54,11 +54,13 @@ def roundings(merge: Merge) -> Iterator[Finding]:
 def _changes(merge: Merge) -> Iterator[_Change]:
     call = merge.call
     positions = [i for slot in call.operator.inputs if slot.space is Space.DELTA for i in call.slots[slot.name]]
-    positions = [i for i in positions if call.inputs[i].space is Space.WEIGHT]
+    positions = [
+        i for i in positions if call.inputs[i].space is Space.WEIGHT and not call.inputs[i].parents
+    ]  # what is merged is not stored
     for entry in merge.plan.entries.values():
         at = merge.starts_from(entry)
         base = entry.names[at]
-        if entry.take is None and base is not None:
+        if entry.take is None and base is not None and not call.inputs[at].parents:
             for i in positions:
                 if (name := entry.names[i]) is not None and i not in entry.narrower:
                     change = _Change(call.viewed[i], name, call.viewed[at], base)
