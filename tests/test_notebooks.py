@@ -6,10 +6,13 @@ import ast
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
 from servers import KERNEL, warm_kernels
+
+if TYPE_CHECKING:  # its import takes seconds, which the processes that run other tests save
+    from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -17,7 +20,9 @@ PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 notebooks = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
-def read(path: Path) -> nbformat.NotebookNode:
+def read(path: Path) -> NotebookNode:
+    import nbformat
+
     return nbformat.read(path, as_version=4)
 
 
@@ -59,8 +64,10 @@ def test_a_notebook_begins_with_its_question_then_with_paths_seed_and_quick(path
 
 @notebooks
 def test_a_notebook_stores_no_outputs(path):
+    from nbformat import validate
+
     notebook = read(path)
-    nbformat.validate(notebook)
+    validate(notebook)
     assert "widgets" not in notebook.metadata
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-import nbformat
 import pytest
 from notebook_page import NotebookPage, Watched
 from playwright.sync_api import Browser, sync_playwright
@@ -99,6 +98,8 @@ def shots() -> Path:
 @pytest.fixture
 def lab(desk, served, shots) -> Iterator[Callable[[str | list[str]], NotebookPage]]:
     """Opens a notebook by its name in notebooks/, or one made of the cells that are given."""
+    import nbformat  # seconds, which the processes that run other tests save
+
     opened = []
 
     def open_notebook(notebook: str | list[str]) -> NotebookPage:

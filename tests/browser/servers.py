@@ -41,6 +41,9 @@ def jupyterlab(folder: Path, settings: Path) -> Iterator[Lab]:
         file = settings / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
+    page = settings / "labconfig" / "page_config.json"
+    page.parent.mkdir()
+    page.write_text(json.dumps({"buildCheck": False}))  # every page would have node look for extensions to build
     port = free_port()
     server = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
     command = [sys.executable, "-m", "jupyterlab", *server, f"--IdentityProvider.token={TOKEN}", "--expose-app-in-browser"]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import io
 
-import nbformat
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter
 from PIL import Image
 
 from workbench.panels.still import sheet
@@ -32,6 +29,10 @@ def test_a_sheet_has_all_pictures_with_their_names_and_stays_small():
 
 
 def test_a_notebook_that_was_run_holds_the_pictures_as_a_png(tmp_path):
+    import nbformat  # seconds, which the processes that run other tests save
+    from nbclient import NotebookClient
+    from nbconvert import HTMLExporter
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, kernel_name="python3", store_widget_state=False, timeout=300, resources=resources).execute()
