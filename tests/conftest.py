@@ -13,15 +13,21 @@ if TYPE_CHECKING:
 
 # Files that take longest, first: one that began last would run alone while the other processes have nothing left to do.
 LONG = (
-    "test_notebooks.py",
     "browser",
+    "test_notebooks.py",
     "sweeps/test_distributed.py",
     "sweeps/test_sweep_file.py",
     "conditioning/test_fitting.py",
     "faults",
+    "panels/test_spectrum_panel.py",
     "panels/test_merge_panel.py",
-    "sweeps/test_store.py",
+    "render/test_every_pipeline.py",
     "searches/test_search.py",
+    "sweeps/test_queue.py",
+    "panels/test_hard_days.py",
+    "panels/test_later.py",
+    "sweeps/test_block_map.py",
+    "sweeps/test_store.py",
 )
 
 settings.register_profile("untimed", deadline=None)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from held import Held
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import workbench as wb
@@ -43,6 +44,14 @@ def plain_renderer():
 def asked(tmp_path):
     """What sweeps and block maps of these tests ask for."""
     return {"prompts": PROMPT, "seeds": [0], "steps": 1, "folder": tmp_path / "sweeps"}
+
+
+@pytest.fixture
+def tuned(models, tmp_path):
+    """The base with another middle block: a map of all its blocks would draw some fifty cells."""
+    middle = "model.diffusion_model.middle_block.0.in_layers.2.weight"
+    save_file(load_file(models["base"].path) | {middle: models["heart"][middle]}, tmp_path / "tuned.safetensors", {"format": "pt"})
+    return wb.open(tmp_path / "tuned.safetensors")
 
 
 @pytest.fixture
@@ -85,11 +94,11 @@ def test_drawing_exporting_and_sweeping_are_done_in_order_and_told(queue, make, 
     assert "later.safetensors" in queue._repr_html_()
 
 
-def test_a_block_map_comes_back_from_the_disk(queue, models, asked, tmp_path):
-    job = queue.block_map(models["base"], models["heart"], **asked)
+def test_a_block_map_comes_back_from_the_disk(queue, models, tuned, asked, tmp_path):
+    job = queue.block_map(models["base"], tuned, **asked)
     work_off(queue.folder)
     found = block_map_of(queue.job(job.id))
-    direct = wb.block_map(models["base"], models["heart"], progress=False, **asked)
+    direct = wb.block_map(models["base"], tuned, progress=False, **asked)
     assert direct.sweep.drawn == 0
     assert found.headline == direct.headline
     assert found.frame().equals(direct.frame())
@@ -229,7 +238,7 @@ def test_a_folder_that_vanishes_is_said(queue, models, tmp_path):
 
 def test_a_runner_that_was_killed_is_seen_and_the_next_goes_on(tmp_path, models, asked):
     queue = Queue(tmp_path / "queue")
-    job = queue.sweep(lambda: models["base"], {}, axes=["seed"], **asked | {"seeds": range(80)})
+    job = queue.sweep(lambda: models["base"], {}, axes=["seed"], **asked | {"seeds": range(40)})
     _until(lambda: queue.job(job.id).results)
     assert queue.running
     assert work_off(queue.folder) is None, "two runners at once"
@@ -242,7 +251,7 @@ def test_a_runner_that_was_killed_is_seen_and_the_next_goes_on(tmp_path, models,
     assert drawn > 0
     assert work_off(queue.folder) == 1
     assert queue.job(job.id).state == "done"
-    assert queue.job(job.id).message == f"80 cells, {80 - drawn} drawn now"
+    assert queue.job(job.id).message == f"40 cells, {40 - drawn} drawn now"
     assert queue.problem == ""
 
 

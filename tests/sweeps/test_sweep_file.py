@@ -61,7 +61,7 @@ def test_a_file_draws_what_the_call_draws_and_another_look_draws_nothing(written
 
 
 def test_the_command_draws_while_a_notebook_looks_and_goes_on_after_an_interruption(written):
-    file = written(over={"weights": [number / 50 for number in range(50)]}, steps=8, seeds=[0, 1, 2, 3], score=[])
+    file = written(over={"weights": [number / 12 for number in range(12)]}, steps=8, seeds=[0, 1, 2, 3], score=[])
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import workbench.__main__"
     command = [sys.executable, "-c", code, "sweep", str(file)]  # a program started in the background ignores Ctrl-C otherwise
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -78,7 +78,7 @@ def test_the_command_draws_while_a_notebook_looks_and_goes_on_after_an_interrupt
     assert "stopped: what is drawn is kept, and the same command goes on from there" in errors
     assert "Traceback" not in errors
     there = [cell.drawn for cell in meanwhile]
-    assert 2 <= sum(there) < 50
+    assert 2 <= sum(there) < 12
     assert set(meanwhile.problems.values()) == {"not drawn yet"}
     assert len(meanwhile[0].pictures) == 4
     assert meanwhile.grid().images[-1] is None
