@@ -1,16 +1,18 @@
 """From a fresh kernel to the first pictures, and from a move of a slider to the next, in a browser: what a person waits for.
 
-`python -m benchmarks.panel --rounds 20` needs chromium, and drives JupyterLab as the browser tests do.
+`python -m benchmarks.panel --rounds 20` needs chromium, and drives JupyterLab as the browser tests do. It says first, without a
+browser, what the seconds of a fresh kernel go into.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,12 +47,39 @@ _MEASURE = """() => { window.measured = new Promise((resolve) => {
 }); }"""
 
 _FIRST = """import workbench as wb
-panel = wb.MergePanel(gallery=None)
+panel = wb.MergePanel()
 panel"""
+# the same imports that the panel makes, one after the other: what they take, and what the drawing takes without them
+_STAGES = """import time
+began = time.perf_counter()
+def lap(name):
+    global began
+    print(name, time.perf_counter() - began, flush=True)
+    began = time.perf_counter()
+import ipykernel.kernelapp, ipywidgets
+lap("kernel")
+from workbench.collecting import uncollected
+with uncollected():
+    import torch
+    lap("torch")
+    from workbench.panels.merge_panel import MergePanel
+    lap("panel imported")
+panel = MergePanel(gallery=None)
+panel.stop()
+lap("panel made")
+panel.wait()
+from workbench.places import DATA
+from workbench.render.assembly import read_blueprint
+read_blueprint(DATA / "shapes-sd" / "config")
+lap("diffusers and transformers")
+panel.show(panel.state.with_wanted(seeds=[1]))
+panel.wait()
+lap("all pictures")
+"""
 # from the command that runs the cell, in a fresh kernel, to the frames with the panel, with a picture of the merge, with all of them
 _PAINTS = """() => { window.painted = new Promise((resolve) => {
   const began = performance.now(), found = {};
-  const said = () => [...document.querySelectorAll(".wb-status")].some((one) => one.textContent.trim().startsWith("Drawn in"));
+  const said = () => [...document.querySelectorAll(".wb-status")].some((one) => one.textContent.trim().startsWith("Drawn"));
   const there = { panel: () => document.querySelector(".wb-panel")?.offsetHeight > 0,
     picture: () => [...document.querySelectorAll(".wb-result img")].some((one) => one.naturalWidth > 1), all: said };
   const look = () => {
@@ -64,8 +93,8 @@ _PAINTS = """() => { window.painted = new Promise((resolve) => {
 
 
 @contextmanager
-def opened(cell: str) -> Iterator[NotebookPage]:
-    """A notebook of one cell in JupyterLab, in a browser, before it runs."""
+def opened(cell: str) -> Iterator[Callable[[], AbstractContextManager[NotebookPage]]]:
+    """A notebook of one cell in JupyterLab, in a browser: opens it, each time with a fresh kernel, before it runs."""
     from conftest import ARGUMENTS, NAMES
     from notebook_page import NotebookPage, Watched
     from playwright.sync_api import sync_playwright
@@ -75,25 +104,37 @@ def opened(cell: str) -> Iterator[NotebookPage]:
         nbformat.write(_notebook(cell), Path(folder) / "panel.ipynb")
         with jupyterlab(Path(folder), Path(settings) / "settings") as lab:
             browser = playwright.chromium.launch(executable_path=_chromium(NAMES), args=ARGUMENTS)
-            notebook = NotebookPage(Watched(browser.new_context()), lab, "panel.ipynb", Path(folder))
-            yield notebook
-            notebook.close()
+            watched = Watched(browser.new_context())
+            yield lambda: closing(NotebookPage(watched, lab, "panel.ipynb", Path(folder)))
             browser.close()
 
 
 def seconds(operator: str, rounds: int) -> list[float]:
     """Seconds from slider to picture, once for each of so many moves of an operator's first slider."""
-    with opened(_CELL.format(operator=operator)) as notebook:
+    with opened(_CELL.format(operator=operator)) as fresh, fresh() as notebook:
         notebook.run_all()
         return [_move(notebook.page) for _ in range(rounds)]
 
 
-def first() -> dict[str, float]:
-    """Seconds from a fresh kernel to the panel, to a picture of its merge, and to all pictures."""
-    with opened(_FIRST) as notebook:
+def stages() -> dict[str, float]:
+    """Seconds of a fresh kernel, by what they go into."""
+    done = subprocess.run([sys.executable, "-c", _STAGES], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name: float(told) for name, told in (line.rsplit(maxsplit=1) for line in done.stdout.splitlines())}
+
+
+def first() -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds from a fresh kernel to the panel, to a picture of its merge, to all pictures; and in the next kernel, from the gallery."""
+    with opened(_FIRST) as fresh:
+        return _painted(fresh), _painted(fresh)
+
+
+def _painted(fresh: Callable[[], AbstractContextManager[NotebookPage]]) -> dict[str, float]:
+    with fresh() as notebook:
         notebook.page.evaluate(_PAINTS)
         notebook.run_all()
-        return notebook.page.evaluate("() => window.painted")
+        found: dict[str, float] = notebook.page.evaluate("() => window.painted")
+        notebook.python("panel.wait()")  # until what was drawn is kept
+        return found
 
 
 def _move(page) -> float:
@@ -123,8 +164,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--operators", nargs="+", default=["task_arithmetic", "ties"])
     given = parser.parse_args()
-    paints = first()
-    print(", ".join(f"{name} after {paints[name]:.1f} s" for name in ("panel", "picture", "all")), flush=True)
+    print(", ".join(f"{name} {took:.2f} s" for name, took in stages().items()), flush=True)
+    for when, paints in zip(("first", "again"), first(), strict=True):
+        print(when, ", ".join(f"{name} after {paints[name]:.1f} s" for name in ("panel", "picture", "all")), flush=True)
     for operator in given.operators:
         found = seconds(operator, given.rounds)
         print(f"{operator}: median {statistics.median(found):.2f} s of {len(found)}, from {min(found):.2f} to {max(found):.2f} s")

@@ -52,7 +52,7 @@ panel"""
 def measured(moves: int) -> pd.DataFrame:
     """A row for every so many moves: what is alive in the kernel, and in the page."""
     rows = []
-    with opened(_CELL) as notebook:
+    with opened(_CELL) as fresh, fresh() as notebook:
         notebook.run_all()
         page = notebook.page.context.new_cdp_session(notebook.page)
         page.send("Performance.enable")

@@ -102,10 +102,17 @@ __all__ = [*_PACKAGES, *_HOMES]
 
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
-        return importlib.import_module(f"workbench.{name}")
+        return _imported(f"workbench.{name}")
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(_imported(_HOMES[name]), name)
     raise AttributeError(f"module 'workbench' has no attribute {name!r}; public names are {', '.join(__all__)}")
+
+
+def _imported(module: str) -> Any:
+    from workbench.collecting import uncollected
+
+    with uncollected():
+        return importlib.import_module(module)
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ from held import Held
 from tiny_pipelines import save
 
 import workbench as wb
+from workbench.places import DATA
 from workbench.render import Renderer
 from workbench.render.previews import LatentColours
 from workbench.render.residents import Residents
@@ -142,3 +143,45 @@ def test_previews_show_the_colours_that_pictures_had_before(shape):
     assert shown.size == (64, 128)
     assert np.abs(np.asarray(shown) / 255 - picture).mean() < 0.03
     assert picture.std() > 0.05  # a preview of one colour would not do
+
+
+SHAPES = DATA / "shapes-sd"
+
+
+@pytest.mark.parametrize("operator", ["weighted_average", "ties", "slerp", "dare_ties", "model_stock"])
+def test_a_small_pipeline_on_the_cpu_keeps_inputs_and_holds_what_an_export_would_hold(operator):
+    renderer = Renderer(SHAPES / "config", device="cpu")
+    base, heart, moon = (wb.open(SHAPES / f"{name}.safetensors") for name in ("base", "heart", "moon"))
+    method = getattr(wb.operators, operator)
+    merges = [method([heart, moon], weights=[w, 1 - w]) for w in (0.3, 0.6)] if operator == "weighted_average" else None
+    if operator == "slerp":
+        merges = [method(heart, moon, t=t) for t in (0.3, 0.6)]
+    merges = merges or [method(base, [heart, moon], seed=seed) for seed in (0, 1)]
+    for merge in merges:
+        renderer.load(merge)
+        unet = renderer._pipeline.unet.state_dict()
+        view = wb.in_layout(merge, "diffusers")
+        for key in view:
+            if view.structure.component(key) == "unet":
+                assert torch.equal(unet[view.structure.name(key).rest], view.read(key).float()), key
+    assert renderer.kept_bytes
+
+
+def test_a_large_pipeline_on_the_cpu_keeps_no_inputs_in_memory(monkeypatch):
+    monkeypatch.setattr("workbench.render.stage._SMALL", 1)
+    renderer = Renderer(SHAPES / "config", device="cpu")
+    renderer.load(wb.operators.weighted_average([wb.open(SHAPES / f"{name}.safetensors") for name in ("heart", "moon")]))
+    assert renderer.kept_bytes == 0
+
+
+def test_weights_that_take_the_place_of_others_draw_as_those_of_a_fresh_pipeline(folders):
+    renderer = Renderer(folders[0], device="cpu")
+    first, second = (wb.open(folder) for folder in folders)
+    renderer.load(first)
+    drawn = renderer.images(["a heart"], [0], **SMALL)[0].tobytes()
+    renderer.load(second)
+    unet = renderer._pipeline.unet
+    assert not any(one.requires_grad for one in unet.parameters())
+    assert all(torch.equal(tensor, second.read(f"unet.{name}")) for name, tensor in unet.state_dict().items())
+    renderer.load(first)
+    assert renderer.images(["a heart"], [0], **SMALL)[0].tobytes() == drawn

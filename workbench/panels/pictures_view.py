@@ -165,21 +165,26 @@ class PicturesView:
 
     def _work(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool]) -> None:
         """On the worker's thread: draw, measure, say how it went, and keep what was drawn: nobody waits for that."""
-        began = time.monotonic()
         drawn: dict[str, list[Image]] = {}
+        circumstances: dict[str, str] = {}
         with heard() as warned:
             said: list[str] = []
             try:
-                failed = self._draw(models, cancelled, drawn)
-                told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(models) else []
-                said += [*told, *failed, *self._measure(cancelled)]
+                missing = models if self.studio.renderers else self._show_kept(models, cancelled)
+                began = time.monotonic()
+                failed = self._draw(missing, cancelled, drawn, circumstances)
+                told = [f"Drawn in {time.monotonic() - began:.1f} s{self._where()}."] if len(failed) < len(missing) else []
+                said += ["Drawn before, and kept in the gallery."] if models and not missing else told
+                said += [*failed, *self._measure(cancelled)]
                 self._say([*said, *warned], cancelled)
+                if models and not missing:
+                    self.studio.drawn_by(next(iter(models.values())).model)  # so that the next picture need not wait for what draws it
             except Cancelled:
                 raise
             except Exception as error:  # on a thread of its own nobody else would hear of it
                 said.append(in_words(error))
             finally:
-                said += self._keep(models, drawn)
+                said += self._keep(models, drawn, {} if warned else circumstances)  # what is warned of is to be said again
         self._say([*said, *warned], cancelled)
 
     def _say(self, said: Sequence[str], cancelled: Callable[[], bool]) -> None:
@@ -187,12 +192,12 @@ class PicturesView:
             if said and not cancelled():
                 self.status.say(said)
 
-    def _keep(self, models: Mapping[str, DrawnFrom], drawn: Mapping[str, Sequence[Image]]) -> list[str]:
+    def _keep(self, models: Mapping[str, DrawnFrom], drawn: Mapping[str, Sequence[Image]], circumstances: Mapping[str, str]) -> list[str]:
         """Keep pictures that were drawn in the folder, and show which of them have a star there; returns what went wrong."""
         failed = []
         for name, images in drawn.items():
             try:
-                self._remembering.keep(name, models[name].model, models[name].request, images)
+                self._remembering.keep(name, models[name].model, models[name].request, images, circumstances.get(name, ""))
             except Exception as error:
                 failed.append(f"{name}: not kept: {in_words(error)}")
         with self.publishing:
@@ -204,8 +209,33 @@ class PicturesView:
         told = [renderer.where for renderer in self.studio.renderers if hasattr(renderer, "where")]
         return f" on {' and '.join(dict.fromkeys(told))}" if told else ""
 
-    def _draw(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool], drawn: dict[str, list[Image]]) -> list[str]:
-        """Draw models into `drawn`, and show what is still wanted; returns what went wrong, model by model."""
+    def _show_kept(self, models: Mapping[str, DrawnFrom], cancelled: Callable[[], bool]) -> dict[str, DrawnFrom]:
+        """Show what was drawn in another process: it is there before what draws is loaded. Returns the models that it is not there of."""
+        missing: dict[str, DrawnFrom] = {}
+        for name, origin in models.items():
+            kept = partial(self._remembering.drawn, name, origin.model, origin.request)
+            images = self.studio.recalled(origin.model, origin.request, kept)
+            if images is None:
+                missing[name] = origin
+            else:
+                self._publish(name, origin, images, cancelled)
+        return missing
+
+    def _publish(self, name: str, origin: DrawnFrom, images: Sequence[Image], cancelled: Callable[[], bool]) -> None:
+        """Show pictures if they are still wanted, and raise Cancelled if not."""
+        with self.publishing:
+            if cancelled():
+                raise Cancelled("another picture is wanted by now")
+            self._put(name, origin, images)
+
+    def _draw(
+        self,
+        models: Mapping[str, DrawnFrom],
+        cancelled: Callable[[], bool],
+        drawn: dict[str, list[Image]],
+        circumstances: dict[str, str],
+    ) -> list[str]:
+        """Draw models into `drawn`, each under its `circumstances`, and show what is still wanted; returns what went wrong, by model."""
         failed: list[str] = []
         if models:
             self.status.begin(len(models))
@@ -218,12 +248,10 @@ class PicturesView:
             except Exception as error:  # the others are drawn all the same
                 failed.append(str(error) if isinstance(error, WorkbenchError) else f"{name}: {type(error).__name__}: {error}")
                 continue
-            with self.publishing:
-                if cancelled():
-                    raise Cancelled("another picture is wanted by now")
-                self._put(name, origin, images)
-                self.status.drawn()
+            self._publish(name, origin, images, cancelled)
+            self.status.drawn()
             drawn[name] = images
+            circumstances[name] = self.studio.under
         return failed
 
     def _reading(self, cancelled: Callable[[], bool], name: str, part: str, done: int, tensors: int) -> None:

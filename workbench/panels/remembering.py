@@ -11,6 +11,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import MergeWarning, SweepError, warn
 from workbench.render.drawn import Drawn
 from workbench.render.request import Request
+from workbench.sweeps.described import told_by_files
 from workbench.sweeps.picture_store import PictureStore
 
 if TYPE_CHECKING:
@@ -25,14 +26,24 @@ class Remembering:
         self._folder = None if folder is None else Path(folder).absolute()
         self._store: PictureStore | None = None
 
-    def keep(self, name: str, model: Checkpoint, request: Request, images: Sequence[Image]) -> None:
-        """Keep what a model drew. Warns where that is not possible."""
+    def keep(self, name: str, model: Checkpoint, request: Request, images: Sequence[Image], circumstances: str = "") -> None:
+        """Keep what a model drew, under circumstances that `drawn` is asked for. Warns where that is not possible."""
         if self._folder is None:
             return
         try:
-            self._opened().keep(images, Drawn.of(name, model, {}), request)
+            told = circumstances if told_by_files(model) else ""
+            self._opened().keep(images, Drawn.of(name, model, {}), request, told)
         except SweepError as error:
             warn(f"The pictures are shown, but not kept: {error}", MergeWarning)
+
+    def drawn(self, name: str, model: Checkpoint, request: Request, circumstances: str) -> list[Image] | None:
+        """What a model drew under the same circumstances, in this process or another; None where that is not here, or not sure."""
+        if self._folder is None or not self._folder.is_dir() or not told_by_files(model):
+            return None
+        try:
+            return self._opened().drawn(Drawn.of(name, model, {}), request, circumstances)
+        except SweepError:  # it can be drawn
+            return None
 
     def stars(self, name: str, model: Checkpoint, request: Request) -> set[int]:
         """The numbers, from 0, of the pictures among those that a model drew that have a star; none where that cannot be found out."""

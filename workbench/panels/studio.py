@@ -11,8 +11,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, final
 
 from workbench.checkpoint import Checkpoint
-from workbench.errors import Cancelled
-from workbench.render.devices import Placement, release
+from workbench.errors import Cancelled, RenderError
+from workbench.render.circumstances import circumstances
+from workbench.render.configs import find_configs
+from workbench.render.devices import Placement, chosen_device, release
 from workbench.render.request import Request
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Studio:
         self._alone = threading.RLock()
         self._shared: Renderers | None = None
         self._drawn: OrderedDict[Key, list[Image]] = OrderedDict()
+        self.under = ""  # the circumstances of what was drawn last; empty where another process may not have the same
         self.pace = math.nan  # seconds that a step of one picture took, the model's loading shared out among them; NaN before the first
 
     @property
@@ -55,6 +58,18 @@ class Studio:
         """The renderers that have drawn, or will."""
         shared = self._shared
         return (self._given,) if self._given is not None else shared.held if shared is not None else ()
+
+    def recalled(self, checkpoint: Checkpoint, request: Request, kept: Callable[[str], list[Image] | None]) -> list[Image] | None:
+        """Pictures that another process drew, known from now on; `kept` is asked for those of the circumstances that there are now."""
+        placement = self.placement
+        try:
+            configs = find_configs(checkpoint, progress=False)
+        except RenderError:  # which drawing it raises again
+            return None
+        pictures = kept(circumstances(checkpoint, configs, chosen_device(placement.device), placement.dtype))
+        if pictures is not None:
+            self._keep(key_of(checkpoint, request, placement), pictures)
+        return pictures
 
     def place(self, wanted: Wanted) -> None:
         """Draw where these pictures are wanted, unless a renderer was given. Raises RenderError for a device that is not here."""
@@ -79,19 +94,25 @@ class Studio:
         placement = self.placement  # there may be another one by the time this is drawn
         key = key_of(checkpoint, request, placement)
         if (known := self.known(key)) is not None:
+            self.under = ""
             return known
         renderer, lender = self._renderer_of(checkpoint, placement)
         with self._lock_of(renderer):
             if cancelled():
                 raise Cancelled("another picture is wanted by now")
             began = time.monotonic()
-            renderer.load(checkpoint, fallback=lender, progress=False, cancelled=cancelled, on_tensor=on_tensor)
+            loaded = renderer.load(checkpoint, fallback=lender, progress=False, cancelled=cancelled, on_tensor=on_tensor)
             pictures: list[Image] = renderer.draw(request, progress=False, cancelled=cancelled, on_step=on_step)
+            whole = self._given is None and {*loaded.components.values()} == {checkpoint.name}  # nothing is lent by another model
+            self.under = circumstances(checkpoint, renderer.configs, renderer.device, placement.dtype) if whole else ""
             self.pace = (time.monotonic() - began) / max(1, len(pictures) * (request.steps or 1))
+        self._keep(key, pictures)
+        return pictures
+
+    def _keep(self, key: Key, pictures: list[Image]) -> None:
         self._drawn[key] = pictures
         while sum(map(len, self._drawn.values())) > _KEPT and len(self._drawn) > 1:
             self._drawn.popitem(last=False)
-        return pictures
 
     def close(self) -> None:
         """Forget all pictures, and let go of the renderers: their pipelines go with the last panel that has them."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoint.files.json_object import read_object
+from workbench.collecting import uncollected
 from workbench.errors import CheckpointError, RenderError
 from workbench.render.silence import quiet
 from workbench.render.vocabulary import SHIPPED, clip_tokenizer
@@ -76,7 +77,7 @@ def read_blueprint(
         raise RenderError(f"{folder}: {path.name} cannot be read; give the folder of a diffusers pipeline, or one model's file")
     index = settings_in(path)
     name = index.get("_class_name")
-    with BUILDING, quiet():  # classes that two threads import at once may be found half made
+    with uncollected(), BUILDING, quiet():  # classes that two threads import at once may be found half made
         kind = _class_of(path, "the pipeline", "diffusers", name)
         entries = {part: entry for part, entry in index.items() if _names_class(entry)}
         parts = {part: _class_of(path, part, *entry) for part, entry in entries.items() if part not in _NOT_FOR_TEXT and entry[1]}
@@ -158,7 +159,7 @@ def build_pipeline(plan: Blueprint) -> DiffusionPipeline:
     The folder needs a `config.json` for each part with weights, the tokenizers and the scheduler. Nothing is looked up on the network.
     Raises RenderError naming the part that is missing or malformed.
     """
-    with BUILDING, quiet():
+    with uncollected(), BUILDING, quiet():
         parts = {name: _build_part(plan, name) for name in plan.parts}
         absent = {name: None for name in _NOT_FOR_TEXT if name in _options(plan.pipeline)}
         try:

@@ -113,8 +113,17 @@ class Parts:
 
     def _assign(self, part: str, module: Any, state: Mapping[str, torch.Tensor], prints: Mapping[str, str]) -> None:
         """Some of the tensors of a part take the place of those that it has."""
-        with BUILDING:
-            module.load_state_dict(state, assign=True, strict=False)  # the plan has every tensor of the module
+        modules, first = dict(module.named_modules()), {}
+        for name, tensor in state.items():
+            place, _, leaf = name.rpartition(".")
+            held = modules[place]._parameters.get(leaf) if place in modules else None
+            if held is None or held.device != tensor.device:  # a buffer, or what has no weights yet
+                first[name] = tensor
+            else:
+                modules[place]._parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)
+        if first:
+            with BUILDING:
+                module.load_state_dict(first, assign=True, strict=False)  # the plan has every tensor of the module
         self._prints[part] = {**self._prints[part], **{name: prints[name] for name in state}}
 
     def _finish(self, module: Any, checkpoint: Checkpoint) -> None:
@@ -128,11 +137,11 @@ class Parts:
             module.to(self._device)
 
     def _read(self, view: Checkpoint, name: str) -> torch.Tensor:
-        """One tensor as an exported file would have it; what is merged is calculated on the device where there is room for it."""
-        if self._at.type != "cpu" and view.origin(name) is None:
+        """One tensor as an exported file would have it; merges are calculated on the device, where their inputs stay if there is room."""
+        if (self._at.type != "cpu" or self._kept.room) and view.origin(name) is None:
             try:
                 exact = view.calculate(name, None, Calculation(view.precision, str(self._at), kept=self._kept))
-                return rounded(exact, view.info(name).dtype, str(self._at)).to(self._device, self._dtype)
+                return rounded(exact, view.info(name).dtype, str(self._at)).detach().to(self._device, self._dtype)
             except torch.OutOfMemoryError:  # on the CPU, then, and nothing is kept until the next load
                 self._kept.clear()
         return view.read(name).detach().to(self._device, self._dtype, copy=True)

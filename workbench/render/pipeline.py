@@ -105,7 +105,8 @@ class Renderer:
     @property
     def where(self) -> str:
         """The device that draws, the dtype, and how much of merges' inputs stays there."""
-        kept = f", where {self.kept_bytes / 1e9:.1f} GB of inputs stay" if self.kept_bytes else ""
+        gigabytes = round(self.kept_bytes / 1e9, 1)
+        kept = f", where {gigabytes} GB of inputs stay" if gigabytes else ""
         return f"{describe(self.device)} in {self._dtype_name}{kept}"
 
     @property

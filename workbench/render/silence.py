@@ -8,34 +8,13 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+from workbench.together import Together
 
-@final
-class _Together:
-    """A context that several threads are in at once: entered with the first of them, left with the last."""
-
-    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
-        self._make, self._held, self._inside, self._counting = make, ExitStack(), 0, threading.Lock()
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._counting:
-            if not self._inside:
-                self._held.enter_context(self._make())
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._inside -= 1
-                if not self._inside:
-                    self._held.close()
-
-
-_filters = _Together(warnings.catch_warnings)
+_filters = Together(warnings.catch_warnings)
 _hearing: dict[int, list[str]] = {}  # by thread, what it was warned of
 
 
@@ -60,7 +39,7 @@ def _silenced() -> Iterator[None]:
                 log.enable_progress_bar()
 
 
-quiet = _Together(_silenced)  # silences diffusers' and transformers' bars, deprecations, and what they log below an error
+quiet = Together(_silenced)  # silences diffusers' and transformers' bars, deprecations, and what they log below an error
 
 
 @contextmanager

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 _HALF_OF = 2  # the share of free memory that inputs of merges may take
+_SMALL = 1 << 25  # bytes of a pipeline on the CPU whose merges' inputs stay in memory: there reading takes as long as calculating
+_ROOM_OF_SMALL = 8 * _SMALL
 
 
 class Stage:
@@ -39,6 +41,8 @@ class Stage:
         self.residents = Residents(device, 0)
         home = torch.device("cpu") if offload else device
         self.parts = Parts(self.pipeline, home, dtype, device, self.residents)
+        if device.type == "cpu" and sum(self.parts.sizes().values()) <= _SMALL:
+            self.residents.room = _ROOM_OF_SMALL
         encoders = [part for part in blueprint.weighted if part.startswith("text_encoder")]
         self.texts = KnownTexts(self.pipeline, lambda: [self.parts.contents(part) for part in encoders])
         self.colours = LatentColours()

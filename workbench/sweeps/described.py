@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from workbench.checkpoint import Checkpoint, in_layout
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files.hub import located
-from workbench.errors import SweepError
+from workbench.errors import RecipeError, SweepError
 from workbench.recipe import Recipe
 from workbench.recipe.schema import ModelFile, Node, RecipeData
 from workbench.render.spec import Spec
@@ -36,6 +36,15 @@ def describe(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
         raise SweepError(f"{checkpoint.name!r} lies in no file, so it cannot be queued; export it first")
     file = ModelFile(path=checkpoint.address or str(checkpoint.path.absolute()), layout=checkpoint.layout)
     return {"file": file.model_dump(exclude_none=True), "name": checkpoint.name, "files": files}
+
+
+def told_by_files(checkpoint: Checkpoint) -> bool:
+    """Whether files and Workbench's own methods say all of its numbers; the code of other methods may change between two processes."""
+    try:
+        nodes = None if checkpoint.merge is None else [*_nodes(Recipe.of(checkpoint).data.merge)]
+    except RecipeError:  # a model that lies in no file
+        return False
+    return checkpoint.path is not None if nodes is None else all(node.module is None for node in nodes)
 
 
 def opened(told: Mapping[str, Any], folder: Path) -> Checkpoint:

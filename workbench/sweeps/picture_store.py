@@ -19,7 +19,7 @@ from workbench.render.drawn import Drawn
 from workbench.render.request import Request
 from workbench.render.thumbnails import webp
 from workbench.sweeps.carrying import carried
-from workbench.sweeps.store import TOLD, keep, open_store, picture_at
+from workbench.sweeps.store import TOLD, StoredPictures, keep, kept, open_store, picture_at
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -100,8 +100,10 @@ class PictureStore:
         with self._index() as index:
             return int(index.execute("SELECT coalesce(sum(bytes), 0) FROM pictures").fetchone()[0])
 
-    def keep(self, images: Sequence[Image], model: Drawn, request: Request) -> None:
+    def keep(self, images: Sequence[Image], model: Drawn, request: Request, circumstances: str = "") -> None:
         """Keep what a model drew, one picture for each prompt and seed; drawn again it is kept once, as the newest.
+
+        `circumstances` are those it was drawn under, by which `drawn` gives it back; without them it never does.
 
         Raises SweepError when the disk is full or forbids it; nothing else is lost.
         """
@@ -113,6 +115,7 @@ class PictureStore:
             "asked": [request.settings],
             "components": dict(model.components),
             "seconds": 0.0,
+            "circumstances": circumstances,
             "picture": {"model": model.name, "models": models, "method": merge.merge.operator if merge else ""},
         }
         keep(cell, images, told, carried(model, [request], cell))
@@ -144,6 +147,14 @@ class PictureStore:
             where = "cell = ? AND deleted IS NULL ORDER BY number"
             rows = index.execute(f"SELECT {_COLUMNS} FROM pictures WHERE {where}", [_key(model, request, self.folder)]).fetchall()
         return [self._picture(*row) for row in rows]
+
+    def drawn(self, model: Drawn, request: Request, circumstances: str) -> list[Image] | None:
+        """What a model drew under these circumstances, to the bit; None unless all of it is here, whole, and not deleted."""
+        cell, count = self.folder / _key(model, request, self.folder), len(request.pictures)
+        told = kept(cell, count) if len(self.kept(model, request)) == count else None
+        if told is None or not circumstances or told.get("circumstances") != circumstances:
+            return None
+        return list(StoredPictures(cell, count))
 
     def picture(self, number: int) -> KeptPicture:
         """A picture by its number. Raises SweepError where there is none."""
