@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench import kernels
+from workbench.checkpoint import Checkpoint
 from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge.asked import Prepared, Random, TensorName
@@ -29,6 +31,55 @@ def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, ca
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # NaN and infinity have no singular vectors
         told = "a model holds NaN or infinity there, or it does not converge; take the tensor from a sound model by a rule"
         raise MergeError(f"{call.operator.name}: {entry.key!r}: {told} ({error})") from error
+
+
+def fused(
+    call: Call, entry: Entry, options: Bound, seed: int, part: Part, calculation: Calculation, state: Any, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """What `evaluate` gives, rounded to a dtype, in one pass from what is stored; None where that cannot be, or something is not finite."""
+    import torch
+
+    loop = call.operator.fused
+    stored = None if loop is None else stored_inputs(call, entry, part, calculation)
+    if loop is None or stored is None:
+        return None
+    out = torch.empty(part_shape(part, entry.info.shape), dtype=dtype)
+    named = resolve_options(call, entry, options) | _answers(call, entry, seed, part, state)
+    return out if kernels.fit_stored(out, _flat(stored)) and loop(out, *stored, **named) else None
+
+
+def stored_inputs(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any] | None:
+    """What goes into the operator's inputs as it is stored, of deltas the models, and None for what a model lacks; None where that
+    is not all there is to them.
+    """
+    if calculation.device != "cpu" or calculation.precision != "float32" or calculation.kept is not None or entry.narrower:
+        return None
+    arguments: list[Any] = []
+    for slot in call.operator.inputs:
+        tensors = []
+        for i in call.slots[slot.name]:
+            name = entry.names[i]
+            if call.inputs[i].space is Space.DELTA:  # no model whose difference to the base it would be
+                return None
+            if name is not None:
+                tensors.append(_stored(call.viewed[i], name, part, calculation))
+            elif slot.space is Space.DELTA:
+                tensors.append(None)
+        arguments.append(tensors if slot.many else tensors[0])
+    return arguments
+
+
+def _stored(model: Checkpoint, name: str, part: Part, calculation: Calculation) -> torch.Tensor:
+    """A part of a tensor in the dtype of its file, where loops know it; else calculated."""
+    origin = model.origin(name)
+    if origin is not None and origin[0].info(origin[1]).dtype_name in kernels.STORED:
+        holder, key = origin
+        return holder.exact(key, part)
+    return model.calculate(name, part, calculation)
+
+
+def _flat(arguments: Sequence[Any]) -> list[torch.Tensor | None]:
+    return [one for given in arguments for one in (given if isinstance(given, list) else [given])]
 
 
 def tensors_of(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any]:
