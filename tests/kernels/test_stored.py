@@ -134,10 +134,8 @@ def test_every_number_of_16_bits_is_read_and_written_as_torch_does(dtype):
     from workbench.kernels import mixtures
 
     bits = torch.arange(1 << 16, dtype=torch.int32)
-    if dtype == "float32":
-        every = ((bits << 15) | (bits >> 1)).view(torch.float32)  # all exponents
-    else:
-        every = bits.to(torch.int16).view(DTYPES[dtype])
+    all_exponents = ((bits << 15) | (bits >> 1)).view(torch.float32)
+    every = all_exponents if dtype == "float32" else bits.to(torch.int16).view(DTYPES[dtype])
     finite = every[every.isfinite()].contiguous()
     wide, back = torch.empty(len(finite)), torch.empty_like(finite)
     assert mixtures.weighted_sum(wide, [finite], [1.0])

@@ -45,7 +45,7 @@ def _converts() -> bool:
 
 
 def fit_stored(out: torch.Tensor, tensors: Sequence[torch.Tensor | None]) -> bool:
-    """Whether compiled loops can read these (None is zeros) and write `out`: on the CPU, contiguous, without gradients, of STORED dtypes."""
+    """Whether compiled loops can read these, None being zeros, and write `out`: on the CPU, contiguous, no gradients, of STORED dtypes."""
     return (
         available()
         and _converts()

@@ -1,4 +1,4 @@
-"""Loops from stored models to a stored merge of their deltas: each pruned, weighted, combined, and added to the base. No threshold is found here.
+"""Loops from stored models to a stored merge of their deltas: pruned, weighted, combined, added to the base. No threshold is found here.
 
 As in `mixtures`, what they fill has the bits of the plain torch code, and they say whether everything is finite.
 """
@@ -151,4 +151,4 @@ def _merged(
         for i in range(size):
             base[i] += total[i] * strength
         finite &= store(base, where[0], stored[0], start)
-    return finite and top < _INFINITY
+    return bool(finite and top < _INFINITY)

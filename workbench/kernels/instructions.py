@@ -5,16 +5,18 @@ To be imported only where numba is available.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_SINGLE, _SHORT, _WORD, _DOUBLE_WORD = ir.FloatType(), ir.IntType(16), ir.IntType(64), ir.IntType(128)
+_instruction: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic  # whoever calls one gives no context
+_SINGLE, _SHORT = ir.FloatType(), ir.IntType(16)
 
 
-@intrinsic
+@_instruction
 def from_half(context: Any, bits: Any) -> Any:
     """The float32 of a float16's bits."""
 
@@ -24,7 +26,7 @@ def from_half(context: Any, bits: Any) -> Any:
     return types.float32(types.uint16), code
 
 
-@intrinsic
+@_instruction
 def to_half(context: Any, number: Any) -> Any:
     """The bits of the float16 nearest to a float32, of two as near the even one."""
 
@@ -34,7 +36,7 @@ def to_half(context: Any, number: Any) -> Any:
     return types.uint16(types.float32), code
 
 
-@intrinsic
+@_instruction
 def multiply_add(context: Any, one: Any, other: Any, added: Any) -> Any:
     """`one * other + added` in float32, rounded once."""
 
@@ -44,24 +46,13 @@ def multiply_add(context: Any, one: Any, other: Any, added: Any) -> Any:
     return types.float32(types.float32, types.float32, types.float32), code
 
 
-@intrinsic
-def upper_half(context: Any, one: Any, other: Any) -> Any:
-    """The upper 64 bits of a product of two unsigned numbers of 64 bits."""
-
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        wide = [builder.zext(number, _DOUBLE_WORD) for number in given]
-        return builder.trunc(builder.lshr(builder.mul(*wide), ir.Constant(_DOUBLE_WORD, 64)), _WORD)
-
-    return types.uint64(types.uint64, types.uint64), code
-
-
 def _pointer(kind: Any) -> Any:
-    @intrinsic
+    @_instruction
     def pointer(context: Any, address: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             return builder.inttoptr(given[0], context.get_value_type(signature.return_type))
 
-        return types.CPointer(kind)(types.int64), code
+        return types.CPointer(kind)(types.int64), code  # type: ignore[no-untyped-call]
 
     return pointer
 

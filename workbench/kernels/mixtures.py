@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
+def widened(out: torch.Tensor, tensor: torch.Tensor) -> bool:
+    """A tensor in the dtype of `out`."""
+    return bool(_widened(*places([out, tensor]), out.numel()))
+
+
+def difference(out: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> bool:
+    """`one - other`."""
+    return bool(_difference(*places([out, one, other]), out.numel()))
+
+
 def weighted_sum(out: torch.Tensor, models: Sequence[torch.Tensor], factors: Sequence[float]) -> bool:
     """`models[0] * factors[0]`, to which `add_(model, alpha=factor)` adds the others."""
     return bool(_weighted_sum(*places([out, *models]), np.asarray(factors, np.float32), out.numel()))
@@ -44,7 +54,7 @@ def between_columns(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor
 
 def turned(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, of_first: float, of_second: float, divisor: float) -> bool:
     """`(of_first * first + of_second * second) / divisor`."""
-    return bool(_turned(*places([out, first, second]), *np.asarray([of_first, of_second, divisor], np.float32), out.numel()))
+    return bool(_turned(*places([out, first, second]), np.float32(of_first), np.float32(of_second), np.float32(divisor), out.numel()))
 
 
 def chosen(
@@ -52,6 +62,32 @@ def chosen(
 ) -> bool:
     """As `choices.chosen`."""
     return bool(_chosen(*places([out, anchor, first, second]), np.float32(alpha), np.float32(beta), farthest, out.numel()))
+
+
+@compiled
+def _widened(where: np.ndarray, kinds: np.ndarray, count: int) -> bool:
+    row = np.empty(TILE, np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        tile = row[: min(TILE, count - start)]
+        finite &= load(where[1], kinds[1], start, tile)
+        finite &= store(tile, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _difference(where: np.ndarray, kinds: np.ndarray, count: int) -> bool:
+    rows = np.empty((2, TILE), np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        one, other = rows[0][:size], rows[1][:size]
+        finite &= load(where[1], kinds[1], start, one)
+        finite &= load(where[2], kinds[2], start, other)
+        for i in range(size):
+            one[i] -= other[i]
+        finite &= store(one, where[0], kinds[0], start)
+    return finite
 
 
 @compiled
@@ -144,14 +180,14 @@ def _turned(where: np.ndarray, kinds: np.ndarray, of_first: np.float32, of_secon
 
 @compiled
 def _chosen(where: np.ndarray, kinds: np.ndarray, alpha: np.float32, beta: np.float32, farthest: bool, count: int) -> bool:
-    rows = np.empty((3, TILE), np.float32)
+    rows = np.empty((4, TILE), np.float32)
     finite = True
     for start in range(0, count, TILE):
         size = min(TILE, count - start)
-        anchor, first, second = rows[0][:size], rows[1][:size], rows[2][:size]
+        anchor, first, second, taken = rows[0][:size], rows[1][:size], rows[2][:size], rows[3][:size]
         finite &= load(where[1], kinds[1], start, anchor)
         finite &= load(where[2], kinds[2], start, first)
         finite &= load(where[3], kinds[3], start, second)
-        choose(anchor, first, second, anchor, alpha, beta, farthest)
-        finite &= store(anchor, where[0], kinds[0], start)
+        choose(anchor, first, second, taken, alpha, beta, farthest)
+        finite &= store(taken, where[0], kinds[0], start)
     return finite

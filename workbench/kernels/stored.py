@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import carray
+from numba import carray  # type: ignore[attr-defined]
 
 from workbench.kernels import STORED, dtype_name
 from workbench.kernels.compiling import compiled
@@ -42,7 +42,7 @@ def _singles_over(given: np.ndarray, filled: np.ndarray) -> bool:
     for i in range(len(bits)):
         bits[i] = given_bits[i]
         top = max(top, np.uint32(given_bits[i] & _MAGNITUDE))
-    return top < _INFINITY
+    return bool(top < _INFINITY)
 
 
 @compiled
@@ -51,17 +51,17 @@ def _halves_in(stored: np.ndarray, tile: np.ndarray) -> bool:
     for i in range(len(tile)):
         tile[i] = from_half(stored[i])
         top = max(top, np.uint16(stored[i] & _MAGNITUDE_HALF))
-    return top < _INFINITY_HALF
+    return bool(top < _INFINITY_HALF)
 
 
 @compiled
 def _halves_out(tile: np.ndarray, stored: np.ndarray) -> bool:
     top = np.uint16(0)
     for i in range(len(tile)):
-        half = to_half(tile[i])
+        half: np.uint16 = to_half(tile[i])
         stored[i] = half
         top = max(top, np.uint16(half & _MAGNITUDE_HALF))
-    return top < _INFINITY_HALF
+    return bool(top < _INFINITY_HALF)
 
 
 @compiled
@@ -70,7 +70,7 @@ def _brains_in(stored: np.ndarray, tile: np.ndarray) -> bool:
     for i in range(len(tile)):
         bits[i] = np.uint32(stored[i]) << _SIXTEEN
         top = max(top, np.uint16(stored[i] & _MAGNITUDE_HALF))
-    return top < _INFINITY_BRAIN
+    return bool(top < _INFINITY_BRAIN)
 
 
 @compiled
@@ -81,7 +81,7 @@ def _brains_out(tile: np.ndarray, stored: np.ndarray) -> bool:
         odd = np.uint32(np.uint32(number >> _SIXTEEN) & _ONE)
         stored[i] = np.uint16(np.uint32(number + np.uint32(_ROUND + odd)) >> _SIXTEEN)  # to the nearest, or the even one of two
         top = max(top, np.uint32(number & _MAGNITUDE))
-    return top < _BEYOND_BRAIN
+    return bool(top < _BEYOND_BRAIN)
 
 
 @compiled

@@ -170,8 +170,8 @@ def operator(
     kept. Each `passes()` goes through the model anew, and yields for every tensor that is merged what reads its inputs, and its options.
     With `prepared_scope` that goes for the scope TENSOR too, of one tensor alone: large tensors are then not held whole, but calculated in
     parts of that scope, ELEMENT or ROW. `fused(out, ...)` is a faster way to the same bits: given the inputs as they are stored, models
-    instead of deltas and None for what a model lacks, it fills `out`, rounded, and returns True, or False where it cannot. Defined anew in the same module, it replaces what it was; raises WorkbenchError for a name that
-    one of Workbench's own operators has.
+    instead of deltas and None for what a model lacks, it fills `out`, rounded, and returns True; or False, and the function does it.
+    Defined anew in the same module, it replaces what it was; raises WorkbenchError for a name that one of Workbench's own operators has.
     """
 
     def decorate(function: Callable[..., Any]) -> Operator:

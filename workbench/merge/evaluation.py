@@ -11,9 +11,9 @@ from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge.asked import Prepared, Random, TensorName
 from workbench.merge.call import Call
-from workbench.merge.declaration import Missing, spread
+from workbench.merge.declaration import Input, Missing, spread
 from workbench.merge.plan import Entry
-from workbench.tensors import Calculation, Part, Space, elements, part_shape
+from workbench.tensors import PIECE, Calculation, Part, Space, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def stored_inputs(call: Call, entry: Entry, part: Part, calculation: Calculation
         return None
     arguments: list[Any] = []
     for slot in call.operator.inputs:
-        tensors = []
+        tensors: list[torch.Tensor | None] = []
         for i in call.slots[slot.name]:
             name = entry.names[i]
             if call.inputs[i].space is Space.DELTA:  # no model whose difference to the base it would be
@@ -86,6 +86,9 @@ def tensors_of(call: Call, entry: Entry, part: Part, calculation: Calculation) -
     """What goes into the operator's inputs, deltas subtracted."""
     import torch
 
+    first, last = elements(part, entry.info.shape)
+    if last - first <= PIECE and (found := _widened(call, entry, part, calculation)) is not None:
+        return found
     arguments: list[Any] = []
     base: torch.Tensor | None = None
     for slot in call.operator.inputs:
@@ -103,6 +106,34 @@ def tensors_of(call: Call, entry: Entry, part: Part, calculation: Calculation) -
                 tensors.append(torch.zeros(part_shape(part, entry.info.shape), dtype=calculation.dtype, device=calculation.device))
         arguments.append(tensors if slot.many else tensors[0])
     return arguments
+
+
+def _widened(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any] | None:
+    """The same, by loops over what is stored; None where that cannot be, or something is not finite."""
+    stored = stored_inputs(call, entry, part, calculation)
+    if stored is None:
+        return None
+    import torch
+
+    shape = part_shape(part, entry.info.shape)
+    base = next((one for one in _flat(stored) if one is not None), None)
+    if base is None or not kernels.fit_stored(torch.empty(0), _flat(stored)):
+        return None
+    from workbench.kernels import mixtures
+
+    finite = True
+
+    def wide(slot: Input, tensor: torch.Tensor | None) -> torch.Tensor:
+        nonlocal finite
+        if tensor is None:
+            return torch.zeros(shape)
+        out = torch.empty(shape)
+        finite &= mixtures.difference(out, tensor, base) if slot.space is Space.DELTA else mixtures.widened(out, tensor)
+        return out
+
+    pairs = zip(call.operator.inputs, stored, strict=True)
+    found = [[wide(slot, one) for one in given] if slot.many else wide(slot, given) for slot, given in pairs]
+    return found if finite else None
 
 
 def _continued(tensor: torch.Tensor, base: torch.Tensor, space: Space) -> torch.Tensor:
