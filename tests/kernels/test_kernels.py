@@ -85,7 +85,7 @@ def _inputs(name: str, tensors: list[torch.Tensor]) -> list[Any]:
 def test_numbers_are_those_of_numpys_philox(start, count, seed, name):
     drawn = Random(seed, name, start).uniform(torch.empty(count))
     step, skipped = divmod(start, 8)
-    generator = np.random.Generator(np.random.Philox(key=Random(seed, name)._key(0), counter=step))
+    generator = np.random.Generator(np.random.Philox(key=Random(seed, name).key(0), counter=step))
     assert torch.equal(drawn, torch.from_numpy(generator.random(skipped + count, dtype=np.float32)[skipped:]))
 
 

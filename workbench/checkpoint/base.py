@@ -152,6 +152,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             tensor[start - first : start - first + step] = piece
         return tensor.reshape(part_shape(part, shape))
 
+    def fused(self, key: str, part: Part, calculation: Calculation, dtype: torch.dtype) -> torch.Tensor | None:
+        """What `calculate` gives, rounded to a dtype, where a merge has a loop for that and all numbers are finite; None elsewhere."""
+        return None
+
     def grain(self, calculation: Calculation) -> Scope:
         """As `scope`, when one part of a tensor after another is calculated: what was found out of the whole for the first is kept."""
         return self.scope
@@ -321,6 +325,9 @@ class Rounded(Checkpoint):
 
     def calculate(self, key: str, part: Part, calculation: Calculation) -> torch.Tensor:
         return self.source.calculate(key, part, calculation)
+
+    def fused(self, key: str, part: Part, calculation: Calculation, dtype: torch.dtype) -> torch.Tensor | None:
+        return self.source.fused(key, part, calculation, dtype)
 
     def grain(self, calculation: Calculation) -> Scope:
         return self.source.grain(calculation)

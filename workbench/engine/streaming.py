@@ -97,14 +97,26 @@ def stream(
     lock = threading.Lock()
 
     def work_on(job: TensorPart, done: Done) -> None:
+        info, lossy = job.quantiser.info, job.quantiser.lossy
+        for step in job.steps:
+            finished = None if lossy else checkpoint.fused(job.key, step, calculation, info.dtype)
+            if finished is None:
+                calculated(replace(job, steps=(step,)), lossy, done)
+                continue
+            first, last = elements(step, info.shape)
+            write(job.key, 0, first * info.itemsize, _bytes(finished))
+            done((last - first) * info.itemsize)
+
+    def calculated(job: TensorPart, lossy: bool, done: Done) -> None:
         for piece in pieces(checkpoint, job, calculation, findings):
             encoded = job.quantiser.encode(piece.values, piece.first)
             _blame(job, piece, encoded.values, calculation, findings)
             for number, (start, tensor) in enumerate(encoded.pieces):
                 write(job.key, number, start, _bytes(tensor))
-            loss = lost(job.quantiser, piece.values, encoded.values, piece.was, piece.first)
-            with lock:
-                findings.losses[job.key] = findings.losses.get(job.key, Loss()) + loss
+            if lossy:
+                loss = lost(job.quantiser, piece.values, encoded.values, piece.was, piece.first)
+                with lock:
+                    findings.losses[job.key] = findings.losses.get(job.key, Loss()) + loss
             done(piece.values.numel() * job.quantiser.info.itemsize)
 
     run_all(checkpoint, list(work), work_on, device=calculation.device, threads=threads, progress=progress, title=checkpoint.name)

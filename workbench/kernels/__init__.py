@@ -1,4 +1,6 @@
-"""Compiled loops over elements, for the CPU, by numba where it is installed: `fit` says whether they can be used. No method is here.
+"""Compiled loops over elements, for the CPU, by numba where it is installed. No method is here.
+
+`fit` says whether those on float32 can be used, `fit_stored` those that read and write numbers as files store them.
 
 Each gives, bit for bit, what the plain torch code beside its call gives; without numba that is what runs. docs/decisions/0029.
 """
@@ -6,10 +8,13 @@ Each gives, bit for bit, what the plain torch code beside its call gives; withou
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+STORED = ("float32", "float16", "bfloat16")  # dtypes that loops over stored numbers know
 
 
 @functools.cache
@@ -29,3 +34,28 @@ def fit(*tensors: torch.Tensor) -> bool:
     return available() and all(
         one.dtype is torch.float32 and one.device.type == "cpu" and one.is_contiguous() and not one.requires_grad for one in tensors
     )
+
+
+@functools.cache
+def _converts() -> bool:
+    """Whether the processor converts float16, and multiplies and adds at once, as torch's own loops then do."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+def fit_stored(out: torch.Tensor, tensors: Sequence[torch.Tensor | None]) -> bool:
+    """Whether compiled loops can read these, None being zeros, and write `out`: on the CPU, contiguous, no gradients, of STORED dtypes."""
+    return (
+        available()
+        and _converts()
+        and all(
+            one is None or (dtype_name(one) in STORED and one.device.type == "cpu" and one.is_contiguous() and not one.requires_grad)
+            for one in (out, *tensors)
+        )
+    )
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    """`float16` of torch.float16."""
+    return str(tensor.dtype).removeprefix("torch.")

@@ -27,7 +27,7 @@ def chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alph
 
     out = torch.empty_like(anchor)
     models = [tensor.reshape(-1).numpy() for tensor in (first, second)]
-    _choose(anchor.reshape(-1).numpy(), models[0], models[1], out.reshape(-1).numpy(), np.float32(alpha), np.float32(beta), farthest)
+    choose(anchor.reshape(-1).numpy(), models[0], models[1], out.reshape(-1).numpy(), np.float32(alpha), np.float32(beta), farthest)
     return out
 
 
@@ -39,7 +39,7 @@ def _mask(mask: np.ndarray, one: np.ndarray, other: np.ndarray, out: np.ndarray)
 
 
 @compiled
-def _choose(
+def choose(
     anchor: np.ndarray, first: np.ndarray, second: np.ndarray, out: np.ndarray, alpha: np.float32, beta: np.float32, farthest: bool
 ) -> None:
     for i in range(len(out)):

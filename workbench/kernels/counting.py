@@ -28,12 +28,12 @@ def lower(values: torch.Tensor, top: int, counts: torch.Tensor) -> None:
 @compiled
 def _upper(bits: np.ndarray, counts: np.ndarray) -> None:
     for i in range(len(bits)):
-        counts[(bits[i] & _MAGNITUDE) >> _LOW] += 1
+        counts[np.uint32(np.uint32(bits[i] & _MAGNITUDE) >> _LOW)] += 1
 
 
 @compiled
 def _lower(bits: np.ndarray, top: np.uint32, counts: np.ndarray) -> None:
     for i in range(len(bits)):
-        magnitude = bits[i] & _MAGNITUDE
-        if magnitude >> _LOW == top:
-            counts[magnitude & _LOWER] += 1
+        magnitude = np.uint32(bits[i] & _MAGNITUDE)
+        if np.uint32(magnitude >> _LOW) == top:
+            counts[np.uint32(magnitude & _LOWER)] += 1

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1024  # elements of every model that are worked on at once: they stay in the first cache
 _ZERO, _MINUS_ZERO, _ONE = np.float32(0), np.float32(-0.0), np.float32(1)
-_VOTES = ("total", "frequency", "frequency, then total")
+VOTES = ("total", "frequency", "frequency, then total")
 _SIGN, _MAGNITUDE, _INFINITY, _BITS_OF_ONE = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000), np.uint32(0x3F800000)
 
 
@@ -27,6 +27,13 @@ def trimmed(values: torch.Tensor, below: float, scale: float) -> torch.Tensor:
     return out
 
 
+def numbers_of(weights: Sequence[float], divisor: str, least: float) -> tuple[np.ndarray, np.float32]:
+    """What each delta that agrees counts in the divisor, and below what the sum of that does not divide."""
+    by_number = divisor == "number"
+    counted = np.asarray([1] * len(weights) if by_number else weights, dtype=np.float32)
+    return counted, np.float32(0.5 if by_number else least)  # a number below 0.5 is none
+
+
 def disjoint(deltas: Sequence[torch.Tensor], weights: Sequence[float], vote: str, divisor: str, least: float) -> torch.Tensor | None:
     """What the deltas, flat float32 tensors, come to whose sign is the elected one; None where their sum is not finite everywhere.
 
@@ -34,12 +41,10 @@ def disjoint(deltas: Sequence[torch.Tensor], weights: Sequence[float], vote: str
     """
     import torch
 
-    by_number = divisor == "number"
-    numbers = np.asarray([1] * len(deltas) if by_number else weights, dtype=np.float32)
-    least = 0.5 if by_number else least  # a number below it is none
+    numbers, least_number = numbers_of(weights, divisor, least)
     out = torch.empty_like(deltas[0])
     stacked = torch.stack([*deltas]).numpy()
-    finite = _disjoint(stacked, numbers, _VOTES.index(vote), divisor != "none", np.float32(least), out.numpy())
+    finite = _disjoint(stacked, numbers, VOTES.index(vote), divisor != "none", least_number, out.numpy())
     return out if finite else None
 
 
@@ -67,7 +72,7 @@ def _largest(bits: np.ndarray) -> np.uint32:
     """The largest bits of a magnitude."""
     found = np.uint32(0)
     for i in range(len(bits)):
-        found = max(found, bits[i] & _MAGNITUDE)
+        found = max(found, np.uint32(bits[i] & _MAGNITUDE))  # numba would make 64 bits of it
     return found
 
 
@@ -82,7 +87,7 @@ def _elect(vote: np.ndarray) -> None:
     """The sign as a number; that of a zero is its own."""
     bits = vote.view(np.uint32)
     for i in range(len(bits)):
-        bits[i] = (bits[i] & _SIGN) | _BITS_OF_ONE
+        bits[i] = np.uint32(np.uint32(bits[i] & _SIGN) | _BITS_OF_ONE)
 
 
 @compiled
@@ -101,30 +106,40 @@ def _divide(total: np.ndarray, weight_of: np.ndarray, least: np.float32) -> None
 
 
 @compiled
+def disjoint_tile(
+    rows: np.ndarray, size: int, weights: np.ndarray, vote_of: int, divide: bool, least: np.float32, buffers: np.ndarray, total: np.ndarray
+) -> np.uint32:
+    """Fill `total` from the first `size` elements of the rows, one a model; the largest bits of a magnitude of their sums."""
+    sums, elected, divisor = buffers[0][:size], buffers[1][:size], buffers[2][:size]
+    sums[:], elected[:] = _MINUS_ZERO, _MINUS_ZERO  # which changes nothing that is added to it
+    for model in range(len(rows)):
+        _add(rows[model][:size], sums)
+        if vote_of:
+            _add_sign(rows[model][:size], elected)
+    top = _largest(sums.view(np.uint32))
+    if vote_of == 0:
+        elected[:] = sums
+    elif vote_of == 2:
+        _decide_ties(elected, sums)
+    _elect(elected)
+    total[:], divisor[:] = _ZERO, _ZERO
+    for model in range(len(rows)):
+        _agreeing(rows[model][:size], elected, weights[model], total, divisor)
+    for i in range(size):
+        total[i] *= elected[i]
+    if divide:
+        _divide(total, divisor, least)
+    return top
+
+
+@compiled
 def _disjoint(deltas: np.ndarray, weights: np.ndarray, vote_of: int, divide: bool, least: np.float32, out: np.ndarray) -> bool:
     models, count = deltas.shape
-    sums, vote, weight_of = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    buffers, rows = np.empty((3, _BLOCK), np.float32), np.empty((models, _BLOCK), np.float32)
     top = np.uint32(0)
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
-        stop = start + size
-        elected, total, divisor = vote[:size], out[start:stop], weight_of[:size]
-        sums[:], vote[:] = _MINUS_ZERO, _MINUS_ZERO  # which changes nothing that is added to it
         for model in range(models):
-            _add(deltas[model][start:stop], sums[:size])
-            if vote_of:
-                _add_sign(deltas[model][start:stop], elected)
-        top = max(top, _largest(sums[:size].view(np.uint32)))
-        if vote_of == 0:
-            elected[:] = sums[:size]
-        elif vote_of == 2:
-            _decide_ties(elected, sums[:size])
-        _elect(elected)
-        total[:], divisor[:] = _ZERO, _ZERO
-        for model in range(models):
-            _agreeing(deltas[model][start:stop], elected, weights[model], total, divisor)
-        for i in range(size):
-            total[i] *= elected[i]
-        if divide:
-            _divide(total, divisor, least)
+            rows[model][:size] = deltas[model][start : start + size]
+        top = max(top, disjoint_tile(rows, size, weights, vote_of, divide, least, buffers, out[start : start + size]))
     return bool(top < _INFINITY)

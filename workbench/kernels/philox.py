@@ -32,7 +32,7 @@ def uniform(count: int, key: int, start: int) -> torch.Tensor:
 
     step, skipped = divmod(start, PER_STEP)
     out = torch.empty(count)
-    _uniform(out.numpy(), *_words_of(key), np.uint64(step), skipped)
+    _uniform(out.numpy(), *words_of(key), np.uint64(step), skipped)
     return out
 
 
@@ -41,13 +41,18 @@ def kept(values: torch.Tensor, key: int, start: int, density: float, scale: floa
     import torch
 
     step, skipped = divmod(start, PER_STEP)
-    below = np.uint32(math.ceil(float(np.float32(density)) * 2**24))  # the same choice among whole numbers
+    below = limit(density)
     out = torch.empty_like(values)
-    _kept(values.numpy(), below, np.float32(scale), out.numpy(), *_words_of(key), np.uint64(step), skipped)
+    _kept(values.numpy(), below, np.float32(scale), out.numpy(), *words_of(key), np.uint64(step), skipped)
     return out
 
 
-def _words_of(key: int) -> tuple[np.uint64, np.uint64]:
+def limit(density: float) -> np.uint32:
+    """Whole numbers of 24 bits below it are those that `uniform` makes numbers below the density of."""
+    return np.uint32(math.ceil(float(np.float32(density)) * 2**24))
+
+
+def words_of(key: int) -> tuple[np.uint64, np.uint64]:
     return np.uint64(key & _WORD), np.uint64(key >> 64)
 
 
@@ -86,6 +91,19 @@ def _uniform(out: np.ndarray, key: np.uint64, key_above: np.uint64, step: np.uin
         for i in range(count):
             filled[i] = np.float32(drawn[i] >> _UNUSED) * _SCALE
         step, done, skipped = step + np.uint64(_BLOCK // PER_STEP), done + count, 0
+
+
+@compiled
+def kept_tile(
+    values: np.ndarray, below: np.uint32, scale: np.float32, words: np.ndarray, key: np.uint64, key_above: np.uint64, first: np.uint64
+) -> None:
+    """Have of a tile whose first element is numbered `first` what is kept, times `scale`; `words` has room for a step more."""
+    step, skipped = first // np.uint64(PER_STEP), first % np.uint64(PER_STEP)
+    steps = (len(values) + int(skipped) + PER_STEP - 1) // PER_STEP
+    _draw(words[:steps], key, key_above, step)
+    drawn = words.reshape(-1).view(np.uint32)[int(skipped) : int(skipped) + len(values)]
+    for i in range(len(values)):
+        values[i] = values[i] * (_ONE if np.uint32(drawn[i] >> _UNUSED) < below else _ZERO) * scale
 
 
 @compiled

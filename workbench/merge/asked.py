@@ -39,7 +39,7 @@ class Random:
         if kernels.fit(values):
             from workbench.kernels import philox
 
-            return philox.kept(values, self._key(model), self.start + at, density, scale)
+            return philox.kept(values, self.key(model), self.start + at, density, scale)
         numbers = self._numbers(values.numel(), model, self.start + at, values.device)
         chosen = values * (numbers < density)
         return chosen if scale == 1 else chosen * scale
@@ -51,16 +51,17 @@ class Random:
         if device.type == "cuda":
             from workbench.kernels import on_device
 
-            return on_device.uniform(count, self._key(model), start, device)
+            return on_device.uniform(count, self.key(model), start, device)
         if kernels.available():
             from workbench.kernels import philox
 
-            return philox.uniform(count, self._key(model), start).to(device)
+            return philox.uniform(count, self.key(model), start).to(device)
         step, skipped = divmod(start, _PER_STEP)
-        generator = np.random.Generator(np.random.Philox(key=self._key(model), counter=step))
+        generator = np.random.Generator(np.random.Philox(key=self.key(model), counter=step))
         return torch.from_numpy(generator.random(skipped + count, dtype=np.float32)[skipped:]).to(device)
 
-    def _key(self, model: int) -> int:
+    def key(self, model: int) -> int:
+        """Of the generator that gives a model's numbers."""
         return int.from_bytes(hashlib.blake2b(f"{self.seed}/{model}/{self.name}".encode(), digest_size=16).digest(), "little")
 
 

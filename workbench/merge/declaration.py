@@ -112,6 +112,7 @@ class Declaration:
     difference: tuple[str, ...] = ()
     prepare: Callable[..., Any] | None = None
     prepared_scope: Scope | None = None
+    fused: Callable[..., bool] | None = None
 
     @property
     def module(self) -> str | None:
@@ -188,6 +189,7 @@ def declare(
     difference: tuple[str, ...] = (),
     prepare: Callable[..., Any] | None = None,
     prepared_scope: Scope | None = None,
+    fused: Callable[..., bool] | None = None,
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)
@@ -231,6 +233,7 @@ def declare(
         difference=difference,
         prepare=prepare,
         prepared_scope=prepared_scope,
+        fused=fused,
     )
 
 

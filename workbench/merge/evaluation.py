@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench import kernels
+from workbench.checkpoint import Checkpoint
 from workbench.errors import MergeError, OptionError
 from workbench.families import Location
 from workbench.merge.asked import Prepared, Random, TensorName
 from workbench.merge.call import Call
-from workbench.merge.declaration import Missing, spread
+from workbench.merge.declaration import Input, Missing, spread
 from workbench.merge.plan import Entry
-from workbench.tensors import Calculation, Part, Space, elements, part_shape
+from workbench.tensors import PIECE, Calculation, Part, Space, elements, part_shape
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +33,62 @@ def evaluate(call: Call, entry: Entry, options: Bound, seed: int, part: Part, ca
         raise MergeError(f"{call.operator.name}: {entry.key!r}: {told} ({error})") from error
 
 
+def fused(
+    call: Call, entry: Entry, options: Bound, seed: int, part: Part, calculation: Calculation, state: Any, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """What `evaluate` gives, rounded to a dtype, in one pass from what is stored; None where that cannot be, or something is not finite."""
+    import torch
+
+    loop = call.operator.fused
+    stored = None if loop is None else stored_inputs(call, entry, part, calculation)
+    if loop is None or stored is None:
+        return None
+    out = torch.empty(part_shape(part, entry.info.shape), dtype=dtype)
+    named = resolve_options(call, entry, options) | _answers(call, entry, seed, part, state)
+    return out if kernels.fit_stored(out, _flat(stored)) and loop(out, *stored, **named) else None
+
+
+def stored_inputs(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any] | None:
+    """What goes into the operator's inputs as it is stored, of deltas the models, and None for what a model lacks; None where that
+    is not all there is to them.
+    """
+    if calculation.device != "cpu" or calculation.precision != "float32" or calculation.kept is not None or entry.narrower:
+        return None
+    arguments: list[Any] = []
+    for slot in call.operator.inputs:
+        tensors: list[torch.Tensor | None] = []
+        for i in call.slots[slot.name]:
+            name = entry.names[i]
+            if call.inputs[i].space is Space.DELTA:  # no model whose difference to the base it would be
+                return None
+            if name is not None:
+                tensors.append(_stored(call.viewed[i], name, part, calculation))
+            elif slot.space is Space.DELTA:
+                tensors.append(None)
+        arguments.append(tensors if slot.many else tensors[0])
+    return arguments
+
+
+def _stored(model: Checkpoint, name: str, part: Part, calculation: Calculation) -> torch.Tensor:
+    """A part of a tensor in the dtype of its file, where loops know it; else calculated."""
+    origin = model.origin(name)
+    if origin is not None and origin[0].info(origin[1]).dtype_name in kernels.STORED:
+        holder, key = origin
+        return holder.exact(key, part)
+    return model.calculate(name, part, calculation)
+
+
+def _flat(arguments: Sequence[Any]) -> list[torch.Tensor | None]:
+    return [one for given in arguments for one in (given if isinstance(given, list) else [given])]
+
+
 def tensors_of(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any]:
     """What goes into the operator's inputs, deltas subtracted."""
     import torch
 
+    first, last = elements(part, entry.info.shape)
+    if last - first <= PIECE and (found := _widened(call, entry, part, calculation)) is not None:
+        return found
     arguments: list[Any] = []
     base: torch.Tensor | None = None
     for slot in call.operator.inputs:
@@ -52,6 +106,34 @@ def tensors_of(call: Call, entry: Entry, part: Part, calculation: Calculation) -
                 tensors.append(torch.zeros(part_shape(part, entry.info.shape), dtype=calculation.dtype, device=calculation.device))
         arguments.append(tensors if slot.many else tensors[0])
     return arguments
+
+
+def _widened(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any] | None:
+    """The same, by loops over what is stored; None where that cannot be, or something is not finite."""
+    stored = stored_inputs(call, entry, part, calculation)
+    if stored is None:
+        return None
+    import torch
+
+    shape = part_shape(part, entry.info.shape)
+    base = next((one for one in _flat(stored) if one is not None), None)
+    if base is None or not kernels.fit_stored(torch.empty(0), _flat(stored)):
+        return None
+    from workbench.kernels import mixtures
+
+    finite = True
+
+    def wide(slot: Input, tensor: torch.Tensor | None) -> torch.Tensor:
+        nonlocal finite
+        if tensor is None:
+            return torch.zeros(shape)
+        out = torch.empty(shape)
+        finite &= mixtures.difference(out, tensor, base) if slot.space is Space.DELTA else mixtures.widened(out, tensor)
+        return out
+
+    pairs = zip(call.operator.inputs, stored, strict=True)
+    found = [[wide(slot, one) for one in given] if slot.many else wide(slot, given) for slot, given in pairs]
+    return found if finite else None
 
 
 def _continued(tensor: torch.Tensor, base: torch.Tensor, space: Space) -> torch.Tensor:

@@ -15,11 +15,11 @@ from workbench.checkpoint.names.buffers import is_marker
 from workbench.checkpoint.names.structure import PREDICTION, Structure, structure_of
 from workbench.errors import MergeError, OptionError
 from workbench.families import Location
-from workbench.merge import schedules, sources
+from workbench.merge import evaluation, schedules, sources
 from workbench.merge.asked import Prepared
 from workbench.merge.call import Call
 from workbench.merge.declaration import UNION
-from workbench.merge.evaluation import Bound, evaluate, resolve_options
+from workbench.merge.evaluation import Bound, resolve_options
 from workbench.merge.plan import Entry, Plan, plan_merge
 from workbench.merge.preparing import States, prepared
 from workbench.merge.rules import Rule
@@ -175,7 +175,7 @@ class Merge(Checkpoint):
         if entry.narrower or entry.info.numel <= PIECE or calculation.device != "cpu" or self.grain(calculation) >= Scope.TENSOR:
             wide = widened(part, Scope.TENSOR if entry.narrower else self.own_scope, shape)
             state = self._state(calculation.device) if self.own_scope is Scope.MODEL else None
-            tensor = evaluate(self.call, entry, self.bound, self.settings.seed, wide, calculation, state)
+            tensor = self._evaluate(entry, wide, calculation, state)
         else:
             wide = widened(part, self.own_grain, shape)
             tensor = self._in_pieces(entry, wide, calculation)
@@ -185,22 +185,40 @@ class Merge(Checkpoint):
         """A part of a tensor whose inputs need not be held whole, on the CPU."""
         import torch
 
-        state = None
-        if self.own_grain < self.own_scope:
-            found = self._states.of(self.call, entry, self.bound, calculation, self.grain(calculation))
-            for model, key in found.nonfinite:
-                calculation.hear(model, key)
-            state, calculation = found.prepared, replace(calculation, on_nonfinite=None)
+        state, calculation = self._known(entry, calculation)
         shape = entry.info.shape
         first, last = elements(part, shape)
         if last - first <= PIECE:
-            return evaluate(self.call, entry, self.bound, self.settings.seed, part, calculation, state)
+            return self._evaluate(entry, part, calculation, state)
         result = torch.empty(last - first, dtype=calculation.dtype)
         for one in pieces(part, self.own_grain, shape):
             start, stop = elements(one, shape)
-            tensor = evaluate(self.call, entry, self.bound, self.settings.seed, one, calculation, state)
-            result[start - first : stop - first] = tensor.reshape(-1)
+            result[start - first : stop - first] = self._evaluate(entry, one, calculation, state).reshape(-1)
         return result.reshape(part_shape(part, shape))
+
+    def _known(self, entry: Entry, calculation: Calculation) -> tuple[Any, Calculation]:
+        """What is prepared of a tensor whose inputs need not be held whole, and who is yet to hear of NaN and infinity in them."""
+        if self.own_grain == self.own_scope:
+            return self._state(calculation.device) if self.own_scope is Scope.MODEL else None, calculation
+        found = self._states.of(self.call, entry, self.bound, calculation, self.grain(calculation))
+        for model, key in found.nonfinite:
+            calculation.hear(model, key)
+        return found.prepared, replace(calculation, on_nonfinite=None)
+
+    def _evaluate(self, entry: Entry, part: Part, calculation: Calculation, state: Any) -> torch.Tensor:
+        given = self.call, entry, self.bound, self.settings.seed, part, calculation, state
+        found = evaluation.fused(*given, calculation.dtype)
+        return evaluation.evaluate(*given) if found is None else found
+
+    def fused(self, key: str, part: Part, calculation: Calculation, dtype: torch.dtype) -> torch.Tensor | None:
+        entry = self.entry(key)
+        if entry.taken is not None or entry.problem or self.call.operator.fused is None:
+            return None
+        shape = entry.info.shape
+        if widened(part, self.own_grain, shape) != part or (self.own_grain < self.own_scope and entry.info.numel <= PIECE):
+            return None
+        state, calculation = self._known(entry, calculation)
+        return evaluation.fused(self.call, entry, self.bound, self.settings.seed, part, calculation, state, dtype)
 
     def grain(self, calculation: Calculation) -> Scope:
         if calculation.device != "cpu" or calculation.precision != "float32":

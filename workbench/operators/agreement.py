@@ -38,11 +38,23 @@ def _towards_mean(cosines: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.where(below == 0, 0, count * mean / below)
 
 
+def _fused_stock(
+    out: torch.Tensor, base: torch.Tensor, models: Sequence[torch.Tensor | None], *, filter_wise: bool, prepared: Prepared
+) -> bool:
+    if filter_wise or prepared.state is None:
+        return False
+    from workbench.kernels.delta_merges import Combining, Keep, merged
+
+    keeps = [Keep(1.0) for _ in models]
+    return merged(out, base, models, keeps, Combining("mean", "total", "none", [1.0] * len(models), prepared.state.item(), 0), 0)
+
+
 @operator(
     scope=_stock_scope,
     keys="base",
     prepare=_prepared_stock,
     prepared_scope=Scope.ELEMENT,
+    fused=_fused_stock,
     check=_several,
     source="Jang et al. 2024, arXiv:2403.19522, section 4; mergekit 0.1.5",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.merge import Missing, PerModel, Range, operator
@@ -23,11 +24,20 @@ def sums_to_something(weights: list[float], **_: Any) -> str | None:
     return None
 
 
+def _fused_average(out: torch.Tensor, models: Sequence[torch.Tensor], *, weights: Sequence[float]) -> bool:
+    from workbench.kernels import mixtures
+
+    total = sum(weights)
+    shares = {i: weight / total for i, weight in enumerate(weights) if weight}
+    return mixtures.weighted_sum(out, [models[i] for i in shares], [*shares.values()])
+
+
 @operator(
     scope=Scope.ELEMENT,
     keys="union",
     missing=Missing.OMIT,
     check=sums_to_something,
+    fused=_fused_average,
     source="Wortsman et al. 2022, arXiv:2203.05482, section 2; renormalised over the holders as in MergeFlux",
 )
 def weighted_average(models: Weights, *, weights: Shares = 1.0) -> Weight:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from workbench.merge import PerModel, Range, operator
 from workbench.tensors import Deltas, Scope, Weight
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _fused_difference(out: torch.Tensor, base: torch.Tensor, tuned: torch.Tensor, original: torch.Tensor, *, strength: float) -> bool:
+    if not strength:
+        return False
+    from workbench.kernels import mixtures
+
+    return mixtures.added_difference(out, base, tuned, original, strength)
 
 
 @operator(
     scope=Scope.ELEMENT,
     keys="base",
     difference=("tuned", "original"),
+    fused=_fused_difference,
     source="AUTOMATIC1111/stable-diffusion-webui, extras.py, 'Add difference': A + (B - C) * M",
 )
 def add_difference(

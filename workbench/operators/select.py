@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
 
 import torch
@@ -23,7 +23,23 @@ Alpha = Annotated[float, Range(0.01, 10, 0.01, "scale of `first` in the distance
 Beta = Annotated[float, Range(0.01, 10, 0.01, "scale of `second` in the distance to the anchor", per_block=True)]
 
 
-@operator(scope=Scope.ELEMENT, keys="union", missing=Missing.CANDIDATE, rules=_ANCHORS_VAE, source=f"{_LOSSLESSMIX}, losslessmix.py")
+def _fused_choice(farthest: bool) -> Callable[..., bool]:
+    def loop(out: torch.Tensor, anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, *, alpha: float, beta: float) -> bool:
+        from workbench.kernels import mixtures
+
+        return mixtures.chosen(out, anchor, first, second, alpha, beta, farthest)
+
+    return loop
+
+
+@operator(
+    scope=Scope.ELEMENT,
+    keys="union",
+    missing=Missing.CANDIDATE,
+    rules=_ANCHORS_VAE,
+    fused=_fused_choice(False),
+    source=f"{_LOSSLESSMIX}, losslessmix.py",
+)
 def nearest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0, beta: Beta = 1.0) -> Weight:
     """Take, element by element, the value of `first` or `second` that lies nearer to `anchor`.
 
@@ -34,7 +50,12 @@ def nearest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0
 
 
 @operator(
-    scope=Scope.ELEMENT, keys="union", missing=Missing.CANDIDATE, rules=_ANCHORS_VAE, source=f"{_LOSSLESSMIX}, losslessmix.py, --maxdiff"
+    scope=Scope.ELEMENT,
+    keys="union",
+    missing=Missing.CANDIDATE,
+    rules=_ANCHORS_VAE,
+    fused=_fused_choice(True),
+    source=f"{_LOSSLESSMIX}, losslessmix.py, --maxdiff",
 )
 def farthest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0, beta: Beta = 1.0) -> Weight:
     """Take, element by element, the value of `first` or `second` that lies farther from `anchor`.
@@ -73,11 +94,20 @@ def _prepared_likeness(passes: Passes) -> torch.Tensor | float:
     return _likeness(read.pieces(), options["share"]) if len(read.entry.info.shape) > 1 else 1 - options["share"]
 
 
+def _fused_similarity(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, share: float, prepared: Prepared) -> bool:
+    if not isinstance(weight := prepared.state, torch.Tensor):
+        return False
+    from workbench.kernels import mixtures
+
+    return kernels.fit(weight) and mixtures.between_columns(out, b, a, weight)
+
+
 @operator(
     scope=Scope.TENSOR,
     keys="a",
     prepare=_prepared_likeness,
     prepared_scope=Scope.ROW,
+    fused=_fused_similarity,
     rules=[{"component": component, "take": "a"} for component in ("vae", *_TEXT_ENCODERS)],
     source=f"{_LOSSLESSMIX}, weightedsim.py; what differs: docs/decisions/0005",
 )

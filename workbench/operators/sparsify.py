@@ -112,7 +112,7 @@ def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
         return everything
     if math.isinf(smallest):
         return nothing
-    below = torch.tensor(smallest, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()
+    below = just_below(smallest, dtype)
 
     def beyond(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
         if kernels.fit(piece):
@@ -122,6 +122,11 @@ def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
         return times(scale, hardshrink(piece, below))  # in one pass: what is beyond `below` stays, all else is 0
 
     return beyond
+
+
+def just_below(number: float, dtype: torch.dtype) -> float:
+    """The next smaller number of a dtype."""
+    return torch.tensor(number, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()
 
 
 def random(kept: Keep, density: float) -> Keep:

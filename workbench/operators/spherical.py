@@ -27,11 +27,24 @@ def _prepared_turn(passes: Passes) -> tuple[list[torch.Tensor], torch.Tensor]:
     return geometry.block_angle(read.pieces)
 
 
+def _fused_turn(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, *, t: float, renormalise: bool, prepared: Prepared) -> bool:
+    if t in (0, 1) or renormalise or prepared.state is None:
+        return False
+    from workbench.kernels import mixtures
+
+    _, turn = prepared.state
+    if turn.cos().abs() > _STRAIGHT:
+        return mixtures.between(out, first, second, t)
+    factors = ((1 - t) * turn).sin(), (t * turn).sin(), turn.sin()
+    return mixtures.turned(out, first, second, *(one.item() for one in factors))
+
+
 @operator(
     scope=Scope.TENSOR,
     keys="first",
     prepare=_prepared_turn,
     prepared_scope=Scope.ELEMENT,
+    fused=_fused_turn,
     source="Shoemake 1985; mergekit 0.1.5 slerp; renormalise: sd-mecha 1.1.8 slerp",
 )
 def slerp(

@@ -153,6 +153,10 @@ class View(Checkpoint):
 
         return _gathered(entry, part, fetch, calculation.dtype, calculation.device)
 
+    def fused(self, key: str, part: Part, calculation: Calculation, dtype: torch.dtype) -> torch.Tensor | None:
+        entry = self.entry(key)
+        return self.source.fused(entry, part, calculation, dtype) if isinstance(entry, str) else None
+
     def grain(self, calculation: Calculation) -> Scope:
         return self.source.grain(calculation)
 

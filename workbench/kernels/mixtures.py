@@ -1,0 +1,193 @@
+"""Loops from stored numbers to stored numbers: sums of models, what lies between two, and the nearer one. No weight is found here.
+
+Each fills `out` and says whether all that it read, calculated and wrote is finite: then `out` has the bits that plain torch code gives,
+rounded. If not, it is to be made by that. To be imported only where `fit_stored` has said yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.kernels.choices import choose
+from workbench.kernels.compiling import compiled
+from workbench.kernels.instructions import multiply_add
+from workbench.kernels.stored import TILE, load, places, store
+
+if TYPE_CHECKING:
+    import torch
+
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+
+
+def widened(out: torch.Tensor, tensor: torch.Tensor) -> bool:
+    """A tensor in the dtype of `out`."""
+    return bool(_widened(*places([out, tensor]), out.numel()))
+
+
+def difference(out: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> bool:
+    """`one - other`."""
+    return bool(_difference(*places([out, one, other]), out.numel()))
+
+
+def weighted_sum(out: torch.Tensor, models: Sequence[torch.Tensor], factors: Sequence[float]) -> bool:
+    """`models[0] * factors[0]`, to which `add_(model, alpha=factor)` adds the others."""
+    return bool(_weighted_sum(*places([out, *models]), np.asarray(factors, np.float32), out.numel()))
+
+
+def added_difference(out: torch.Tensor, base: torch.Tensor, tuned: torch.Tensor, original: torch.Tensor, strength: float) -> bool:
+    """`base + strength * (tuned - original)`."""
+    return bool(_added_difference(*places([out, base, tuned, original]), np.float32(strength), out.numel()))
+
+
+def between(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, share: float) -> bool:
+    """`lerp(first, second, share)`."""
+    return bool(_between(*places([out, first, second]), np.float32(share), out.numel()))
+
+
+def between_columns(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, shares: torch.Tensor) -> bool:
+    """`lerp(first, second, shares)` of whole rows, `shares` being those of one row, in float32."""
+    return bool(_between_columns(*places([out, first, second]), shares.reshape(-1).numpy(), out.numel()))
+
+
+def turned(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, of_first: float, of_second: float, divisor: float) -> bool:
+    """`(of_first * first + of_second * second) / divisor`."""
+    return bool(_turned(*places([out, first, second]), np.float32(of_first), np.float32(of_second), np.float32(divisor), out.numel()))
+
+
+def chosen(
+    out: torch.Tensor, anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float, farthest: bool
+) -> bool:
+    """As `choices.chosen`."""
+    return bool(_chosen(*places([out, anchor, first, second]), np.float32(alpha), np.float32(beta), farthest, out.numel()))
+
+
+@compiled
+def _widened(where: np.ndarray, kinds: np.ndarray, count: int) -> bool:
+    row = np.empty(TILE, np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        tile = row[: min(TILE, count - start)]
+        finite &= load(where[1], kinds[1], start, tile)
+        finite &= store(tile, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _difference(where: np.ndarray, kinds: np.ndarray, count: int) -> bool:
+    rows = np.empty((2, TILE), np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        one, other = rows[0][:size], rows[1][:size]
+        finite &= load(where[1], kinds[1], start, one)
+        finite &= load(where[2], kinds[2], start, other)
+        for i in range(size):
+            one[i] -= other[i]
+        finite &= store(one, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _weighted_sum(where: np.ndarray, kinds: np.ndarray, factors: np.ndarray, count: int) -> bool:
+    rows = np.empty((2, TILE), np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        one, total = rows[0][:size], rows[1][:size]
+        for model in range(len(factors)):
+            finite &= load(where[model + 1], kinds[model + 1], start, one)
+            factor = factors[model]
+            if model == 0:
+                for i in range(size):
+                    total[i] = one[i] * factor
+            else:
+                for i in range(size):
+                    total[i] = multiply_add(one[i], factor, total[i])
+        finite &= store(total, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _added_difference(where: np.ndarray, kinds: np.ndarray, strength: np.float32, count: int) -> bool:
+    rows = np.empty((3, TILE), np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        base, tuned, original = rows[0][:size], rows[1][:size], rows[2][:size]
+        finite &= load(where[1], kinds[1], start, base)
+        finite &= load(where[2], kinds[2], start, tuned)
+        finite &= load(where[3], kinds[3], start, original)
+        for i in range(size):
+            base[i] += strength * (tuned[i] - original[i])
+        finite &= store(base, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _between(where: np.ndarray, kinds: np.ndarray, share: np.float32, count: int) -> bool:
+    rows = np.empty((2, TILE), np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        first, second = rows[0][:size], rows[1][:size]
+        finite &= load(where[1], kinds[1], start, first)
+        finite &= load(where[2], kinds[2], start, second)
+        if abs(share) < _HALF:
+            for i in range(size):
+                first[i] = multiply_add(share, second[i] - first[i], first[i])
+        else:  # from the nearer end, as torch does
+            for i in range(size):
+                first[i] = multiply_add(share - _ONE, second[i] - first[i], second[i])
+        finite &= store(first, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _between_columns(where: np.ndarray, kinds: np.ndarray, shares: np.ndarray, count: int) -> bool:
+    rows = np.empty((2, TILE), np.float32)
+    finite = True
+    for row in range(0, count, len(shares)):
+        for column in range(0, len(shares), TILE):
+            size = min(TILE, len(shares) - column)
+            first, second, share = rows[0][:size], rows[1][:size], shares[column : column + size]
+            finite &= load(where[1], kinds[1], row + column, first)
+            finite &= load(where[2], kinds[2], row + column, second)
+            for i in range(size):
+                near = abs(share[i]) < _HALF
+                factor, end = share[i] if near else share[i] - _ONE, first[i] if near else second[i]
+                first[i] = multiply_add(factor, second[i] - first[i], end)
+            finite &= store(first, where[0], kinds[0], row + column)
+    return finite
+
+
+@compiled
+def _turned(where: np.ndarray, kinds: np.ndarray, of_first: np.float32, of_second: np.float32, divisor: np.float32, count: int) -> bool:
+    rows = np.empty((2, TILE), np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        first, second = rows[0][:size], rows[1][:size]
+        finite &= load(where[1], kinds[1], start, first)
+        finite &= load(where[2], kinds[2], start, second)
+        for i in range(size):
+            first[i] = (of_first * first[i] + of_second * second[i]) / divisor
+        finite &= store(first, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _chosen(where: np.ndarray, kinds: np.ndarray, alpha: np.float32, beta: np.float32, farthest: bool, count: int) -> bool:
+    rows = np.empty((4, TILE), np.float32)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        anchor, first, second, taken = rows[0][:size], rows[1][:size], rows[2][:size], rows[3][:size]
+        finite &= load(where[1], kinds[1], start, anchor)
+        finite &= load(where[2], kinds[2], start, first)
+        finite &= load(where[3], kinds[3], start, second)
+        choose(anchor, first, second, taken, alpha, beta, farthest)
+        finite &= store(taken, where[0], kinds[0], start)
+    return finite
