@@ -167,3 +167,21 @@ def test_random_numbers_of_a_part_are_those_of_the_whole(tmp_path):
         assert part is not None
         assert torch.equal(part, whole[start : start + 5000])
     assert Random(0, "a.weight").key(0) != Random(0, "a.weight").key(1)
+
+
+@pytest.mark.parametrize("spoilt", [None, 0, 5000, 29_999])
+def test_what_is_not_finite_counts_nothing(spoilt):
+    from workbench.kernels import counting
+
+    generator = torch.Generator().manual_seed(0)
+    base, one = (torch.randn(30_000, generator=generator).half() for _ in range(2))
+    delta = one.float() - base.float()
+    if spoilt is not None:
+        one[spoilt] = torch.inf
+    counts = torch.ones((2, 1 << counting.LOW), dtype=torch.int64)
+    assert counting.deltas(base, [one, None], None, counts) is (spoilt is None)
+    expected = torch.ones_like(counts)
+    if spoilt is None:
+        expected[0] += torch.bincount(delta.abs().view(torch.int32) >> counting.LOW, minlength=1 << counting.LOW)
+        expected[1, 0] += 30_000
+    assert torch.equal(counts, expected)

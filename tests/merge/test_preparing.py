@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -97,9 +99,28 @@ def test_the_file_is_that_of_reading(tmp_path):
     assert all(torch.equal(written[key], merge[key]) for key in merge)
 
 
-@given(st.lists(st.integers(-20, 20), min_size=1, max_size=40), st.integers(1, 5), st.sampled_from([0.0, 0.1, 0.37, 0.5, 0.99, 1.0]))
-def test_thresholds_are_those_of_one_tensor_of_all(numbers, parts, density):
+@dataclass(frozen=True)
+class PartOf:
+    """A part of one model's delta, for `thresholds`."""
+
+    delta: torch.Tensor
+    as_stored: bool
+
+    def __call__(self) -> list[Any]:
+        return [torch.zeros_like(self.delta), [self.delta]]
+
+    def stored(self) -> list[Any] | None:
+        return self() if self.as_stored else None
+
+
+@given(
+    st.lists(st.integers(-20, 20), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.1, 0.37, 0.5, 0.99, 1.0]),
+    st.booleans(),
+)
+def test_thresholds_are_those_of_one_tensor_of_all(numbers, parts, density, stored):
     whole = torch.tensor(numbers, dtype=torch.float32) / 7
-    (smallest,) = sparsify.thresholds(lambda: ([piece] for piece in whole.tensor_split(parts)), density)
+    (smallest,) = sparsify.thresholds(lambda: (PartOf(piece, stored) for piece in whole.tensor_split(parts)), density)
     kept = sparsify.from_magnitude(smallest, whole.dtype)(whole, slice(None), 1)
     assert torch.equal(kept, sparsify.largest(whole, density)(whole, slice(None), 1))

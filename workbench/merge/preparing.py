@@ -12,10 +12,28 @@ from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled
 from workbench.merge.call import Call
-from workbench.merge.evaluation import Bound, resolve_options, tensors_of
+from workbench.merge.evaluation import Bound, resolve_options, stored_inputs, tensors_of
 from workbench.merge.plan import Entry
-from workbench.tensors import Calculation, Scope, pieces
+from workbench.tensors import Calculation, Part, Scope, pieces
 from workbench.wording import printable
+
+
+@dataclass(frozen=True)
+class ReadingPart:
+    """Reads a part of what goes into the operator's inputs."""
+
+    call: Call
+    entry: Entry
+    part: Part
+    calculation: Calculation
+
+    def __call__(self) -> list[Any]:
+        """In the calculation's dtype, deltas subtracted."""
+        return tensors_of(self.call, self.entry, self.part, self.calculation)
+
+    def stored(self) -> list[Any] | None:
+        """As it is stored, of deltas the models; None where that is not all there is to them."""
+        return stored_inputs(self.call, self.entry, self.part, self.calculation)
 
 
 @dataclass(frozen=True)
@@ -30,10 +48,14 @@ class Reading:
     def __call__(self) -> list[Any]:
         return tensors_of(self.call, self.entry, None, self.calculation)
 
-    def pieces(self) -> Iterator[list[Any]]:
+    def parts(self) -> Iterator[ReadingPart]:
         """One part after another, flat or of rows, of about PIECE elements where the inputs can be read so."""
         for part in pieces(None, self.grain, self.entry.info.shape):
-            yield tensors_of(self.call, self.entry, part, self.calculation)
+            yield ReadingPart(self.call, self.entry, part, self.calculation)
+
+    def pieces(self) -> Iterator[list[Any]]:
+        """What they read."""
+        return (part() for part in self.parts())
 
 
 # each call goes anew through all tensors that are merged, or through one: what reads its inputs, and its options

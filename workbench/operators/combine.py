@@ -54,7 +54,7 @@ def _thresholds(passes: Passes) -> list[float]:
     if len(densities) > 1:
         raise OptionError(f"density must be the same in every block where the largest of the whole model are kept, got {sorted(densities)}")
     (density,) = densities or {1.0}
-    return sparsify.thresholds(lambda: (tensors[1] for read, _ in passes() for tensors in read.pieces()), density)
+    return sparsify.thresholds(lambda: (part for read, _ in passes() for part in read.parts()), density)
 
 
 def _fused(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import hardshrink
 
 from workbench import kernels
 from workbench.kernels import on_device
+
+if TYPE_CHECKING:
+    from workbench.merge.preparing import ReadingPart
 
 _LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
@@ -40,8 +44,8 @@ def largest(delta: torch.Tensor, density: float) -> Keep:
     return from_magnitude(kth_largest(delta.abs(), count), delta.dtype)
 
 
-def thresholds(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float) -> list[float]:
-    """For each of several models, whose deltas `passes()` yields piece by piece, the smallest magnitude that is kept of all of them.
+def thresholds(passes: Callable[[], Iterable[ReadingPart]], density: float) -> list[float]:
+    """For each of several models, whose base and deltas `passes()` reads part by part, the smallest magnitude that is kept of all of them.
 
     The k = int(density * numel) largest, and what ties with the smallest of them, as `largest` has it for one tensor; infinity for none,
     and where all are 0. Counted in two passes by the bits of float32, which order magnitudes: nothing is held but the counts.
@@ -62,14 +66,26 @@ def _zeros(high: torch.Tensor, low: torch.Tensor) -> bool:
     return int(high[0]) == int(high.sum()) and int(low[0]) == int(low.sum())
 
 
-def _counts(passes: Callable[[], Iterable[Sequence[torch.Tensor]]], tops: Sequence[int] | None) -> list[torch.Tensor]:
+def _counts(passes: Callable[[], Iterable[ReadingPart]], tops: Sequence[int] | None) -> list[torch.Tensor]:
     """How many magnitudes of each model have each value of their upper bits; or of their lower ones, of those with these upper ones."""
-    found: list[torch.Tensor] = []
-    for deltas in passes():
-        found = found or [torch.zeros(1 << _LOW, dtype=torch.int64) for _ in deltas]
+    found: torch.Tensor | None = None
+    for part in passes():
+        stored = part.stored()
+        if stored is not None and kernels.fit_stored(torch.empty(0), [stored[0], *stored[1]]):
+            from workbench.kernels import counting
+
+            found = _no_counts(len(stored[1])) if found is None else found
+            if counting.deltas(stored[0], stored[1], tops, found):
+                continue
+        _, deltas = part()
+        found = _no_counts(len(deltas)) if found is None else found
         for number, delta in enumerate(deltas):
             _count(delta.reshape(-1), None if tops is None else tops[number], found[number])
-    return found
+    return [] if found is None else [*found]
+
+
+def _no_counts(models: int) -> torch.Tensor:
+    return torch.zeros((models, 1 << _LOW), dtype=torch.int64)
 
 
 def _count(delta: torch.Tensor, top: int | None, found: torch.Tensor) -> None:
