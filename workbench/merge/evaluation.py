@@ -50,8 +50,10 @@ def fused(
 
 def stored_inputs(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any] | None:
     """What goes into the operator's inputs as it is stored, of deltas the models, and None for what a model lacks; None where that
-    is not all there is to them.
+    is not all there is to them, or the tensor is so small that importing what reads it so would take longer.
     """
+    if entry.info.numel <= PIECE:
+        return None
     if calculation.device != "cpu" or calculation.precision != "float32" or calculation.kept is not None or entry.narrower:
         return None
     arguments: list[Any] = []
