@@ -71,7 +71,7 @@ def drawn(app: Page) -> None:
     """Wait until the page is there, and every picture."""
     expect(app.locator(".wb-result:not(.wb-stale) img").first).to_be_visible(timeout=90_000)
     expect(app.locator(".wb-stale")).to_have_count(0, timeout=60_000)
-    expect(app.locator(".wb-status", has_text="Drawn in").first).to_be_visible(timeout=60_000)
+    expect(app.locator(".wb-status", has_text=re.compile("Drawn (in|before)")).first).to_be_visible(timeout=60_000)
     expect(app.locator(".wb-empty")).to_have_count(0)
 
 
