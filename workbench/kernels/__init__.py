@@ -1,6 +1,6 @@
 """Compiled loops over elements, for the CPU, by numba where it is installed. No method is here.
 
-`fit` says whether those on float32 can be used, `fit_stored` those that read and write numbers as files store them.
+`fit` says whether those on float32 can be used, `read_stored` and `fit_stored` those that read and write numbers as files store them.
 
 Each gives, bit for bit, what the plain torch code beside its call gives; without numba that is what runs. docs/decisions/0029.
 """
@@ -8,7 +8,6 @@ Each gives, bit for bit, what the plain torch code beside its call gives; withou
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,23 +35,22 @@ def fit(*tensors: torch.Tensor) -> bool:
     )
 
 
+def read_stored() -> bool:
+    """Whether there are loops over stored numbers: the processor converts float16, and multiplies and adds at once as torch's own do."""
+    return available() and _converts()
+
+
 @functools.cache
 def _converts() -> bool:
-    """Whether the processor converts float16, and multiplies and adds at once, as torch's own loops then do."""
     import torch
 
     return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
-def fit_stored(out: torch.Tensor, tensors: Sequence[torch.Tensor | None]) -> bool:
-    """Whether compiled loops can read these, None being zeros, and write `out`: on the CPU, contiguous, no gradients, of STORED dtypes."""
-    return (
-        available()
-        and _converts()
-        and all(
-            one is None or (dtype_name(one) in STORED and one.device.type == "cpu" and one.is_contiguous() and not one.requires_grad)
-            for one in (out, *tensors)
-        )
+def fit_stored(*tensors: torch.Tensor) -> bool:
+    """Whether they can work on these: on the CPU, contiguous, without gradients, of STORED dtypes."""
+    return read_stored() and all(
+        dtype_name(one) in STORED and one.device.type == "cpu" and one.is_contiguous() and not one.requires_grad for one in tensors
     )
 
 

@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.kernels.compiling import compiled
-from workbench.kernels.stored import TILE, load, places
+from workbench.kernels.stored import TILE, load, load_delta, places
 
 if TYPE_CHECKING:
     import torch
 
 _BLOCK = 64  # magnitudes that are looked at together
-_NO_CHANGE = np.float32(0)
 LOW = 16  # bits of a float32 that are counted apart from the upper ones
 _LOW, _LOWER, _MAGNITUDE = np.uint32(LOW), np.uint32((1 << LOW) - 1), np.uint32(0x7FFFFFFF)
 
 
 def upper(values: torch.Tensor, counts: torch.Tensor) -> None:
     """Count, in int64, each flat float32 value's magnitude by its upper bits, which order them."""
-    _upper(values.numpy().view(np.uint32), counts.numpy())
+    _upper(values.numpy().view(np.uint32), counts.numpy(), 1)
 
 
 def lower(values: torch.Tensor, top: int, counts: torch.Tensor) -> None:
     """Count by the lower bits those whose upper ones are `top`."""
-    _lower(values.numpy().view(np.uint32), np.uint32(top), counts.numpy())
+    _lower(values.numpy().view(np.uint32), np.uint32(top), counts.numpy(), 1)
 
 
 def deltas(base: torch.Tensor, models: Sequence[torch.Tensor | None], tops: Sequence[int] | None, counts: torch.Tensor) -> bool:
@@ -54,27 +53,26 @@ def _deltas(where: np.ndarray, kinds: np.ndarray, tops: np.ndarray, lower: bool,
         base = rows[models][:size]
         finite = load(where[0], kinds[0], start, base)
         for model in range(models):
-            row = rows[model][:size]
-            if where[model + 1]:
-                finite &= load(where[model + 1], kinds[model + 1], start, row)
-                for i in range(size):
-                    row[i] -= base[i]
-            else:  # a model that lacks the tensor did not change it
-                row[:] = _NO_CHANGE
+            finite &= load_delta(where[model + 1], kinds[model + 1], start, base, rows[model][:size])
         if not finite:
             return start
         for model in range(models):
             bits, found, top = rows[model][:size].view(np.uint32), counts[model], tops[model]
             if lower:
-                _count_lower(bits, top, found, step)
+                _lower(bits, top, found, step)
             else:
-                for i in range(size):
-                    found[np.uint32(np.uint32(bits[i] & _MAGNITUDE) >> _LOW)] += step
+                _upper(bits, found, step)
     return count
 
 
 @compiled
-def _count_lower(bits: np.ndarray, top: np.uint32, found: np.ndarray, step: int) -> None:
+def _upper(bits: np.ndarray, found: np.ndarray, step: int) -> None:
+    for i in range(len(bits)):
+        found[np.uint32(np.uint32(bits[i] & _MAGNITUDE) >> _LOW)] += step
+
+
+@compiled
+def _lower(bits: np.ndarray, top: np.uint32, found: np.ndarray, step: int) -> None:
     for start in range(0, len(bits), _BLOCK):
         block = bits[start : start + _BLOCK]
         here = np.uint32(0)
@@ -85,17 +83,3 @@ def _count_lower(bits: np.ndarray, top: np.uint32, found: np.ndarray, step: int)
                 magnitude = np.uint32(block[i] & _MAGNITUDE)
                 if np.uint32(magnitude >> _LOW) == top:
                     found[np.uint32(magnitude & _LOWER)] += step
-
-
-@compiled
-def _upper(bits: np.ndarray, counts: np.ndarray) -> None:
-    for i in range(len(bits)):
-        counts[np.uint32(np.uint32(bits[i] & _MAGNITUDE) >> _LOW)] += 1
-
-
-@compiled
-def _lower(bits: np.ndarray, top: np.uint32, counts: np.ndarray) -> None:
-    for i in range(len(bits)):
-        magnitude = np.uint32(bits[i] & _MAGNITUDE)
-        if np.uint32(magnitude >> _LOW) == top:
-            counts[np.uint32(magnitude & _LOWER)] += 1

@@ -14,7 +14,7 @@ import numpy as np
 from workbench.kernels.compiling import compiled
 from workbench.kernels.deltas import VOTES, disjoint_tile, numbers_of
 from workbench.kernels.philox import PER_STEP, kept_tile, limit, words_of
-from workbench.kernels.stored import TILE, load, places, store
+from workbench.kernels.stored import TILE, load, load_delta, places, store
 
 if TYPE_CHECKING:
     import torch
@@ -132,12 +132,7 @@ def _merged(
         finite &= load(where[1], stored[1], start, base)
         for model in range(models):
             row = rows[model][:size]
-            if where[model + 2]:
-                finite &= load(where[model + 2], stored[model + 2], start, row)
-                for i in range(size):
-                    row[i] -= base[i]
-            else:  # a model that lacks the tensor did not change it
-                row[:] = _ZERO
+            finite &= load_delta(where[model + 2], stored[model + 2], start, base, row)
             scale, below = singles[0, model], singles[1, model]
             _keep(row, kinds[model], scale, below, limits[model], keys[model], words, first + np.uint64(start))
         if combine == 0:

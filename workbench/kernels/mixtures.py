@@ -1,7 +1,7 @@
 """Loops from stored numbers to stored numbers: sums of models, what lies between two, and the nearer one. No weight is found here.
 
 Each fills `out` and says whether all that it read, calculated and wrote is finite: then `out` has the bits that plain torch code gives,
-rounded. If not, it is to be made by that. To be imported only where `fit_stored` has said yes.
+rounded. If not, it is to be made by that. To be imported only where `read_stored` has said yes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     import torch
 
 _HALF, _ONE = np.float32(0.5), np.float32(1)
-
-
-def widened(out: torch.Tensor, tensor: torch.Tensor) -> bool:
-    """A tensor in the dtype of `out`."""
-    return bool(_widened(*places([out, tensor]), out.numel()))
-
-
-def difference(out: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> bool:
-    """`one - other`."""
-    return bool(_difference(*places([out, one, other]), out.numel()))
 
 
 def weighted_sum(out: torch.Tensor, models: Sequence[torch.Tensor], factors: Sequence[float]) -> bool:
@@ -62,32 +52,6 @@ def chosen(
 ) -> bool:
     """As `choices.chosen`."""
     return bool(_chosen(*places([out, anchor, first, second]), np.float32(alpha), np.float32(beta), farthest, out.numel()))
-
-
-@compiled
-def _widened(where: np.ndarray, kinds: np.ndarray, count: int) -> bool:
-    row = np.empty(TILE, np.float32)
-    finite = True
-    for start in range(0, count, TILE):
-        tile = row[: min(TILE, count - start)]
-        finite &= load(where[1], kinds[1], start, tile)
-        finite &= store(tile, where[0], kinds[0], start)
-    return finite
-
-
-@compiled
-def _difference(where: np.ndarray, kinds: np.ndarray, count: int) -> bool:
-    rows = np.empty((2, TILE), np.float32)
-    finite = True
-    for start in range(0, count, TILE):
-        size = min(TILE, count - start)
-        one, other = rows[0][:size], rows[1][:size]
-        finite &= load(where[1], kinds[1], start, one)
-        finite &= load(where[2], kinds[2], start, other)
-        for i in range(size):
-            one[i] -= other[i]
-        finite &= store(one, where[0], kinds[0], start)
-    return finite
 
 
 @compiled

@@ -40,10 +40,8 @@ def kept(values: torch.Tensor, key: int, start: int, density: float, scale: floa
     """`values * (uniform(len(values), key, start) < density) * scale` of a flat float32 tensor, in one pass."""
     import torch
 
-    step, skipped = divmod(start, PER_STEP)
-    below = limit(density)
     out = torch.empty_like(values)
-    _kept(values.numpy(), below, np.float32(scale), out.numpy(), *words_of(key), np.uint64(step), skipped)
+    _kept(values.numpy(), limit(density), np.float32(scale), out.numpy(), *words_of(key), np.uint64(start))
     return out
 
 
@@ -53,6 +51,7 @@ def limit(density: float) -> np.uint32:
 
 
 def words_of(key: int) -> tuple[np.uint64, np.uint64]:
+    """The lower and the upper half of a generator's key."""
     return np.uint64(key & _WORD), np.uint64(key >> 64)
 
 
@@ -108,22 +107,11 @@ def kept_tile(
 
 @compiled
 def _kept(
-    values: np.ndarray,
-    below: np.uint32,
-    scale: np.float32,
-    out: np.ndarray,
-    key: np.uint64,
-    key_above: np.uint64,
-    step: np.uint64,
-    skipped: int,
+    values: np.ndarray, below: np.uint32, scale: np.float32, out: np.ndarray, key: np.uint64, key_above: np.uint64, first: np.uint64
 ) -> None:
-    words = np.empty((_BLOCK // PER_STEP, 4), np.uint64)
-    halves = words.reshape(-1).view(np.uint32)
-    done = 0
-    while done < len(values):
-        _draw(words, key, key_above, step)
-        count = min(_BLOCK - skipped, len(values) - done)
-        drawn, given, filled = halves[skipped : skipped + count], values[done : done + count], out[done : done + count]
-        for i in range(count):
-            filled[i] = given[i] * (_ONE if (drawn[i] >> _UNUSED) < below else _ZERO) * scale
-        step, done, skipped = step + np.uint64(_BLOCK // PER_STEP), done + count, 0
+    words = np.empty((_BLOCK // PER_STEP + 1, 4), np.uint64)
+    for start in range(0, len(values), _BLOCK):
+        given, tile = values[start : start + _BLOCK], out[start : start + _BLOCK]
+        for i in range(len(given)):
+            tile[i] = given[i]
+        kept_tile(tile, below, scale, words, key, key_above, first + np.uint64(start))

@@ -2,7 +2,7 @@
 
 A loop that reads stored numbers and writes them, with all that is calculated between in the processor's first cache, touches memory
 twice. `load` and `store` say whether all numbers were finite: what is to be said of others is left to the plain code. To be imported
-only where `fit_stored` has said yes.
+only where `read_stored` has said yes.
 """
 
 from __future__ import annotations
@@ -90,12 +90,22 @@ def load(address: int, kind: int, start: int, tile: np.ndarray) -> bool:
     stop = start + len(tile)
     if kind == _FLOAT:
         return bool(_singles_over(carray(singles(address), stop)[start:], tile))
+    stored = carray(shorts(address), stop)[start:]
+    return bool(_halves_in(stored, tile) if kind == _HALF else _brains_in(stored, tile))
+
+
+@compiled
+def load_delta(address: int, kind: int, start: int, base: np.ndarray, tile: np.ndarray) -> bool:
+    """The same minus the base's tile; zeros of a model that lacks the tensor, and so did not change it."""
+    finite = True
     if kind == _NOTHING:
         for i in range(len(tile)):
             tile[i] = _ZERO
-        return True
-    stored = carray(shorts(address), stop)[start:]
-    return bool(_halves_in(stored, tile) if kind == _HALF else _brains_in(stored, tile))
+    else:
+        finite = load(address, kind, start, tile)
+        for i in range(len(tile)):
+            tile[i] -= base[i]
+    return finite
 
 
 @compiled

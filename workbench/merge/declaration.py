@@ -112,7 +112,7 @@ class Declaration:
     difference: tuple[str, ...] = ()
     prepare: Callable[..., Any] | None = None
     prepared_scope: Scope | None = None
-    fused: Callable[..., bool] | None = None
+    fused: Callable[..., Callable[..., bool] | None] | None = None
 
     @property
     def module(self) -> str | None:
@@ -189,7 +189,7 @@ def declare(
     difference: tuple[str, ...] = (),
     prepare: Callable[..., Any] | None = None,
     prepared_scope: Scope | None = None,
-    fused: Callable[..., bool] | None = None,
+    fused: Callable[..., Callable[..., bool] | None] | None = None,
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
     signature = inspect.signature(function, eval_str=True)

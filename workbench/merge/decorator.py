@@ -158,7 +158,7 @@ def operator(
     difference: Sequence[str] = (),
     prepare: Callable[..., Any] | None = None,
     prepared_scope: Scope | None = None,
-    fused: Callable[..., bool] | None = None,
+    fused: Callable[..., Callable[..., bool] | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Operator]:
     """Make a pure tensor function an operator, known by its name from now on; its signature and docstring are its declaration.
 
@@ -169,8 +169,9 @@ def operator(
     scope is MODEL, `prepare(passes)` is called first, and what it returns is given to a parameter annotated `Prepared`: small, for it is
     kept. Each `passes()` goes through the model anew, and yields for every tensor that is merged what reads its inputs, and its options.
     With `prepared_scope` that goes for the scope TENSOR too, of one tensor alone: large tensors are then not held whole, but calculated in
-    parts of that scope, ELEMENT or ROW. `fused(out, ...)` is a faster way to the same bits: given the inputs as they are stored, models
-    instead of deltas and None for what a model lacks, it fills `out`, rounded, and returns True; or False, and the function does it.
+    parts of that scope, ELEMENT or ROW. `fused(**options)` is a faster way to the same bits: it returns a loop, or None where there is
+    none for these options. `loop(out, ...)` gets the inputs as they are stored, models instead of deltas and None for what a model lacks,
+    fills `out`, rounded, and returns True; or False, as where something is not finite, and the function does it.
     Defined anew in the same module, it replaces what it was; raises WorkbenchError for a name that one of Workbench's own operators has.
     """
 

@@ -39,36 +39,39 @@ def fused(
     """What `evaluate` gives, rounded to a dtype, in one pass from what is stored; None where that cannot be, or something is not finite."""
     import torch
 
-    loop = call.operator.fused
-    stored = None if loop is None else stored_inputs(call, entry, part, calculation)
-    if loop is None or stored is None:
-        return None
+    asked = call.operator.fused
     out = torch.empty(part_shape(part, entry.info.shape), dtype=dtype)
-    named = resolve_options(call, entry, options) | _answers(call, entry, seed, part, state)
-    return out if kernels.fit_stored(out, _flat(stored)) and loop(out, *stored, **named) else None
+    if asked is None or kernels.dtype_name(out) not in kernels.STORED or not _readable(call, entry, calculation):
+        return None
+    loop = asked(**resolve_options(call, entry, options) | _answers(call, entry, seed, part, state))
+    stored = None if loop is None else stored_inputs(call, entry, part, calculation)
+    return out if loop is not None and stored is not None and loop(out, *stored) else None
+
+
+def _readable(call: Call, entry: Entry, calculation: Calculation) -> bool:
+    """Whether stored inputs are all there is to a tensor, loops can read them, and it is so large that importing those is worth it."""
+    exactly = calculation.device == "cpu" and calculation.precision == "float32" and calculation.kept is None
+    models = all(model.space is Space.WEIGHT for model in call.inputs)  # of changes there is none whose difference to the base they are
+    return exactly and models and not entry.narrower and entry.info.numel > PIECE and kernels.read_stored()
 
 
 def stored_inputs(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any] | None:
-    """What goes into the operator's inputs as it is stored, of deltas the models, and None for what a model lacks; None where that
-    is not all there is to them, or the tensor is so small that importing what reads it so would take longer.
+    """What goes into the operator's inputs as it is stored, of deltas the models, and None for what a model lacks; None where no loop can
+    read that.
     """
-    if entry.info.numel <= PIECE:
-        return None
-    if calculation.device != "cpu" or calculation.precision != "float32" or calculation.kept is not None or entry.narrower:
+    if not _readable(call, entry, calculation):
         return None
     arguments: list[Any] = []
     for slot in call.operator.inputs:
         tensors: list[torch.Tensor | None] = []
         for i in call.slots[slot.name]:
             name = entry.names[i]
-            if call.inputs[i].space is Space.DELTA:  # no model whose difference to the base it would be
-                return None
             if name is not None:
                 tensors.append(_stored(call.viewed[i], name, part, calculation))
             elif slot.space is Space.DELTA:
                 tensors.append(None)
         arguments.append(tensors if slot.many else tensors[0])
-    return arguments
+    return arguments if kernels.fit_stored(*(one for one in _flat(arguments) if one is not None)) else None
 
 
 def _stored(model: Checkpoint, name: str, part: Part, calculation: Calculation) -> torch.Tensor:
@@ -113,24 +116,21 @@ def tensors_of(call: Call, entry: Entry, part: Part, calculation: Calculation) -
 def _widened(call: Call, entry: Entry, part: Part, calculation: Calculation) -> list[Any] | None:
     """The same, by loops over what is stored; None where that cannot be, or something is not finite."""
     stored = stored_inputs(call, entry, part, calculation)
-    if stored is None:
+    base = next((one for one in _flat(stored or []) if one is not None), None)
+    if stored is None or base is None:
         return None
     import torch
 
-    shape = part_shape(part, entry.info.shape)
-    base = next((one for one in _flat(stored) if one is not None), None)
-    if base is None or not kernels.fit_stored(torch.empty(0), _flat(stored)):
-        return None
-    from workbench.kernels import mixtures
+    from workbench.kernels.mixtures import weighted_sum
 
-    finite = True
+    shape, finite = part_shape(part, entry.info.shape), True
 
     def wide(slot: Input, tensor: torch.Tensor | None) -> torch.Tensor:
         nonlocal finite
         if tensor is None:
             return torch.zeros(shape)
         out = torch.empty(shape)
-        finite &= mixtures.difference(out, tensor, base) if slot.space is Space.DELTA else mixtures.widened(out, tensor)
+        finite &= weighted_sum(out, [tensor, base], [1, -1]) if slot.space is Space.DELTA else weighted_sum(out, [tensor], [1])
         return out
 
     pairs = zip(call.operator.inputs, stored, strict=True)

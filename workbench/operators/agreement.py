@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -38,15 +38,18 @@ def _towards_mean(cosines: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.where(below == 0, 0, count * mean / below)
 
 
-def _fused_stock(
-    out: torch.Tensor, base: torch.Tensor, models: Sequence[torch.Tensor | None], *, filter_wise: bool, prepared: Prepared
-) -> bool:
+def _fused_stock(*, filter_wise: bool, prepared: Prepared) -> Callable[..., bool] | None:
     if filter_wise or prepared.state is None:
-        return False
+        return None
     from workbench.kernels.delta_merges import Combining, Keep, merged
 
-    keeps = [Keep(1.0) for _ in models]
-    return merged(out, base, models, keeps, Combining("mean", "total", "none", [1.0] * len(models), prepared.state.item(), 0), 0)
+    share = prepared.state.item()
+
+    def loop(out: torch.Tensor, base: torch.Tensor, models: Sequence[torch.Tensor | None]) -> bool:
+        how = Combining("mean", "total", "none", [1.0] * len(models), share, 0)
+        return merged(out, base, models, [Keep(1.0)] * len(models), how, 0)
+
+    return loop
 
 
 @operator(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.merge import Missing, PerModel, Range, operator
@@ -24,12 +24,12 @@ def sums_to_something(weights: list[float], **_: Any) -> str | None:
     return None
 
 
-def _fused_average(out: torch.Tensor, models: Sequence[torch.Tensor], *, weights: Sequence[float]) -> bool:
-    from workbench.kernels import mixtures
+def _fused_average(*, weights: Sequence[float]) -> Callable[..., bool]:
+    from workbench.kernels.mixtures import weighted_sum
 
     total = sum(weights)
     shares = {i: weight / total for i, weight in enumerate(weights) if weight}
-    return mixtures.weighted_sum(out, [models[i] for i in shares], [*shares.values()])
+    return lambda out, models: weighted_sum(out, [models[i] for i in shares], [*shares.values()])
 
 
 @operator(

@@ -9,7 +9,7 @@ import torch
 
 from workbench.merge import OneOf, Random, Range, operator
 from workbench.operators import sparsify
-from workbench.operators.combine import NO_WEIGHT, Strength, Weighting, agreeing
+from workbench.operators.combine import Strength, Weighting, agreeing
 from workbench.tensors import Deltas, Scope, Weight
 
 _DELLA = "Deep et al. 2024, arXiv:2406.11617, section 3; rescale='norm': mergekit 0.1.5"
@@ -47,7 +47,7 @@ def della(
     total, weight_of = agreeing(_kept(models, density, epsilon, weights, rescale, random), weights)
     if not strength:
         return base.clone()  # 0 times NaN is NaN
-    return base + strength * total / weight_of.masked_fill_(weight_of.abs() < NO_WEIGHT, 1)
+    return base + strength * total / weight_of.masked_fill_(weight_of.abs() < sparsify.NO_WEIGHT, 1)
 
 
 @operator(scope=Scope.TENSOR, keys="base", check=_within, source=_DELLA)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -13,13 +14,10 @@ from workbench.errors import OptionError
 from workbench.merge import Flag, OneOf, PerModel, Prepared, Random, Range, operator
 from workbench.merge.preparing import Passes
 from workbench.operators import sparsify
+from workbench.operators.stored_deltas import fused
 from workbench.tensors import Deltas, Scope, Weight
 
-if TYPE_CHECKING:
-    from workbench.kernels.delta_merges import Keep
-
 _PIECES = {"cpu": 1 << 16}  # elements worked on at once: all that is made of them stays in the cache
-NO_WEIGHT = 1e-8  # weights that sum to less do not divide, as in mergekit
 _PIECE_GPU = 1 << 24  # enough for a GPU to be busy between two calls
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
 _DARE = "Yu et al. 2023, arXiv:2311.03099, section 3"
@@ -57,64 +55,12 @@ def _thresholds(passes: Passes) -> list[float]:
     return sparsify.thresholds(lambda: (part for read, _ in passes() for part in read.parts()), density)
 
 
-def _fused(
-    out: torch.Tensor,
-    base: torch.Tensor,
-    models: Sequence[torch.Tensor | None],
-    *,
-    prune: str = "magnitude",
-    combine: str = "disjoint",
-    density: float = 0.5,
-    weights: Sequence[float],
-    majority_sign: str = "total",
-    normalize: str = "number",
-    strength: float = 1.0,
-    rescale: bool | None = None,
-    over: str = "tensor",
-    random: Random = Random(),
-    prepared: Prepared = Prepared(),
-) -> bool:
-    """`delta_merge` from stored models; of the largest of a tensor only where it is known from which magnitude on they are."""
-    smallest = prepared.state or [None] * len(models)
-    if not strength or (prune == "magnitude" and (not prepared.state or all(map(math.isinf, smallest)))):
-        return False
-    from workbench.kernels import delta_merges
-
-    scale = _scale(prune, density, rescale)
-    keeps = [
-        _kept(prune, density, weight * scale, random.key(i), known) for i, (weight, known) in enumerate(zip(weights, smallest, strict=True))
-    ]
-    how = delta_merges.Combining(combine, majority_sign, normalize, weights, strength, NO_WEIGHT)
-    return delta_merges.merged(out, base, models, keeps, how, random.start)
-
-
-def _kept(prune: str, density: float, scale: float, key: int, smallest: float | None) -> Keep:
-    from workbench.kernels.delta_merges import Keep
-
-    if not scale or (prune == "random" and not density) or (prune == "magnitude" and smallest is not None and math.isinf(smallest)):
-        return Keep(scale, nothing=True)
-    if prune == "magnitude" and smallest:
-        return Keep(scale, below=sparsify.just_below(smallest, torch.float32))
-    return Keep(scale, key=key, density=density) if prune == "random" and density < 1 else Keep(scale)
-
-
-def _scale(prune: str, density: float, rescale: bool | None) -> float:
-    """What kept elements are multiplied by, so that those that are dropped are made up for."""
-    rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
-    return 1 / density if rescaled else 1.0
-
-
-def _fused_as(**fixed: Any) -> Callable[..., bool]:
-    """That of an operator which is `delta_merge` with some options fixed."""
-    return lambda out, base, models, **options: _fused(out, base, models, **fixed, **options)
-
-
 @operator(
     scope=_scope,
     keys="base",
     prepare=_thresholds,
     prepared_scope=Scope.ELEMENT,
-    fused=_fused,
+    fused=fused,
     source=f"MergeFlux, mergeflux-delta.py; TIES: {_TIES}; DARE: {_DARE}",
 )
 def delta_merge(
@@ -150,7 +96,7 @@ def delta_merge(
     smallest = prepared.state or [None] * len(models)
     pairs = enumerate(zip(models, weights, smallest, strict=True))
     keeps = [_keep(prune, delta, density, weight, random, i, known) for i, (delta, weight, known) in pairs]
-    scale = _scale(prune, density, rescale)
+    scale = sparsify.rescaling(prune, density, rescale)
 
     def combined(kept: list[torch.Tensor]) -> torch.Tensor:
         return sparsify.times(strength, _combined(combine, kept, weights, majority_sign, normalize))
@@ -205,7 +151,7 @@ def _disjoint(deltas: list[torch.Tensor], weights: Sequence[float], majority_sig
     if kernels.fit(*deltas):
         from workbench.kernels import deltas as loops
 
-        found = loops.disjoint(deltas, weights, majority_sign, normalize, NO_WEIGHT)
+        found = loops.disjoint(deltas, weights, majority_sign, normalize, sparsify.NO_WEIGHT)
         if found is not None:
             return found
     votes = deltas if majority_sign == "total" else [delta.sign() for delta in deltas]
@@ -223,13 +169,13 @@ def _disjoint(deltas: list[torch.Tensor], weights: Sequence[float], majority_sig
     of_weights = torch.zeros_like(total)
     for magnitude, weight in zip(agreeing, weights, strict=True):
         of_weights.add_(magnitude.sign_(), alpha=weight)
-    return total.div_(of_weights.masked_fill_(of_weights.abs() < NO_WEIGHT, 1))
+    return total.div_(of_weights.masked_fill_(of_weights.abs() < sparsify.NO_WEIGHT, 1))
 
 
 @operator(
     scope=Scope.ELEMENT,
     keys="base",
-    fused=_fused_as(prune="none", combine="sum"),
+    fused=partial(fused, prune="none", combine="sum"),
     source="Ilharco et al. 2023, arXiv:2212.04089, section 2",
 )
 def task_arithmetic(base: Weight, models: Deltas, *, weights: Weighting = 1.0) -> Weight:
@@ -240,7 +186,7 @@ def task_arithmetic(base: Weight, models: Deltas, *, weights: Weighting = 1.0) -
     return delta_merge.function(base, models, prune="none", combine="sum", weights=weights)
 
 
-@operator(scope=_scope, keys="base", prepare=_thresholds, prepared_scope=Scope.ELEMENT, fused=_fused, source=_TIES)
+@operator(scope=_scope, keys="base", prepare=_thresholds, prepared_scope=Scope.ELEMENT, fused=fused, source=_TIES)
 def ties(
     base: Weight,
     models: Deltas,
@@ -267,7 +213,7 @@ def ties(
     keys="base",
     prepare=_thresholds,
     prepared_scope=Scope.ELEMENT,
-    fused=_fused_as(combine="sum"),
+    fused=partial(fused, combine="sum"),
     source=f"{_TIES}, trimming only; PEFT's magnitude_prune",
 )
 def magnitude_prune(
@@ -286,7 +232,7 @@ def magnitude_prune(
     return delta_merge.function(base, models, combine="sum", density=density, weights=weights, over=over, prepared=prepared)
 
 
-@operator(scope=Scope.ELEMENT, keys="base", fused=_fused_as(prune="random", combine="sum"), source=_DARE)
+@operator(scope=Scope.ELEMENT, keys="base", fused=partial(fused, prune="random", combine="sum"), source=_DARE)
 def dare_linear(base: Weight, models: Deltas, *, density: Density = 0.5, weights: Weighting = 1.0, random: Random = Random()) -> Weight:
     """Drop changes at random and scale up the rest; add them up.
 
@@ -295,7 +241,7 @@ def dare_linear(base: Weight, models: Deltas, *, density: Density = 0.5, weights
     return delta_merge.function(base, models, prune="random", combine="sum", density=density, weights=weights, random=random)
 
 
-@operator(scope=Scope.ELEMENT, keys="base", fused=_fused_as(prune="random"), source=f"{_DARE}, combined as in TIES")
+@operator(scope=Scope.ELEMENT, keys="base", fused=partial(fused, prune="random"), source=f"{_DARE}, combined as in TIES")
 def dare_ties(
     base: Weight,
     models: Deltas,

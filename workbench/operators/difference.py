@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
 
 from workbench.merge import PerModel, Range, operator
 from workbench.tensors import Deltas, Scope, Weight
 
-if TYPE_CHECKING:
-    import torch
 
+def _fused_difference(*, strength: float) -> Callable[..., bool] | None:
+    from workbench.kernels.mixtures import added_difference
 
-def _fused_difference(out: torch.Tensor, base: torch.Tensor, tuned: torch.Tensor, original: torch.Tensor, *, strength: float) -> bool:
-    if not strength:
-        return False
-    from workbench.kernels import mixtures
-
-    return mixtures.added_difference(out, base, tuned, original, strength)
+    return partial(added_difference, strength=strength) if strength else None
 
 
 @operator(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -23,13 +24,10 @@ Alpha = Annotated[float, Range(0.01, 10, 0.01, "scale of `first` in the distance
 Beta = Annotated[float, Range(0.01, 10, 0.01, "scale of `second` in the distance to the anchor", per_block=True)]
 
 
-def _fused_choice(farthest: bool) -> Callable[..., bool]:
-    def loop(out: torch.Tensor, anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, *, alpha: float, beta: float) -> bool:
-        from workbench.kernels import mixtures
+def _fused_choice(farthest: bool, *, alpha: float, beta: float) -> Callable[..., bool]:
+    from workbench.kernels.mixtures import chosen
 
-        return mixtures.chosen(out, anchor, first, second, alpha, beta, farthest)
-
-    return loop
+    return partial(chosen, alpha=alpha, beta=beta, farthest=farthest)
 
 
 @operator(
@@ -37,7 +35,7 @@ def _fused_choice(farthest: bool) -> Callable[..., bool]:
     keys="union",
     missing=Missing.CANDIDATE,
     rules=_ANCHORS_VAE,
-    fused=_fused_choice(False),
+    fused=partial(_fused_choice, False),
     source=f"{_LOSSLESSMIX}, losslessmix.py",
 )
 def nearest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0, beta: Beta = 1.0) -> Weight:
@@ -54,7 +52,7 @@ def nearest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0
     keys="union",
     missing=Missing.CANDIDATE,
     rules=_ANCHORS_VAE,
-    fused=_fused_choice(True),
+    fused=partial(_fused_choice, True),
     source=f"{_LOSSLESSMIX}, losslessmix.py, --maxdiff",
 )
 def farthest(anchor: Weight, first: Weight, second: Weight, *, alpha: Alpha = 1.0, beta: Beta = 1.0) -> Weight:
@@ -94,12 +92,12 @@ def _prepared_likeness(passes: Passes) -> torch.Tensor | float:
     return _likeness(read.pieces(), options["share"]) if len(read.entry.info.shape) > 1 else 1 - options["share"]
 
 
-def _fused_similarity(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, share: float, prepared: Prepared) -> bool:
-    if not isinstance(weight := prepared.state, torch.Tensor):
-        return False
-    from workbench.kernels import mixtures
+def _fused_similarity(*, share: float, prepared: Prepared) -> Callable[..., bool] | None:
+    from workbench.kernels.mixtures import between_columns
 
-    return kernels.fit(weight) and mixtures.between_columns(out, b, a, weight)
+    weight = prepared.state
+    of_columns = isinstance(weight, torch.Tensor) and kernels.fit(weight)
+    return (lambda out, a, b: between_columns(out, b, a, weight)) if of_columns else None
 
 
 @operator(

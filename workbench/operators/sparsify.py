@@ -15,10 +15,17 @@ from workbench.kernels import on_device
 if TYPE_CHECKING:
     from workbench.merge.preparing import ReadingPart
 
+NO_WEIGHT = 1e-8  # weights that sum to less do not divide, as in mergekit
 _LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
 # a piece of a delta laid flat, where it lies, and a scale -> what is kept of it, times that
 Keep = Callable[[torch.Tensor, slice, float], torch.Tensor]
+
+
+def rescaling(prune: str, density: float, rescale: bool | None) -> float:
+    """What kept elements are multiplied by, so that those that are dropped are made up for; None: where it is by chance."""
+    rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
+    return 1 / density if rescaled else 1.0
 
 
 def everything(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
@@ -70,8 +77,7 @@ def _counts(passes: Callable[[], Iterable[ReadingPart]], tops: Sequence[int] | N
     """How many magnitudes of each model have each value of their upper bits; or of their lower ones, of those with these upper ones."""
     found: torch.Tensor | None = None
     for part in passes():
-        stored = part.stored()
-        if stored is not None and kernels.fit_stored(torch.empty(0), [stored[0], *stored[1]]):
+        if (stored := part.stored()) is not None:
             from workbench.kernels import counting
 
             found = _no_counts(len(stored[1])) if found is None else found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -27,16 +28,16 @@ def _prepared_turn(passes: Passes) -> tuple[list[torch.Tensor], torch.Tensor]:
     return geometry.block_angle(read.pieces)
 
 
-def _fused_turn(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, *, t: float, renormalise: bool, prepared: Prepared) -> bool:
+def _fused_turn(*, t: float, renormalise: bool, prepared: Prepared) -> Callable[..., bool] | None:
     if t in (0, 1) or renormalise or prepared.state is None:
-        return False
+        return None
     from workbench.kernels import mixtures
 
     _, turn = prepared.state
     if turn.cos().abs() > _STRAIGHT:
-        return mixtures.between(out, first, second, t)
-    factors = ((1 - t) * turn).sin(), (t * turn).sin(), turn.sin()
-    return mixtures.turned(out, first, second, *(one.item() for one in factors))
+        return partial(mixtures.between, share=t)
+    of_first, of_second, divisor = (one.item() for one in (((1 - t) * turn).sin(), (t * turn).sin(), turn.sin()))
+    return partial(mixtures.turned, of_first=of_first, of_second=of_second, divisor=divisor)
 
 
 @operator(
