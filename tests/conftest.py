@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Files that take longest, first: one that began last would run alone while the other processes have nothing left to do.
 LONG = (
+    "browser/test_merge_panel.py",  # before the app, whose kernel imports everything anew: by then the disk's cache has it
     "browser",
     "test_notebooks.py",
     "sweeps/test_distributed.py",
