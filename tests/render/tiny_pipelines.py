@@ -304,9 +304,8 @@ def build(kind: str | Callable[[], Any], seed: int = 1) -> Any:
 def _stir(module: torch.nn.Module, seed: int) -> None:
     """Give every tensor values that matter, and none that grow from layer to layer."""
     generator = torch.Generator().manual_seed(seed)
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if not tensor.is_floating_point() or "inv_freq" in name or "pos_embed" in name.split("."):
-            continue
+    running = [(name, tensor) for name, tensor in module.named_buffers() if "running_" in name]  # other buffers are calculated
+    for name, tensor in [*module.named_parameters(), *running]:
         noise = torch.randn(tensor.shape, generator=generator)
         if "running_" in name:
             tensor.copy_(noise * 0.1 + 1 if name.endswith("var") else noise * 0.1)
