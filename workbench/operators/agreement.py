@@ -27,7 +27,7 @@ def _stock_scope(filter_wise: bool = False, **_: Any) -> Scope:
 
 def _prepared_stock(passes: Passes) -> torch.Tensor:
     ((read, _),) = passes()
-    return _towards_mean(geometry.block_cosines(lambda: (tensors[1] for tensors in read.pieces())))
+    return _towards_mean(geometry.read_products(read).cosines())
 
 
 def _towards_mean(cosines: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -79,7 +79,7 @@ def model_stock(
         share = _towards_mean([torch.linalg.vecdot(one, other, dim=1) for one, other in combinations(units, 2)]).unsqueeze(1)
     else:
         share = prepared.state
-        share = _towards_mean(geometry.block_cosines(lambda: geometry.flat_blocks(*models))) if share is None else share
+        share = _towards_mean(geometry.products(geometry.flat_blocks(*models)).cosines()) if share is None else share
     return base + (share * (sum(flat[1:], start=flat[0]) / len(flat))).reshape(base.shape)
 
 

@@ -5,14 +5,19 @@ Nothing has an absolute floor: changes a thousandth as large have the same angle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Literal
+from itertools import combinations, combinations_with_replacement
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from workbench.tensors import Scope, cut, pieces
+
+if TYPE_CHECKING:
+    from workbench.merge.preparing import Reading, ReadingPart
 
 Over = Literal["tensor", "row", "column"]
 
@@ -60,18 +65,6 @@ def angle(first: torch.Tensor, second: torch.Tensor, dim: int) -> torch.Tensor:
     return 2 * torch.atan2(length(one - other, dim), length(one + other, dim))
 
 
-@dataclass(frozen=True)
-class ColumnProducts:
-    """Of two tensors' columns (along dimension 0): the lengths of the first's and of the second's, and their inner products."""
-
-    first: torch.Tensor
-    second: torch.Tensor
-    product: torch.Tensor
-
-
-Blocks = Callable[[], Iterable[Sequence[torch.Tensor]]]  # each call goes through some tensors' parts, of one place in all, anew
-
-
 def flat_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
     """Tensors of one shape in the flat parts in which large ones are read: what is summed over them has one order."""
     for part in pieces(None, Scope.ELEMENT, tensors[0].shape):
@@ -84,49 +77,71 @@ def row_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
         yield [cut(tensor, part) for tensor in tensors]
 
 
-def column_products(blocks: Iterable[Sequence[torch.Tensor]]) -> ColumnProducts:
-    """Those of two tensors that come in blocks of rows, summed over the blocks in float64."""
-    total, dtype = torch.zeros((), dtype=torch.float64), torch.float32
-    for one, other in blocks:
-        pairs = ((one, one), (other, other), (one, other))  # vecdot is many times as fast as vector_norm here
-        products = torch.stack([torch.linalg.vecdot(*pair, dim=0) for pair in pairs]).double()
-        total, dtype = products + total.to(products.device), one.dtype
-    first, second = total[:2].sqrt().to(dtype)
-    return ColumnProducts(first, second, total[2].to(dtype))
+@dataclass(frozen=True)
+class Products:
+    """Inner products of each two of n tensors, or of their columns (along dimension 0), and what they tell. All is float64."""
+
+    sums: torch.Tensor  # pairs in the order of `combinations_with_replacement`; then, of columns, the shape of a row
+
+    def of(self, first: int, second: int) -> torch.Tensor:
+        """The product of two tensors, the first not behind the second."""
+        return self.sums[list(_pairs(self._count)).index((first, second))]
+
+    def length(self, number: int) -> torch.Tensor:
+        """That of a tensor, or of its columns."""
+        return self.of(number, number).sqrt()
+
+    def cosines(self) -> list[torch.Tensor]:
+        """Of all pairs; 0 where one of the two is zeros."""
+        pairs = list(combinations(range(self._count), 2))
+        sizes = [self.length(one) * self.length(other) for one, other in pairs]
+        return [self.of(*pair) / size.masked_fill(size == 0, 1) for pair, size in zip(pairs, sizes, strict=True)]
+
+    def angle(self) -> torch.Tensor:
+        """From the first to the second, from 0 to pi; none where both are zeros."""
+        first, product, second = self.of(0, 0), self.of(0, 1), self.of(1, 1)
+        across = (first * second - product.square()).clamp_(min=0).sqrt()
+        return torch.atan2(across, product).masked_fill((first == 0) != (second == 0), math.pi / 2)
+
+    @property
+    def _count(self) -> int:
+        return (math.isqrt(1 + 8 * len(self.sums)) - 1) // 2
 
 
-def block_lengths(blocks: Iterable[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-    """The lengths of tensors that come in parts; squares are summed over the parts in float64."""
-    squares: list[torch.Tensor] = []
-    dtype = torch.float32
-    for tensors in blocks:
-        each = [torch.linalg.vector_norm(one).double().square_() for one in tensors]
-        squares = [one + other for one, other in zip(squares, each, strict=True)] if squares else each
-        dtype = tensors[0].dtype
-    return [one.sqrt_().to(dtype) for one in squares]
+def products(blocks: Iterable[Sequence[torch.Tensor]], columns: bool = False) -> Products:
+    """Those of tensors that come in parts; of their columns, in blocks of rows."""
+    return _summed(_products(tensors, columns) for tensors in blocks)
 
 
-def block_units(blocks: Blocks, lengths: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """The parts of tensors of these lengths, made of length 1; those of zeros stay so."""
-    divisors = [one.masked_fill(one == 0, 1) for one in lengths]
-    for tensors in blocks():
-        yield [tensor / divisor for tensor, divisor in zip(tensors, divisors, strict=True)]
+def read_products(reading: Reading, columns: bool = False) -> Products:
+    """Those of what goes into an operator's inputs: of the deltas, where it takes a base and those, else of all."""
+    return _summed(_read(part, columns) for part in reading.parts())
 
 
-def block_cosines(blocks: Blocks) -> list[torch.Tensor]:
-    """The cosines of all pairs of tensors that come in parts."""
-    units = block_units(blocks, block_lengths(blocks()))
-    total: list[torch.Tensor] = []
-    dtype = torch.float32
-    for each in units:
-        products = [torch.linalg.vecdot(one.reshape(-1), other.reshape(-1)).double() for one, other in combinations(each, 2)]
-        total = [one + other for one, other in zip(total, products, strict=True)] if total else products
-        dtype = each[0].dtype
-    return [one.to(dtype) for one in total]
+def _summed(found: Iterable[Products]) -> Products:
+    return functools.reduce(lambda one, other: Products(one.sums + other.sums), found)
 
 
-def block_angle(blocks: Blocks) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The lengths of two tensors that come in parts, and the angle between them, as `angle` has it."""
-    lengths = block_lengths(blocks())
-    apart, together = block_lengths([one - other, one + other] for one, other in block_units(blocks, lengths))
-    return lengths, 2 * torch.atan2(apart, together)
+def _pairs(count: int) -> Iterator[tuple[int, int]]:
+    return combinations_with_replacement(range(count), 2)
+
+
+def _products(tensors: Sequence[torch.Tensor], columns: bool) -> Products:
+    wide = [one.double() if columns else one.double().reshape(-1) for one in tensors]
+    each = [torch.linalg.vecdot(wide[one], wide[other], dim=0) for one, other in _pairs(len(wide))]
+    return Products(torch.stack(each))
+
+
+def _read(part: ReadingPart, columns: bool) -> Products:
+    if (stored := part.stored()) is not None:
+        from workbench.kernels import products as loops
+
+        found = loops.of_columns(*stored) if columns else loops.inner(*_base_and_others(stored))
+        if found is not None:
+            return Products(found)
+    return _products(_base_and_others(part())[1], columns)
+
+
+def _base_and_others(given: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+    """Of an operator's inputs."""
+    return (given[0], given[1]) if isinstance(given[1], list) else (None, given)

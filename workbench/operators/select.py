@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
@@ -74,22 +74,25 @@ def _chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alp
     return torch.where(first_is_farther != farthest, second, first)
 
 
-def _likeness(blocks: Iterable[Sequence[torch.Tensor]], share: float) -> torch.Tensor | float:
-    """The weight of `a` for every column, or one number when the columns cannot be told apart; from blocks of rows of both."""
-    found = geometry.column_products(blocks)
-    similarity: torch.Tensor = found.product / (found.first * found.second).clamp_(min=_TINY)
+def _likeness(columns: geometry.Products, share: float) -> torch.Tensor | float:
+    """The weight of `a` for every column, in float64, or one number when float32 does not tell the columns apart."""
+    similarity: torch.Tensor = columns.of(0, 1) / (columns.length(0) * columns.length(1)).clamp_(min=_TINY)
     ordered = similarity.reshape(-1).sort().values
     # the 1st percentile of all, and the 99th of those above it: where the original cuts
     low = math.ceil((ordered.numel() - 1) / 100)
     high = low + 99 * (ordered.numel() - 1 - low) // 100
-    if not ordered[low] < ordered[high]:
+    if not ordered[low].float() < ordered[high].float():
         return 1 - share
-    return ((similarity - ordered[low]) / (ordered[high] - ordered[low]) - share).clamp_(0, 1)
+    weight: torch.Tensor = ((similarity - ordered[low]) / (ordered[high] - ordered[low]) - share).clamp_(0, 1)
+    return weight
 
 
 def _prepared_likeness(passes: Passes) -> torch.Tensor | float:
     ((read, options),) = passes()
-    return _likeness(read.pieces(), options["share"]) if len(read.entry.info.shape) > 1 else 1 - options["share"]
+    if len(read.entry.info.shape) < 2:
+        return 1 - options["share"]
+    weight = _likeness(geometry.read_products(read, columns=True), options["share"])
+    return weight.float() if isinstance(weight, torch.Tensor) else weight
 
 
 def _fused_similarity(*, share: float, prepared: Prepared) -> Callable[..., bool] | None:
@@ -127,7 +130,11 @@ def weighted_similarity(
     """
     weight = prepared.state
     if weight is None:
-        weight = 1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(geometry.row_blocks(a, b), share)
-    if not isinstance(weight, torch.Tensor) and weight in (0, 1):
+        weight = (
+            1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(geometry.products(geometry.row_blocks(a, b), columns=True), share)
+        )
+    if isinstance(weight, torch.Tensor):
+        return torch.lerp(b, a, weight.to(a.dtype))
+    if weight in (0, 1):
         return (a if weight else b).clone()  # 0 times NaN is NaN
     return torch.lerp(b, a, weight)

@@ -23,9 +23,9 @@ Over = Annotated[
 ]
 
 
-def _prepared_turn(passes: Passes) -> tuple[list[torch.Tensor], torch.Tensor]:
+def _prepared_turn(passes: Passes) -> geometry.Products:
     ((read, _),) = passes()
-    return geometry.block_angle(read.pieces)
+    return geometry.read_products(read)
 
 
 def _fused_turn(*, t: float, renormalise: bool, prepared: Prepared) -> Callable[..., bool] | None:
@@ -33,7 +33,7 @@ def _fused_turn(*, t: float, renormalise: bool, prepared: Prepared) -> Callable[
         return None
     from workbench.kernels import mixtures
 
-    _, turn = prepared.state
+    turn = prepared.state.angle()
     if turn.cos().abs() > _STRAIGHT:
         return partial(mixtures.between, share=t)
     of_first, of_second, divisor = (one.item() for one in (((1 - t) * turn).sin(), (t * turn).sin(), turn.sin()))
@@ -64,8 +64,10 @@ def slerp(
     """
     if t in (0, 1):
         return (second if t else first).clone()  # 0 times NaN is NaN
-    (long, other_long), turn = prepared.state or geometry.block_angle(lambda: geometry.flat_blocks(first, second))
+    found = prepared.state or geometry.products(geometry.flat_blocks(first, second))
+    turn = found.angle()
     if renormalise:
+        long, other_long = found.length(0), found.length(1)
         if not torch.minimum(long, other_long) > 0 or not turn.sin() > 0:
             return torch.lerp(first, second, t)
         length: torch.Tensor = torch.lerp(long, other_long, t)

@@ -1,0 +1,89 @@
+"""Loops over stored numbers that add up inner products in float64, in which those of float32 numbers are exact.
+
+Each goes once through what it reads; None where that is not all finite. To be imported only where `read_stored` has said yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.kernels.compiling import compiled, summing
+from workbench.kernels.stored import TILE, load, load_delta, places
+
+if TYPE_CHECKING:
+    import torch
+
+_COLUMNS = 1024  # that are added up at once: their sums stay in the first cache
+
+
+def inner(base: torch.Tensor | None, tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """Of each two of n tensors, or of their differences to a base: (0, 0), (0, 1), ..., (1, 1), ..."""
+    import torch
+
+    sums = torch.zeros(len(tensors) * (len(tensors) + 1) // 2, dtype=torch.float64)
+    count = next(one.numel() for one in (base, *tensors) if one is not None)
+    return sums if _inner(*places([base, *tensors]), sums.numpy(), count) else None
+
+
+def of_columns(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor | None:
+    """Of two tensors' columns (along dimension 0): the first's with themselves, with the second's, the second's with themselves."""
+    import torch
+
+    sums = torch.zeros((3, *first.shape[1:]), dtype=torch.float64)
+    done = _of_columns(*places([first, second]), sums.reshape(3, -1).numpy(), first.numel())
+    return sums if done else None
+
+
+@summing
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    total = 0.0
+    for i in range(len(one)):
+        total += np.float64(one[i]) * np.float64(other[i])
+    return total
+
+
+@compiled
+def _inner(where: np.ndarray, kinds: np.ndarray, sums: np.ndarray, count: int) -> bool:
+    models = len(where) - 1
+    rows = np.zeros((models + 2, TILE), np.float32)
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        zeros, base = rows[models][:size], rows[models + 1][:size]
+        finite = load_delta(where[0], kinds[0], start, zeros, base)
+        for model in range(models):
+            finite &= load_delta(where[model + 1], kinds[model + 1], start, base, rows[model][:size])
+        if not finite:
+            return False
+        pair = 0
+        for model in range(models):
+            for other in range(model, models):
+                sums[pair] += _dot(rows[model][:size], rows[other][:size])
+                pair += 1
+    return True
+
+
+@compiled
+def _add_products(one: np.ndarray, other: np.ndarray, sums: np.ndarray) -> None:
+    for i in range(len(sums)):
+        sums[i] += np.float64(one[i]) * np.float64(other[i])
+
+
+@compiled
+def _of_columns(where: np.ndarray, kinds: np.ndarray, sums: np.ndarray, count: int) -> bool:
+    columns = sums.shape[1]
+    rows = np.empty((2, _COLUMNS), np.float32)
+    for column in range(0, columns, _COLUMNS):
+        size = min(_COLUMNS, columns - column)
+        first, second = rows[0][:size], rows[1][:size]
+        for place in range(column, count, columns):
+            finite = load(where[0], kinds[0], place, first)
+            finite &= load(where[1], kinds[1], place, second)
+            if not finite:
+                return False
+            _add_products(first, first, sums[0][column : column + size])
+            _add_products(first, second, sums[1][column : column + size])
+            _add_products(second, second, sums[2][column : column + size])
+    return True
