@@ -26,6 +26,13 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "slerp": [{"t": t} for t in (0, 0.3, 0.5, 0.8, 1.2)] + [{"renormalise": True}],
     "weighted_similarity": [{"share": share} for share in (0, 0.3, 1)],
     "model_stock": [{}, {"filter_wise": True}],
+    "fft_blend": [
+        {"coefficients": [0.5, -0.5, 0.25]},
+        {"coefficients": [0.5, -0.5, 0.25], "over": "matrix", "smooth": True, "entanglement_strength": 0.3, "decoherence_factor": 0},
+        {"coefficients": [0.5], "over": "row", "low": 0.1, "high": 0.7, "decoherence_factor": 0.9},
+        {"coefficients": [0.5, 1.0], "dim": 0, "mix": "polar"},
+        {"coefficients": [0.5, 1.0], "chunk_size": 7},
+    ],
     "task_arithmetic": [{}, {"weights": [1.0, -0.5, 0]}],
     "magnitude_prune": [{}, {"density": 0.2, "weights": [1.0, -0.5, 0]}, {"density": 0}, {"density": 1}],
     "dare_linear": [{}, {"density": 0.2, "weights": [1.0, -0.5, 0]}, {"density": 0}, {"density": 1}],

@@ -1,4 +1,4 @@
-"""Loops from stored numbers to stored numbers: sums of models, what lies between two, and the nearer one. No weight is found here.
+"""Loops from stored numbers to stored numbers: sums of models, what lies between two, the nearer one, blends. No weight is found here.
 
 Each fills `out` and says whether all that it read, calculated and wrote is finite: then `out` has the bits that plain torch code gives,
 rounded. If not, it is to be made by that. To be imported only where `read_stored` has said yes.
@@ -14,6 +14,7 @@ import numpy as np
 from workbench.kernels.choices import choose
 from workbench.kernels.compiling import compiled
 from workbench.kernels.instructions import multiply_add
+from workbench.kernels.philox import PER_STEP, UNUSED, limit, numbers_of_tile, words_of
 from workbench.kernels.stored import TILE, load, places, store
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def chosen(
     return bool(_chosen(*places([out, anchor, first, second]), np.float32(alpha), np.float32(beta), farthest, out.numel()))
 
 
+def blended(
+    out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, change: torch.Tensor, strength: float, share: float, key: int, start: int
+) -> bool:
+    """`lerp((first + second) / 2, change + second, strength)`; the mean alone for a share of elements, drawn by their numbers."""
+    below, words, given = limit(share), words_of(key), places([out, first, second, change])
+    return bool(_blended(*given, np.float32(strength), below, *words, np.uint64(start), out.numel()))
+
+
 @compiled
 def _weighted_sum(where: np.ndarray, kinds: np.ndarray, factors: np.ndarray, count: int) -> bool:
     rows = np.empty((2, TILE), np.float32)
@@ -91,6 +100,17 @@ def _added_difference(where: np.ndarray, kinds: np.ndarray, strength: np.float32
 
 
 @compiled
+def _between_tiles(first: np.ndarray, second: np.ndarray, share: np.float32) -> None:
+    """Go a share of the way, from the nearer end, as torch does."""
+    if abs(share) < _HALF:
+        for i in range(len(first)):
+            first[i] = multiply_add(share, second[i] - first[i], first[i])
+    else:
+        for i in range(len(first)):
+            first[i] = multiply_add(share - _ONE, second[i] - first[i], second[i])
+
+
+@compiled
 def _between(where: np.ndarray, kinds: np.ndarray, share: np.float32, count: int) -> bool:
     rows = np.empty((2, TILE), np.float32)
     finite = True
@@ -99,12 +119,7 @@ def _between(where: np.ndarray, kinds: np.ndarray, share: np.float32, count: int
         first, second = rows[0][:size], rows[1][:size]
         finite &= load(where[1], kinds[1], start, first)
         finite &= load(where[2], kinds[2], start, second)
-        if abs(share) < _HALF:
-            for i in range(size):
-                first[i] = multiply_add(share, second[i] - first[i], first[i])
-        else:  # from the nearer end, as torch does
-            for i in range(size):
-                first[i] = multiply_add(share - _ONE, second[i] - first[i], second[i])
+        _between_tiles(first, second, share)
         finite &= store(first, where[0], kinds[0], start)
     return finite
 
@@ -154,4 +169,34 @@ def _chosen(where: np.ndarray, kinds: np.ndarray, alpha: np.float32, beta: np.fl
         finite &= load(where[3], kinds[3], start, second)
         choose(anchor, first, second, taken, alpha, beta, farthest)
         finite &= store(taken, where[0], kinds[0], start)
+    return finite
+
+
+@compiled
+def _blended(
+    where: np.ndarray,
+    kinds: np.ndarray,
+    strength: np.float32,
+    below: np.uint32,
+    key: np.uint64,
+    key_above: np.uint64,
+    number: np.uint64,
+    count: int,
+) -> bool:
+    rows, words = np.empty((3, TILE), np.float32), np.empty((TILE // PER_STEP + 1, 4), np.uint64)
+    finite = True
+    for start in range(0, count, TILE):
+        size = min(TILE, count - start)
+        mean, second, change = rows[0][:size], rows[1][:size], rows[2][:size]
+        finite &= load(where[1], kinds[1], start, mean)
+        finite &= load(where[2], kinds[2], start, second)
+        finite &= load(where[3], kinds[3], start, change)
+        drawn = numbers_of_tile(size, words, key, key_above, number + np.uint64(start))
+        for i in range(size):
+            mean[i] = (mean[i] + second[i]) * _HALF
+            change[i] += second[i]
+        for i in range(size):
+            change[i] = mean[i] if np.uint32(drawn[i] >> UNUSED) < below else change[i]
+        _between_tiles(mean, change, strength)
+        finite &= store(mean, where[0], kinds[0], start)
     return finite

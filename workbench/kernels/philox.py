@@ -19,7 +19,7 @@ PER_STEP = 8  # numbers of one step
 _BLOCK = 2048  # numbers that are drawn at once: they stay in the first cache
 _SCALE = np.float32(2**-24)
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_UNUSED = np.uint32(8)  # bits of a half that a float32 has no room for
+UNUSED = np.uint32(8)  # lower bits of a half that a float32 has no room for
 _HALF, _LOWER = np.uint64(32), np.uint64(0xFFFFFFFF)
 _FACTORS = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _KEYS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -88,8 +88,17 @@ def _uniform(out: np.ndarray, key: np.uint64, key_above: np.uint64, step: np.uin
         count = min(_BLOCK - skipped, len(out) - done)
         drawn, filled = halves[skipped : skipped + count], out[done : done + count]
         for i in range(count):
-            filled[i] = np.float32(drawn[i] >> _UNUSED) * _SCALE
+            filled[i] = np.float32(drawn[i] >> UNUSED) * _SCALE
         step, done, skipped = step + np.uint64(_BLOCK // PER_STEP), done + count, 0
+
+
+@compiled
+def numbers_of_tile(count: int, words: np.ndarray, key: np.uint64, key_above: np.uint64, first: np.uint64) -> np.ndarray:
+    """Those of `count` elements from the one numbered `first` on, in the upper 24 of 32 bits; `words` has room for a step more."""
+    skipped = int(first % np.uint64(PER_STEP))
+    steps = (count + skipped + PER_STEP - 1) // PER_STEP
+    _draw(words[:steps], key, key_above, first // np.uint64(PER_STEP))
+    return words.reshape(-1).view(np.uint32)[skipped : skipped + count]
 
 
 @compiled
@@ -97,12 +106,9 @@ def kept_tile(
     values: np.ndarray, below: np.uint32, scale: np.float32, words: np.ndarray, key: np.uint64, key_above: np.uint64, first: np.uint64
 ) -> None:
     """Have of a tile whose first element is numbered `first` what is kept, times `scale`; `words` has room for a step more."""
-    step, skipped = first // np.uint64(PER_STEP), first % np.uint64(PER_STEP)
-    steps = (len(values) + int(skipped) + PER_STEP - 1) // PER_STEP
-    _draw(words[:steps], key, key_above, step)
-    drawn = words.reshape(-1).view(np.uint32)[int(skipped) : int(skipped) + len(values)]
+    drawn = numbers_of_tile(len(values), words, key, key_above, first)
     for i in range(len(values)):
-        values[i] = values[i] * (_ONE if np.uint32(drawn[i] >> _UNUSED) < below else _ZERO) * scale
+        values[i] = values[i] * (_ONE if np.uint32(drawn[i] >> UNUSED) < below else _ZERO) * scale
 
 
 @compiled

@@ -90,9 +90,9 @@ def _likeness(columns: geometry.Products, share: float) -> torch.Tensor | float:
 def _prepared_likeness(passes: Passes) -> torch.Tensor | float:
     ((read, options),) = passes()
     if len(read.entry.info.shape) < 2:
-        return 1 - options["share"]
+        return float(1 - options["share"])
     weight = _likeness(geometry.read_products(read, columns=True), options["share"])
-    return weight.float() if isinstance(weight, torch.Tensor) else weight
+    return weight.to(torch.float32) if isinstance(weight, torch.Tensor) else weight
 
 
 def _fused_similarity(*, share: float, prepared: Prepared) -> Callable[..., bool] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -47,15 +48,10 @@ def blend(
     if not first.numel():
         return average
     shape, dims = axes(first.shape, over, dim)
-    frequency = frequencies(shape, dims)
-    places = iter(frequency.shape)
-    wide = [next(places) if dim in dims else 1 for dim in range(len(shape))]
-    real, imaginary = (weight.reshape(wide).to(first) for weight in weights(frequency, coefficients, smooth, band))
+    real, imaginary = (weight.to(first) for weight in _shares(shape, dims, coefficients, smooth, band))
     one, other = first.reshape(shape), second.reshape(shape)
     blended = torch.empty_like(one, memory_format=torch.contiguous_format)
-    step = shape[0] if 0 in dims else chunk_size or _rows_at_once(one)
-    for start in range(0, shape[0], step):
-        rows = slice(start, start + step)
+    for rows in _blocks(one, dims, chunk_size):
         blended[rows] = _blend_rows(one[rows], other[rows], dims, real, imaginary, mix)
     unmasked = _masked(mask.bool(), average, blended.reshape(first.shape))
     return torch.lerp(average, unmasked, entanglement_strength)
@@ -119,16 +115,52 @@ def _interpolated(frequency: np.ndarray, points: np.ndarray, values: torch.Tenso
     return torch.lerp(values[torch.from_numpy(left)], values[torch.from_numpy(left + 1)], torch.from_numpy(share))
 
 
+def _shares(
+    shape: Sequence[int], dims: tuple[int, ...], coefficients: torch.Tensor | Sequence[Any], smooth: bool, band: tuple[float, float]
+) -> list[torch.Tensor]:
+    """What `weights` gives, in float64, as wide as the transform of a tensor of this shape; not to be changed."""
+    given = torch.as_tensor(coefficients, dtype=torch.float64, device="cpu")
+    sizes = tuple(shape[dim] for dim in dims)
+    if given.requires_grad or len(sizes) > 1:  # a gradient goes through them once; of whole matrices they are large, and needed once
+        found = weights(frequencies(sizes, range(len(sizes))), given, smooth, band)
+    else:
+        found = _kept_weights(sizes[0], tuple(given.reshape(-1).tolist()), given.shape, smooth, band)
+    places = iter(found[0].shape)
+    wide = [next(places) if dim in dims else 1 for dim in range(len(shape))]
+    return [weight.reshape(wide) for weight in found]
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_weights(
+    size: int, numbers: tuple[float, ...], shape: torch.Size, smooth: bool, band: tuple[float, float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return weights(frequencies((size,), (0,)), torch.tensor(numbers, dtype=torch.float64).reshape(shape), smooth, band)
+
+
+def _blocks(tensor: torch.Tensor, dims: tuple[int, ...], chunk_size: int | None) -> Iterator[slice]:
+    """The rows that are transformed at once, of a tensor in the shape of `axes`."""
+    step = tensor.shape[0] if 0 in dims else chunk_size or _rows_at_once(tensor)
+    for start in range(0, tensor.shape[0], step):
+        yield slice(start, start + step)
+
+
 def _blend_rows(
     first: torch.Tensor, second: torch.Tensor, dims: tuple[int, ...], real: torch.Tensor, imaginary: torch.Tensor, mix: Mix
 ) -> torch.Tensor:
-    if mix == "parts":  # linear, so that the difference is enough
-        parts = torch.view_as_real(torch.fft.rfftn(first - second, dim=dims)) * torch.stack([real, imaginary], -1)
-        return _back(torch.view_as_complex(parts), first, dims).add_(second)
+    if mix == "parts":
+        return _weighted_parts(first - second, dims, real, imaginary).add_(second)
     one, other = (torch.fft.rfftn(tensor, dim=dims) for tensor in (first, second))
     turn = (one * other.conj()).angle()  # the shorter way round, from the second to the first
     mixed = torch.polar(torch.lerp(other.abs(), one.abs(), real), other.angle() + imaginary * turn)
     return _back(mixed, first, dims)
+
+
+def _weighted_parts(change: torch.Tensor, dims: tuple[int, ...], real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
+    """Of the second model's difference to the first what is taken: weights of parts are linear, so that the difference is enough."""
+    if all(change.shape[dim] == 1 for dim in dims):
+        return change * real  # a mean alone: its transform is itself
+    spectrum = torch.view_as_real(torch.fft.rfftn(change, dim=dims))
+    return _back(torch.view_as_complex(spectrum * torch.stack([real, imaginary], -1)), change, dims)
 
 
 def _back(mixed: torch.Tensor, like: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
@@ -158,8 +190,44 @@ def _in_order(low: float, high: float, **_: Any) -> str | None:
     return f"low must not be above high, got {low} and {high}" if low > high else None
 
 
+def _fused_blend(
+    *,
+    coefficients: Sequence[Any],
+    entanglement_strength: float,
+    decoherence_factor: float,
+    dim: int,
+    over: Over,
+    mix: Mix,
+    smooth: bool,
+    low: float,
+    high: float,
+    chunk_size: int | None,
+    name: TensorName,
+    random: Random,
+) -> Callable[..., bool] | None:
+    if mix != "parts" or not is_blended(name):
+        return None
+    from workbench.kernels import mixtures
+
+    def loop(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> bool:
+        shape, dims = axes(out.shape, over, dim)
+        change = torch.empty(shape)
+        if not mixtures.weighted_sum(change, [first, second], [1.0, -1.0]):
+            return False
+        real, imaginary = (weight.float() for weight in _shares(shape, dims, coefficients, smooth, (low, high)))
+        for rows in _blocks(change, dims, chunk_size):
+            change[rows] = _weighted_parts(change[rows], dims, real, imaginary)
+        return mixtures.blended(out, first, second, change, entanglement_strength, decoherence_factor, random.key(0), random.start)
+
+    return loop
+
+
 @operator(
-    scope=_scope, keys="first", check=_in_order, source="the FFT merge ('Quantum Model Merger'), faithful by default: docs/decisions/0006"
+    scope=_scope,
+    keys="first",
+    check=_in_order,
+    fused=_fused_blend,
+    source="the FFT merge ('Quantum Model Merger'), faithful by default: docs/decisions/0006",
 )
 def fft_blend(
     first: Weight,
