@@ -24,6 +24,7 @@ from small_models import UNET, tensors
 import workbench as wb
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.safetensors_file import SafetensorsFile
+from workbench.engine import files
 from workbench.errors import CheckpointError, ExportError, MergeError, NonFiniteError, NonFiniteWarning
 
 average, add_difference, task_arithmetic = wb.operators.weighted_average, wb.operators.add_difference, wb.operators.task_arithmetic
@@ -229,6 +230,24 @@ def test_a_disk_that_fills_up_or_fails_on_the_way_leaves_nothing_behind(merge, u
 
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(ExportError, match=f"could not be written: {os.strerror(fault)}; nothing was left behind"):
+        export(merge, untouched)
+
+
+def test_a_disk_that_fails_while_it_writes_behind_is_told(merge, untouched, monkeypatch):
+    plain, failed = os.pwrite, threading.Event()
+
+    def fail(handle):
+        failed.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def late(*given):
+        assert failed.wait(60)
+        return plain(*given)
+
+    monkeypatch.setattr(files, "_BEHIND", 0.001)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr(os, "pwrite", late)
+    with pytest.raises(ExportError, match="could not be written: Input/output error; nothing was left behind"):
         export(merge, untouched)
 
 

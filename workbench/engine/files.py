@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from workbench.tensors import Calculation
 
 Hashes = Mapping[Path, Future[str]]
 Known = tuple[tuple[Path, str], ...]  # the parents' sha256
+_BEHIND = 0.1  # seconds after which what was written meanwhile is sent to the disk
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Writing:
                 write_at(handle, data, begins[number] + first)
 
             work = jobs(self.checkpoint, [(key, self.quantisers[key]) for key in starts], self.calculation)
-            stream(self.checkpoint, work, self.calculation, self.findings, write, threads=self.threads, progress=self.progress)
+            with _written_behind([*handles.values()]):
+                stream(self.checkpoint, work, self.calculation, self.findings, write, threads=self.threads, progress=self.progress)
             known = tuple((file, hashed.result()) for file, hashed in self.hashes.items())
             for place, file in places.items():
                 header, _ = self.header(file, known, len(headers[place][0]))
@@ -91,3 +94,22 @@ def _reserve(handle: int, size: int) -> None:
         os.posix_fallocate(handle, 0, size)
     else:
         os.truncate(handle, size)
+
+
+@contextmanager
+def _written_behind(handles: Sequence[int]) -> Iterator[None]:
+    """Have the disk write what is there already while the rest is calculated, instead of all of it at the end."""
+    done, write_out = threading.Event(), getattr(os, "fdatasync", os.fsync)
+
+    def follow() -> None:
+        while not done.wait(_BEHIND):
+            for handle in handles:
+                write_out(handle)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="workbench-disk") as pool:
+        writing = pool.submit(follow)
+        try:
+            yield
+        finally:
+            done.set()
+    writing.result()  # systems tell of a failed write once, so whoever flushes the file at the end does not hear of it
