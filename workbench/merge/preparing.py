@@ -53,10 +53,6 @@ class Reading:
         for part in pieces(None, self.grain, self.entry.info.shape):
             yield ReadingPart(self.call, self.entry, part, self.calculation)
 
-    def pieces(self) -> Iterator[list[Any]]:
-        """What they read."""
-        return (part() for part in self.parts())
-
 
 # each call goes anew through all tensors that are merged, or through one: what reads its inputs, and its options
 Passes = Callable[[], Iterator[tuple[Reading, dict[str, Any]]]]
