@@ -66,6 +66,14 @@ def test_two_by_two_by_hand():
     torch.testing.assert_close(unmasked(first, second, torch.tensor([0.0, 0.2])), expected)
 
 
+def test_what_is_transformed_over_one_element_has_a_mean_alone():
+    first, second = torch.full((3, 2, 1, 1), 4.0), torch.full((3, 2, 1, 1), 2.0)
+    weight = 1 / (1 + math.exp(-1))
+    for over in ("dim", "kernel"):
+        expected = torch.full_like(first, 2 + 2 * weight)
+        torch.testing.assert_close(unmasked(first, second, torch.tensor([0.2]), over=over), expected)
+
+
 def test_real_and_imaginary_parts_have_weights_of_their_own():
     """Of an impulse at 1 of 4, frequency 1 is -i: at c = 1/3 its weight is sigmoid(0) = 1/2, the real parts' sigmoid(5/3)."""
     impulse, weight = torch.tensor([[0.0, 1.0, 0.0, 0.0]]), 1 / (1 + math.exp(-5 / 3))

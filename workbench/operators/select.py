@@ -134,7 +134,7 @@ def weighted_similarity(
             1 - share if a.dim() < 2 or a.numel() == 0 else _likeness(geometry.products(geometry.row_blocks(a, b), columns=True), share)
         )
     if isinstance(weight, torch.Tensor):
-        return torch.lerp(b, a, weight.to(a.dtype))
+        return torch.lerp(b, a, weight.to(a))
     if weight in (0, 1):
         return (a if weight else b).clone()  # 0 times NaN is NaN
     return torch.lerp(b, a, weight)
