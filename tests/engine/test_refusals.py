@@ -245,7 +245,7 @@ def test_a_disk_that_fails_while_it_writes_behind_is_told(merge, untouched, monk
         return plain(*given)
 
     monkeypatch.setattr(files, "_BEHIND", 0.001)
-    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr(os, "fdatasync" if hasattr(os, "fdatasync") else "fsync", fail)
     monkeypatch.setattr(os, "pwrite", late)
     with pytest.raises(ExportError, match="could not be written: Input/output error; nothing was left behind"):
         export(merge, untouched)

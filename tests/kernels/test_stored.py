@@ -23,7 +23,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "add_difference": [{"strength": strength} for strength in (1.0, 0.7, -0.3, 0)],
     "nearest": [{}, {"alpha": 0.7, "beta": 1.3}],
     "farthest": [{}, {"alpha": 0.7, "beta": 1.3}],
-    "slerp": [{"t": t} for t in (0, 0.3, 0.5, 0.8, 1.2)] + [{"renormalise": True}],
+    "slerp": [{"t": t} for t in (0, 0.3, 0.5, 0.8, 1.2)] + [{"renormalise": True, "t": t} for t in (0.3, 0.8)],
     "weighted_similarity": [{"share": share} for share in (0, 0.3, 1)],
     "model_stock": [{}, {"filter_wise": True}],
     "fft_blend": [
@@ -95,7 +95,7 @@ def test_the_loop_is_what_writes(name, tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 65504.0], ids=["NaN", "infinity", "largest"])
-@pytest.mark.parametrize("name", ["weighted_average", "ties", "dare_ties", "slerp", "nearest", "add_difference"])
+@pytest.mark.parametrize("name", ["weighted_average", "ties", "dare_ties", "slerp", "nearest", "add_difference", "fft_blend"])
 def test_what_is_not_finite_is_told_and_written_as_by_plain_code(name, value, tmp_path, monkeypatch):
     def spoilt(tensors):
         tensors["a.weight"][17, 5] = value
@@ -136,9 +136,23 @@ def test_merges_of_merges_have_the_same_bytes(tmp_path, monkeypatch):
     for merge in (
         workbench.operators.ties(base, [inner, three]),
         workbench.operators.slerp(inner, three),
+        workbench.operators.fft_blend(inner, three, coefficients=[0.5, -0.5]),
         workbench.operators.nearest(base, inner, three),
     ):
         assert written(tmp_path, merge, False, monkeypatch) == written(tmp_path, merge, True, monkeypatch)
+
+
+@pytest.mark.parametrize("over", ["dim", "row", "matrix", "kernel"])
+def test_convolutions_are_blended_to_the_same_bytes(over, tmp_path, monkeypatch):
+    shapes = {"three.weight": (300, 98, 3, 3), "one.weight": (600, 450, 1, 1)}
+    found = []
+    for name, dtype in (("first", torch.float16), ("second", torch.bfloat16)):
+        tensors = {key: torch.randn(shape, generator=torch.Generator().manual_seed(len(name))) for key, shape in shapes.items()}
+        save_file({key: one.to(dtype) for key, one in tensors.items()}, tmp_path / f"{name}.safetensors")
+        found.append(workbench.open(tmp_path / f"{name}.safetensors"))
+    merge = workbench.operators.fft_blend(*found, coefficients=[0.5, -0.5, 0.25], over=over)
+    assert merge.fused("three.weight", None, workbench.tensors.Calculation(), torch.float16) is not None
+    assert written(tmp_path, merge, False, monkeypatch) == written(tmp_path, merge, True, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

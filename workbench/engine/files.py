@@ -74,12 +74,14 @@ class Writing:
             for place, file in places.items():
                 _reserve(handles[place], self.size(file))
 
-            def write(key: str, number: int, first: int, data: memoryview) -> None:
-                handle, begins = starts[key]
-                write_at(handle, data, begins[number] + first)
-
             work = jobs(self.checkpoint, [(key, self.quantisers[key]) for key in starts], self.calculation)
-            with _written_behind([*handles.values()]):
+            with _written_behind([*handles.values()]) as check:
+
+                def write(key: str, number: int, first: int, data: memoryview) -> None:
+                    check()
+                    handle, begins = starts[key]
+                    write_at(handle, data, begins[number] + first)
+
                 stream(self.checkpoint, work, self.calculation, self.findings, write, threads=self.threads, progress=self.progress)
             known = tuple((file, hashed.result()) for file, hashed in self.hashes.items())
             for place, file in places.items():
@@ -97,19 +99,28 @@ def _reserve(handle: int, size: int) -> None:
 
 
 @contextmanager
-def _written_behind(handles: Sequence[int]) -> Iterator[None]:
-    """Have the disk write what is there already while the rest is calculated, instead of all of it at the end."""
+def _written_behind(handles: Sequence[int]) -> Iterator[Callable[[], None]]:
+    """Have the disk write what is there already while the rest is calculated, instead of all of it at the end.
+
+    What is given raises what went wrong with that: systems tell of a failed write once, so whoever flushes the file next hears nothing.
+    """
     done, write_out = threading.Event(), getattr(os, "fdatasync", os.fsync)
 
     def follow() -> None:
         while not done.wait(_BEHIND):
             for handle in handles:
-                write_out(handle)
+                if not done.is_set():
+                    write_out(handle)
 
     with ThreadPoolExecutor(1, thread_name_prefix="workbench-disk") as pool:
-        writing = pool.submit(follow)
         try:
-            yield
+            writing = pool.submit(follow)
+
+            def check() -> None:
+                if writing.done():
+                    writing.result()
+
+            yield check
         finally:
             done.set()
-    writing.result()  # systems tell of a failed write once, so whoever flushes the file at the end does not hear of it
+    writing.result()

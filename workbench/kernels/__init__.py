@@ -2,7 +2,8 @@
 
 `fit` says whether those on float32 can be used, `read_stored` and `fit_stored` those that read and write numbers as files store them.
 
-Each gives, bit for bit, what the plain torch code beside its call gives; without numba that is what runs. docs/decisions/0029.
+Each gives, bit for bit, what the plain torch code beside its call gives, but for the last bits of sums in float64 (`products`); without
+numba that is what runs. docs/decisions/0029, 0030.
 """
 
 from __future__ import annotations

@@ -43,11 +43,6 @@ def between_columns(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor
     return bool(_between_columns(*places([out, first, second]), shares.reshape(-1).numpy(), out.numel()))
 
 
-def turned(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor, of_first: float, of_second: float, divisor: float) -> bool:
-    """`(of_first * first + of_second * second) / divisor`."""
-    return bool(_turned(*places([out, first, second]), np.float32(of_first), np.float32(of_second), np.float32(divisor), out.numel()))
-
-
 def chosen(
     out: torch.Tensor, anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alpha: float, beta: float, farthest: bool
 ) -> bool:
@@ -139,21 +134,6 @@ def _between_columns(where: np.ndarray, kinds: np.ndarray, shares: np.ndarray, c
                 factor, end = share[i] if near else share[i] - _ONE, first[i] if near else second[i]
                 first[i] = multiply_add(factor, second[i] - first[i], end)
             finite &= store(first, where[0], kinds[0], row + column)
-    return finite
-
-
-@compiled
-def _turned(where: np.ndarray, kinds: np.ndarray, of_first: np.float32, of_second: np.float32, divisor: np.float32, count: int) -> bool:
-    rows = np.empty((2, TILE), np.float32)
-    finite = True
-    for start in range(0, count, TILE):
-        size = min(TILE, count - start)
-        first, second = rows[0][:size], rows[1][:size]
-        finite &= load(where[1], kinds[1], start, first)
-        finite &= load(where[2], kinds[2], start, second)
-        for i in range(size):
-            first[i] = (of_first * first[i] + of_second * second[i]) / divisor
-        finite &= store(first, where[0], kinds[0], start)
     return finite
 
 

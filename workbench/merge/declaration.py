@@ -139,9 +139,9 @@ class Declaration:
         return self.scope(**{name: options.get(name, option.default) for name, option in self.options.items()})
 
     def grain_for(self, options: Mapping[str, Any]) -> Scope:
-        """How much of a tensor it must see at once, when what it prepares of the whole tensor is known."""
+        """How much of a tensor it must see at once, when what it prepares of the whole tensor, or model, is known."""
         scope = self.scope_for(options)
-        return self.prepared_scope if scope is Scope.TENSOR and self.prepared_scope is not None else scope
+        return scope if self.prepared_scope is None else min(scope, self.prepared_scope)
 
     def suits(self, models: int) -> bool:
         """Whether its default options go with so many models."""

@@ -198,8 +198,10 @@ class Merge(Checkpoint):
 
     def _known(self, entry: Entry, calculation: Calculation) -> tuple[Any, Calculation]:
         """What is prepared of a tensor whose inputs need not be held whole, and who is yet to hear of NaN and infinity in them."""
+        if self.own_scope is Scope.MODEL:
+            return self._state(calculation.device), calculation
         if self.own_grain == self.own_scope:
-            return self._state(calculation.device) if self.own_scope is Scope.MODEL else None, calculation
+            return None, calculation
         found = self._states.of(self.call, entry, self.bound, calculation, self.grain(calculation))
         for model, key in found.nonfinite:
             calculation.hear(model, key)
@@ -223,7 +225,11 @@ class Merge(Checkpoint):
     def grain(self, calculation: Calculation) -> Scope:
         if calculation.device != "cpu" or calculation.precision != "float32":
             return self.scope
-        return max(self.own_grain, *(model.grain(calculation) for model in self.call.inputs))
+        return max(self.own_grain, self._inputs_grain(calculation))
+
+    def _inputs_grain(self, calculation: Calculation) -> Scope:
+        """In what parts the inputs can be read, and stay as small."""
+        return max(model.grain(calculation) for model in self.call.inputs)
 
     def prepare(self, *, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> None:
         super().prepare(progress=progress, cancelled=cancelled)
@@ -233,7 +239,8 @@ class Merge(Checkpoint):
     def _state(self, device: str, progress: bool = False, cancelled: Callable[[], bool] | None = None) -> Any:
         """What the operator prepared for the whole model."""
         calculation = Calculation(self.settings.precision, device)
-        return prepared(self._content, self.call, self.entries, self.bound, calculation, progress, cancelled)
+        grain = self._inputs_grain(calculation)
+        return prepared(self._content, self.call, self.entries, self.bound, calculation, grain, progress, cancelled)
 
     @cached_property
     def _content(self) -> str:

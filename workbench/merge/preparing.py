@@ -43,7 +43,7 @@ class Reading:
     call: Call
     entry: Entry
     calculation: Calculation
-    grain: Scope = Scope.TENSOR
+    grain: Scope
 
     def __call__(self) -> list[Any]:
         return tensors_of(self.call, self.entry, None, self.calculation)
@@ -68,10 +68,14 @@ def prepared(
     entries: Mapping[str, Entry],
     options: Bound,
     calculation: Calculation,
+    grain: Scope,
     progress: bool,
     cancelled: Callable[[], bool] | None,
 ) -> Any:
-    """What the operator's `prepare` returns for these tensors, done once for equal `content`. Raises Cancelled; then nothing is kept."""
+    """What the operator's `prepare` returns for these tensors, read in parts of `grain`, done once for equal `content`.
+
+    Raises Cancelled; then nothing is kept.
+    """
     with _preparing:
         if content not in _kept:
             merged = {key: entry for key, entry in entries.items() if entry.take is None}
@@ -83,7 +87,8 @@ def prepared(
                 for entry in shown:
                     if cancelled is not None and cancelled():
                         raise Cancelled(f"{call.operator.name} is not wanted any more")
-                    yield Reading(call, entry, calculation), resolve_options(call, entry, options)
+                    parts = Scope.TENSOR if entry.narrower else grain
+                    yield Reading(call, entry, calculation, parts), resolve_options(call, entry, options)
 
             assert call.operator.prepare is not None  # only then a merge asks
             _kept[content] = call.operator.prepare(passes)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -79,33 +79,27 @@ def row_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
 
 @dataclass(frozen=True)
 class Products:
-    """Inner products of each two of n tensors, or of their columns (along dimension 0), and what they tell. All is float64."""
+    """Inner products of each two of several tensors, or of their columns (along dimension 0), and what they tell. All is float64."""
 
-    sums: torch.Tensor  # pairs in the order of `combinations_with_replacement`; then, of columns, the shape of a row
-
-    def of(self, first: int, second: int) -> torch.Tensor:
-        """The product of two tensors, the first not behind the second."""
-        return self.sums[list(_pairs(self._count)).index((first, second))]
+    of: Mapping[tuple[int, int], torch.Tensor]  # by two tensors' numbers, the first not behind the second
 
     def length(self, number: int) -> torch.Tensor:
         """That of a tensor, or of its columns."""
-        return self.of(number, number).sqrt()
+        return self.of[number, number].sqrt()
 
     def cosines(self) -> list[torch.Tensor]:
         """Of all pairs; 0 where one of the two is zeros."""
-        pairs = list(combinations(range(self._count), 2))
-        sizes = [self.length(one) * self.length(other) for one, other in pairs]
-        return [self.of(*pair) / size.masked_fill(size == 0, 1) for pair, size in zip(pairs, sizes, strict=True)]
+        return [self._cosine(one, other) for one, other in self.of if one != other]
 
     def angle(self) -> torch.Tensor:
-        """From the first to the second, from 0 to pi, off by some 1e-16 over its sine; none where both are zeros."""
-        first, product, second = self.of(0, 0), self.of(0, 1), self.of(1, 1)
+        """From the first to the second, from 0 to pi; none where both are zeros. Nearer than 1e-7 to either end it may be that end."""
+        first, product, second = self.of[0, 0], self.of[0, 1], self.of[1, 1]
         across = (first * second - product.square()).clamp_(min=0).sqrt()
         return torch.atan2(across, product).masked_fill((first == 0) != (second == 0), math.pi / 2)
 
-    @property
-    def _count(self) -> int:
-        return (math.isqrt(1 + 8 * len(self.sums)) - 1) // 2
+    def _cosine(self, one: int, other: int) -> torch.Tensor:
+        size = (self.of[one, one] * self.of[other, other]).sqrt()  # of opposite tensors it is -1 to the bit
+        return self.of[one, other] / size.masked_fill(size == 0, 1)
 
 
 def products(blocks: Iterable[Sequence[torch.Tensor]], columns: bool = False) -> Products:
@@ -119,7 +113,7 @@ def read_products(reading: Reading, columns: bool = False) -> Products:
 
 
 def _summed(found: Iterable[Products]) -> Products:
-    return functools.reduce(lambda one, other: Products(one.sums + other.sums), found)
+    return functools.reduce(lambda one, other: Products({pair: one.of[pair] + other.of[pair] for pair in one.of}), found)
 
 
 def _pairs(count: int) -> Iterator[tuple[int, int]]:
@@ -128,17 +122,17 @@ def _pairs(count: int) -> Iterator[tuple[int, int]]:
 
 def _products(tensors: Sequence[torch.Tensor], columns: bool) -> Products:
     wide = [one.double() if columns else one.double().reshape(-1) for one in tensors]
-    each = [torch.linalg.vecdot(wide[one], wide[other], dim=0) for one, other in _pairs(len(wide))]
-    return Products(torch.stack(each))
+    return Products({(one, other): torch.linalg.vecdot(wide[one], wide[other], dim=0) for one, other in _pairs(len(wide))})
 
 
 def _read(part: ReadingPart, columns: bool) -> Products:
     if (stored := part.stored()) is not None:
         from workbench.kernels import products as loops
 
-        found = loops.of_columns(*stored) if columns else loops.inner(*_base_and_others(stored))
+        base, tensors = _base_and_others(stored)
+        found = loops.of_columns(*tensors) if columns else loops.inner(base, tensors)
         if found is not None:
-            return Products(found)
+            return Products(dict(zip(_pairs(len(tensors)), found, strict=True)))
     return _products(_base_and_others(part())[1], columns)
 
 

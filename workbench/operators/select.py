@@ -76,7 +76,7 @@ def _chosen(anchor: torch.Tensor, first: torch.Tensor, second: torch.Tensor, alp
 
 def _likeness(columns: geometry.Products, share: float) -> torch.Tensor | float:
     """The weight of `a` for every column, in float64, or one number when float32 does not tell the columns apart."""
-    similarity: torch.Tensor = columns.of(0, 1) / (columns.length(0) * columns.length(1)).clamp_(min=_TINY)
+    similarity: torch.Tensor = columns.of[0, 1] / (columns.length(0) * columns.length(1)).clamp_(min=_TINY)
     ordered = similarity.reshape(-1).sort().values
     # the 1st percentile of all, and the 99th of those above it: where the original cuts
     low = math.ceil((ordered.numel() - 1) / 100)

@@ -156,7 +156,7 @@ def _blend_rows(
 
 
 def _weighted_parts(change: torch.Tensor, dims: tuple[int, ...], real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
-    """Of the second model's difference to the first what is taken: weights of parts are linear, so that the difference is enough."""
+    """What is taken of the first model's difference to the second: weights of parts are linear, so that the difference is enough."""
     if all(change.shape[dim] == 1 for dim in dims):
         return change * real  # a mean alone: its transform is itself
     spectrum = torch.view_as_real(torch.fft.rfftn(change, dim=dims))
@@ -216,7 +216,7 @@ def _fused_blend(
             return False
         real, imaginary = (weight.float() for weight in _shares(shape, dims, coefficients, smooth, (low, high)))
         for rows in _blocks(change, dims, chunk_size):
-            change[rows] = _weighted_parts(change[rows], dims, real, imaginary)
+            change[rows] = _weighted_parts(change[rows].clone(), dims, real, imaginary)  # aligned as the plain code's is
         return mixtures.blended(out, first, second, change, entanglement_strength, decoherence_factor, random.key(0), random.start)
 
     return loop

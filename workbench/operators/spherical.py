@@ -16,6 +16,7 @@ from workbench.operators.averages import Shares, sums_to_something
 from workbench.tensors import Deltas, Scope, Weight, Weights
 
 _STRAIGHT = 0.9995  # mergekit's: a cosine beyond which slerp is linear
+_NO_ANGLE = 1e-5  # a sine up to which it is, with `renormalise`: the way is the same, and between opposites there is none
 
 T = Annotated[float, Range(-1, 2, 0.01, "how far from `first` to `second`", per_block=True, soft=(0, 1))]
 Over = Annotated[
@@ -28,16 +29,31 @@ def _prepared_turn(passes: Passes) -> geometry.Products:
     return geometry.read_products(read)
 
 
+def _factors(found: geometry.Products, t: float, renormalise: bool) -> tuple[float, float] | None:
+    """What the tensors are multiplied by and summed; None where there is no angle to turn by, and the way is straight."""
+    turn, long, other_long = found.angle(), found.length(0), found.length(1)
+    sine = turn.sin()
+    if renormalise:
+        if not torch.minimum(long, other_long) > 0 or not sine > _NO_ANGLE:
+            return None
+    elif turn.cos().abs() > _STRAIGHT:
+        return None
+    first, second = ((1 - t) * turn).sin() / sine, (t * turn).sin() / sine
+    if renormalise:
+        length = torch.lerp(long, other_long, t)
+        first, second = first * length / long, second * length / other_long
+    return first.item(), second.item()
+
+
 def _fused_turn(*, t: float, renormalise: bool, prepared: Prepared) -> Callable[..., bool] | None:
-    if t in (0, 1) or renormalise or prepared.state is None:
+    if t in (0, 1) or prepared.state is None:
         return None
     from workbench.kernels import mixtures
 
-    turn = prepared.state.angle()
-    if turn.cos().abs() > _STRAIGHT:
+    factors = _factors(prepared.state, t, renormalise)
+    if factors is None:
         return partial(mixtures.between, share=t)
-    of_first, of_second, divisor = (one.item() for one in (((1 - t) * turn).sin(), (t * turn).sin(), turn.sin()))
-    return partial(mixtures.turned, of_first=of_first, of_second=of_second, divisor=divisor)
+    return lambda out, first, second: mixtures.weighted_sum(out, [first, second], factors)
 
 
 @operator(
@@ -64,17 +80,10 @@ def slerp(
     """
     if t in (0, 1):
         return (second if t else first).clone()  # 0 times NaN is NaN
-    found = prepared.state or geometry.products(geometry.flat_blocks(first, second))
-    turn = found.angle()
-    if renormalise:
-        long, other_long = found.length(0), found.length(1)
-        if not torch.minimum(long, other_long) > 0 or not turn.sin() > 0:
-            return torch.lerp(first, second, t)
-        length: torch.Tensor = torch.lerp(long, other_long, t)
-        return _turned(first / long, second / other_long, turn, t) * length
-    if turn.cos().abs() > _STRAIGHT:
+    factors = _factors(prepared.state or geometry.products(geometry.flat_blocks(first, second)), t, renormalise)
+    if factors is None:
         return torch.lerp(first, second, t)
-    return _turned(first, second, turn, t)
+    return (first * factors[0]).add_(second, alpha=factors[1])
 
 
 def _two(models: int, **_: Any) -> str | None:
