@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import workbench as wb
+from workbench import kernels
 from workbench.analysis import similarity
 from workbench.analysis.metrics import METRICS, RANK
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning, OptionError
@@ -283,3 +285,26 @@ def test_a_place_or_metric_that_was_not_measured_is_refused():
         found.matrix("IN00")
     with pytest.raises(OptionError, match="one that was measured, 'cosine'; got 'cka'"):
         found.plot("cka")
+
+
+@pytest.mark.skipif(not kernels.available(), reason="numba is not installed")
+@pytest.mark.parametrize("bad", [None, 0, 699_999])
+@pytest.mark.parametrize("base", [False, True])
+def test_large_tensors_have_the_numbers_that_plain_code_finds(bad, base, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(700, 1000, generator=generator)
+    noise = [first + 0.01 * torch.randn(700, 1000, generator=generator) for _ in range(3)]
+    if bad is not None:
+        noise[2].view(-1)[bad] = math.nan
+    models = [
+        held(name, x=one.to(dtype)) for name, one, dtype in zip("abc", noise, (torch.float16, torch.bfloat16, torch.float32), strict=True)
+    ]
+    asked = {"metric": ["cosine", "distance", "norm_ratio", "scale", "sign_agreement"], "base": models[0] if base else None}
+    told = pytest.warns(NonFiniteWarning, match="'x' in c") if bad is not None else nullcontext()
+    with told:
+        found = similarity(models, **asked)
+    with monkeypatch.context() as patch, told:
+        patch.setattr(kernels, "available", lambda: False)
+        plain = similarity(models, **asked)
+    for metric, values in found.values.items():
+        np.testing.assert_allclose(values, plain.values[metric], rtol=1e-11)

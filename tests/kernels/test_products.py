@@ -38,6 +38,20 @@ def test_products_of_pairs_are_those_of_float64(shape):
 
 
 @compiled
+@pytest.mark.parametrize("count", [1, 1024, 5000])
+def test_products_of_differences_are_those_of_float64_and_what_is_shared_cancels(count):
+    from workbench.kernels import products
+
+    one, other, _ = three((count,))
+    wide = torch.stack([one.double(), other.double() - one.double(), torch.zeros(count).double()])
+    found = products.of_differences([one, other, one])
+    assert found is not None
+    expected = [wide[i] @ wide[j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-12, atol=1e-12)
+    assert found[2] == found[4] == found[5] == 0
+
+
+@compiled
 @pytest.mark.parametrize("shape", [(5, 3), (1, 2000), (40, 1025), (6, 5, 3, 3), (3, 1)])
 def test_products_of_columns_are_those_of_float64(shape):
     from workbench.kernels import products
@@ -60,6 +74,7 @@ def test_what_is_not_finite_has_no_products(value, at):
     assert products.inner(None, [one, other]) is None
     assert products.inner(other, [one]) is None
     assert products.of_columns(one, other) is None
+    assert products.of_differences([one.reshape(-1), other.reshape(-1)]) is None
 
 
 def measured(*vectors: list[float]) -> geometry.Products:

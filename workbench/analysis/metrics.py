@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from workbench.engine.reading import CHUNK
+from workbench.kernels import fit_stored
+from workbench.tensors import PIECE
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,9 @@ class Measure(Protocol):
 
     def add(self, chunk: torch.Tensor) -> None:
         """One more piece, which stays as it is."""
+
+    def add_stored(self, parts: Sequence[torch.Tensor]) -> bool:
+        """One more piece of each model as it is stored, if that is faster than `add`; False where nothing was added."""
 
     def sums(self) -> Sums:
         """What it came to."""
@@ -60,10 +65,16 @@ def tensor_sums(tensors: Tensors, measures: Sequence[type[Measure] | Whole], bas
     whole = [measure for measure in measures if not isinstance(measure, type)]
     matrices = tensors.matrices() if whole else torch.empty(0)
     running = [measure(len(tensors.names), base) for measure in measures if isinstance(measure, type)]
-    if running:
-        for chunk in torch.split(matrices.flatten(1), CHUNK, dim=1) if whole else tensors.chunks():
+    if whole:
+        for chunk in torch.split(matrices.flatten(1), CHUNK, dim=1) if running else ():
             for measure in running:
                 measure.add(chunk)
+    else:
+        for parts in tensors.parts():
+            left = [measure for measure in running if not measure.add_stored(parts)]
+            for chunk in tensors.wide(parts) if left else ():
+                for measure in left:
+                    measure.add(chunk)
     if whole and base:
         matrices = matrices[1:] - matrices[0]
     added = iter(running)
@@ -91,6 +102,21 @@ class Gram:
         values[0] = chunk[0]
         self._products += values @ values.T
 
+    def add_stored(self, parts: Sequence[torch.Tensor]) -> bool:
+        if len(parts[0]) < PIECE or not fit_stored(*parts):  # for small models numba's import takes longer
+            return False
+        import torch
+
+        from workbench.kernels import products
+
+        found = products.of_differences(parts)
+        if found is None:
+            return False
+        upper = torch.zeros_like(self._products)
+        upper[tuple(torch.triu_indices(*upper.shape))] = found
+        self._products += upper + upper.triu(1).T
+        return True
+
     def sums(self) -> Sums:
         import torch
 
@@ -116,6 +142,9 @@ class Signs:
         product, counted = signs @ signs.T, there @ there.T
         self._same += (product + counted) / 2
         self._both += counted
+
+    def add_stored(self, parts: Sequence[torch.Tensor]) -> bool:
+        return False
 
     def sums(self) -> Sums:
         return np.stack([self._same.numpy(), self._both.numpy()])

@@ -50,23 +50,32 @@ class Tensors:
     def shape(self) -> tuple[int, ...]:
         return self.models[self.names[0]].info(self.key).shape
 
-    def chunks(self, finite: bool = True) -> Iterator[torch.Tensor]:
-        """The tensor in flat pieces, always the same ones: models x elements, in float64; memory that is used again.
+    def parts(self) -> Iterator[list[torch.Tensor]]:
+        """The tensor of every model in flat pieces, always the same ones, as they are stored."""
+        for parts in zip(*(self._parts(name) for name in self.names), strict=True):
+            yield [*parts]
+            self.done(sum(part.nbytes for part in parts))
+
+    def wide(self, parts: Sequence[torch.Tensor], finite: bool = True) -> Iterator[torch.Tensor]:
+        """One of `parts` in smaller ones: models x elements, in float64; memory that is used again.
 
         Whoever does not want them `finite` has to expect NaN and infinity.
         """
         import torch
 
-        rows = torch.empty(len(self.names), CHUNK, dtype=torch.float64)
-        for parts in zip(*(self._parts(name) for name in self.names), strict=True):
-            for start in range(0, len(parts[0]), CHUNK):
-                chunk = rows[:, : min(CHUNK, len(parts[0]) - start)]
-                for row, part in zip(chunk, parts, strict=True):
-                    row.copy_(part[start : start + CHUNK].float() if part.itemsize < 4 else part[start : start + CHUNK])  # twice as fast
-                if finite:
-                    _check(chunk, self.names)
-                yield chunk
-            self.done(sum(part.nbytes for part in parts))
+        rows = torch.empty(len(parts), min(CHUNK, len(parts[0])), dtype=torch.float64)
+        for start in range(0, len(parts[0]), CHUNK):
+            chunk = rows[:, : min(CHUNK, len(parts[0]) - start)]
+            for row, part in zip(chunk, parts, strict=True):
+                row.copy_(part[start : start + CHUNK].float() if part.itemsize < 4 else part[start : start + CHUNK])  # twice as fast
+            if finite:
+                _check(chunk, self.names)
+            yield chunk
+
+    def chunks(self, finite: bool = True) -> Iterator[torch.Tensor]:
+        """All of it so."""
+        for parts in self.parts():
+            yield from self.wide(parts, finite)
 
     def matrices(self) -> torch.Tensor:
         """The whole tensor of every model as a matrix, in float64: models x rows x columns, dimension 0 against the others."""

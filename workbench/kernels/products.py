@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 _COLUMNS = 1024  # that are added up at once: their sums stay in the first cache
+_WIDE = 1024  # elements of a tile of float64
 
 
 def inner(base: torch.Tensor | None, tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
@@ -26,6 +27,14 @@ def inner(base: torch.Tensor | None, tensors: Sequence[torch.Tensor | None]) -> 
     sums = torch.zeros(len(tensors) * (len(tensors) + 1) // 2, dtype=torch.float64)
     count = next(one.numel() for one in (base, *tensors) if one is not None)
     return sums if _inner(*places([base, *tensors]), sums.numpy(), count) else None
+
+
+def of_differences(tensors: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """As `inner`, of the first tensor and of what the others differ from it by, calculated in float64."""
+    import torch
+
+    sums = torch.zeros(len(tensors) * (len(tensors) + 1) // 2, dtype=torch.float64)
+    return sums if _of_differences(*places(tensors), sums.numpy(), tensors[0].numel()) else None
 
 
 def of_columns(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor | None:
@@ -57,6 +66,31 @@ def _inner(where: np.ndarray, kinds: np.ndarray, sums: np.ndarray, count: int) -
             finite &= load_delta(where[model + 1], kinds[model + 1], start, base, rows[model][:size])
         if not finite:
             return False
+        pair = 0
+        for model in range(models):
+            for other in range(model, models):
+                sums[pair] += _dot(rows[model][:size], rows[other][:size])
+                pair += 1
+    return True
+
+
+@compiled
+def _of_differences(where: np.ndarray, kinds: np.ndarray, sums: np.ndarray, count: int) -> bool:
+    models = len(where)
+    rows, narrow = np.empty((models, _WIDE), np.float64), np.empty(_WIDE, np.float32)
+    for start in range(0, count, _WIDE):
+        size = min(_WIDE, count - start)
+        tile, first = narrow[:size], rows[0][:size]
+        for model in range(models):
+            if not load(where[model], kinds[model], start, tile):
+                return False
+            row = rows[model][:size]
+            if model == 0:
+                for i in range(size):
+                    row[i] = tile[i]
+            else:
+                for i in range(size):
+                    row[i] = np.float64(tile[i]) - first[i]
         pair = 0
         for model in range(models):
             for other in range(model, models):
