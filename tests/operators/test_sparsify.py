@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.merge import Random
-from workbench.operators import sparsify
+from workbench.operators import own, sparsify
 
 
 def kept(keep: sparsify.Keep, delta: torch.Tensor) -> torch.Tensor:
@@ -56,3 +56,12 @@ def test_numbers_are_drawn_only_where_they_decide():
     ones = torch.ones(3)
     assert torch.equal(kept(sparsify.random(never, 1), ones), ones)
     assert torch.equal(kept(sparsify.random(never, 0), ones), torch.zeros(3))
+
+
+@pytest.mark.parametrize("density", [5e-324, 2.2250738585072014e-308, 1e-39, 1e-12])
+@pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])
+def test_a_share_too_small_to_be_drawn_keeps_finite_numbers(method, density):
+    base, tuned = torch.zeros(64), torch.ones(64)
+    found = own()[method].declaration.function(base, [tuned], density=density, weights=[2.0], random=Random(0, "x"))
+    assert bool(((found == 0) | (found == 2.0**25)).all())
+    assert sparsify.rescaling("random", 2**-23, None) == 2**23

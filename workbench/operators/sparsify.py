@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.merge.preparing import ReadingPart
 
 NO_WEIGHT = 1e-8  # weights that sum to less do not divide, as in mergekit
+_FINEST = 2**-24  # the smallest share that random numbers of 24 bits can keep: of a smaller density they keep so many, or none
 _LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
 # a piece of a delta laid flat, where it lies, and a scale -> what is kept of it, times that
@@ -25,7 +26,7 @@ Keep = Callable[[torch.Tensor, slice, float], torch.Tensor]
 def rescaling(prune: str, density: float, rescale: bool | None) -> float:
     """What kept elements are multiplied by, so that those that are dropped are made up for; None: where it is by chance."""
     rescaled = prune != "none" and density > 0 and (prune == "random" if rescale is None else rescale)
-    return 1 / density if rescaled else 1.0
+    return 1 / max(density, _FINEST) if rescaled else 1.0
 
 
 def everything(piece: torch.Tensor, place: slice, scale: float) -> torch.Tensor:
