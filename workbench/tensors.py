@@ -169,7 +169,7 @@ class Scope(enum.IntEnum):
     ELEMENT = 0  # any flat slice
     ROW = 1  # blocks of dimension 0; tensors of fewer than two dimensions whole
     TENSOR = 2  # whole tensors
-    MODEL = 3  # whole tensors, after a pass over all of them
+    MODEL = 3  # whole tensors, or what `prepared_scope` says, after a pass over all of them
 
 
 def widened(part: Part, scope: Scope, shape: Sequence[int]) -> Part:

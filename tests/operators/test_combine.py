@@ -13,7 +13,7 @@ import workbench as wb
 from workbench.errors import OptionError
 from workbench.merge import Random
 from workbench.operators import registry
-from workbench.tensors import Flat
+from workbench.tensors import Calculation, Flat, Scope
 
 ops = wb.operators
 BASE = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -252,3 +252,17 @@ def test_a_vote_of_two_by_frequency_is_plus_unless_ties_are_left_to_the_total():
     assert total.tolist() == [-2.0, -3.0]
     three = [*deltas, torch.tensor([0.5, 0.5])]  # two of three are plus: no tie
     assert wb.operators.ties.function(base, three, density=1, majority_sign="frequency, then total").tolist() == [0.75, 0.75]
+
+
+def test_over_the_whole_model_large_tensors_are_merged_in_parts_by_one_threshold():
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"x.weight": (600, 700), "y.weight": (50, 3)}
+    base = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    tuned = {key: one + (1 + (key == "y.weight")) * torch.randn(one.shape, generator=generator) for key, one in base.items()}
+    merge = ops.ties(Held(base, "base"), [Held(tuned, "tuned")], density=0.3, over="model", rules=[])
+    assert merge.grain(Calculation()) is Scope.ELEMENT
+    magnitudes = torch.cat([(tuned[key] - base[key]).abs().reshape(-1) for key in shapes]).sort(descending=True).values
+    smallest = magnitudes[int(0.3 * len(magnitudes)) - 1]
+    for key in shapes:
+        delta = tuned[key] - base[key]
+        assert torch.equal(merge.read(key), base[key] + delta * (delta.abs() >= smallest))

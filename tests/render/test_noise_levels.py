@@ -153,6 +153,7 @@ def test_pictures_are_those_of_diffusers_with_the_denoiser_changed_by_hand_at_th
         alone = drawn(renderer, high, **SMALL)
     off, changed = (np.abs(picture - other) for other in (by_hand(kind, first, second, 0.6, **SMALL), alone))
     assert off.max() <= 1
+    assert changed.max() > 4
     assert changed.mean() > 0.1 + 10 * off.mean()
 
 

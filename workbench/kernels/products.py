@@ -55,6 +55,15 @@ def _dot(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @compiled
+def _add_pairs(rows: np.ndarray, models: int, size: int, sums: np.ndarray) -> None:
+    pair = 0
+    for model in range(models):
+        for other in range(model, models):
+            sums[pair] += _dot(rows[model][:size], rows[other][:size])
+            pair += 1
+
+
+@compiled
 def _inner(where: np.ndarray, kinds: np.ndarray, sums: np.ndarray, count: int) -> bool:
     models = len(where) - 1
     rows = np.zeros((models + 2, TILE), np.float32)
@@ -66,11 +75,7 @@ def _inner(where: np.ndarray, kinds: np.ndarray, sums: np.ndarray, count: int) -
             finite &= load_delta(where[model + 1], kinds[model + 1], start, base, rows[model][:size])
         if not finite:
             return False
-        pair = 0
-        for model in range(models):
-            for other in range(model, models):
-                sums[pair] += _dot(rows[model][:size], rows[other][:size])
-                pair += 1
+        _add_pairs(rows, models, size, sums)
     return True
 
 
@@ -91,11 +96,7 @@ def _of_differences(where: np.ndarray, kinds: np.ndarray, sums: np.ndarray, coun
             else:
                 for i in range(size):
                     row[i] = np.float64(tile[i]) - first[i]
-        pair = 0
-        for model in range(models):
-            for other in range(model, models):
-                sums[pair] += _dot(rows[model][:size], rows[other][:size])
-                pair += 1
+        _add_pairs(rows, models, size, sums)
     return True
 
 

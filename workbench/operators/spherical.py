@@ -75,7 +75,7 @@ def slerp(
     """Go from one model to the other along the sphere: the direction turns evenly, and the result is not shortened as by averaging.
 
     (sin((1-t)a) first + sin(ta) second) / sin(a), where a is the angle between the tensors laid flat; linear where |cos(a)| > 0.9995,
-    and with `renormalise` only where there is no angle. A tensor of zeros stands at a right angle to all.
+    and with `renormalise` only where sin(a) is at most 1e-5. A tensor of zeros stands at a right angle to all.
     Shapes: both and the result are of one shape.
     """
     if t in (0, 1):
