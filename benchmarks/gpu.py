@@ -2,7 +2,7 @@
 
 python -m benchmarks.gpu [--folder out/benchmarks] [--rounds 3]
 
-It needs CUDA, 9 GB of disk, and `tests/golden` of the clone.
+It needs CUDA, 32 GB of disk, and `tests/golden` of the clone.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 import workbench as wb
 from benchmarks.arguments import asked
-from benchmarks.models import sd15_tensors, write_tuned
+from benchmarks.models import sd15_tensors, sdxl_tensors, write_noise, write_tuned
 from benchmarks.side_by_side.floor import floor
 from workbench.checkpoint import Checkpoint
 from workbench.operators import own
@@ -37,8 +37,13 @@ def main() -> None:
     write_tuned(paths, sd15_tensors())
     base, *models = map(wb.open, paths)
     _contract(arguments.folder)
-    _previews(base, models, arguments.rounds)
     _exports(base, models, paths, arguments.rounds)
+    large = [arguments.folder / f"sdxl-{number}.safetensors" for number in range(3)]
+    for seed, path in enumerate(large):
+        if not path.exists():
+            write_noise(path, sdxl_tensors(), seed)
+    base, *models = map(wb.open, large)
+    _previews(base, models, arguments.rounds)
 
 
 def _merges(base: Checkpoint, models: list[Checkpoint]) -> dict[str, Checkpoint]:
@@ -74,12 +79,16 @@ def _ulps(one: torch.Tensor, other: torch.Tensor) -> int:
 
 
 def _previews(base: Checkpoint, models: list[Checkpoint], rounds: int) -> None:
-    """Merges of models that lie on the card, as a panel makes them: bytes of inputs and results a second, over those of a copy."""
+    """Merges of models that lie on the card, as a panel makes them: bytes of inputs and results a second, over those of a copy.
+
+    And what a move of a slider takes that way, planning and all, until the pipeline is there to draw.
+    """
     source = torch.empty(1 << 30, dtype=torch.uint8, device=_GPU)
     copying = 2 * source.nbytes / _fastest(lambda: source.clone(), 10)
     print(f"a copy moves {copying / 1e12:.2f} TB/s, counting what is read and written")
+    renderer = wb.Renderer(base)
     for name, merge in _merges(base, models).items():
-        residents = Residents(torch.device(_GPU), 20 << 30)
+        residents = Residents(torch.device(_GPU), 40 << 30)
         calculation = Calculation("float32", _GPU, kept=residents)
         keys = [key for key in merge if key.startswith("model.diffusion_model.")]
         moved = sum(merge.info(key).nbytes for key in keys) * (1 + len({*merge.parents}))
@@ -89,7 +98,25 @@ def _previews(base: Checkpoint, models: list[Checkpoint], rounds: int) -> None:
                 rounded(merge.calculate(key, None, calculation), torch.float16, _GPU)
 
         seconds = _fastest(load, rounds)
-        print(f"preview of {name}: {seconds:.3f} s, {moved / seconds / copying:.0%} of a copy's bandwidth", flush=True)
+        residents.clear()
+        print(f"{name}: calculated in {seconds:.3f} s, {moved / seconds / copying:.1%} of a copy's bandwidth", flush=True)
+    for name, moves in _moves(base, models).items():
+
+        def move(moves: Iterator[Checkpoint] = moves) -> None:
+            renderer.load(next(moves), progress=False)
+
+        print(f"{name}: a move of a slider {_fastest(move, rounds):.3f} s, until the pipeline is there to draw", flush=True)
+
+
+def _moves(base: Checkpoint, models: list[Checkpoint]) -> dict[str, Iterator[Checkpoint]]:
+    """Merges as they follow each other while a slider is moved."""
+    operators, places = wb.operators, [0.3 + number / 100 for number in range(40)]
+    return {
+        "weighted_average": (operators.weighted_average(models, weights=[1 - place, place]) for place in places),
+        "ties": (operators.ties(base, models, density=place) for place in places),
+        "dare_ties": (operators.dare_ties(base, models, density=place) for place in places),
+        "fft_blend": (operators.fft_blend(*models, coefficients=[0.5, -0.5, place]) for place in places),
+    }
 
 
 def _fastest(work: Callable[[], object], times: int) -> float:

@@ -8,6 +8,8 @@ import sys
 import threading
 import weakref
 
+import pytest
+
 from workbench.collecting import uncollected
 
 
@@ -37,9 +39,18 @@ def test_it_waits_for_the_last_of_several_threads_and_goes_on():
     assert gc.isenabled()
 
 
+@pytest.fixture
+def _unfrozen():
+    gc.unfreeze()  # what tests/conftest.py froze
+    yield
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("_unfrozen")
 def test_what_came_meanwhile_is_old_and_still_collected_once_it_is_garbage():
     with uncollected():
         ring = Ring()
+        ring.others = [Ring() for _ in range(20_000)]
     assert any(one is ring for one in gc.get_objects(generation=2))
     assert gc.get_freeze_count() == 0
     gone = weakref.ref(ring)

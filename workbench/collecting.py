@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from workbench.together import Together
 
+_MANY = 10_000  # objects that came meanwhile
+
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
@@ -18,7 +20,8 @@ def _uncollected() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # both at once make what came meanwhile old: the next search need not go through all of it
+        # both at once make what came meanwhile old: the next search need not go through all of it
+        if gc.get_count()[0] > _MANY and not gc.get_freeze_count():
             gc.freeze()
             gc.unfreeze()
         gc.enable()

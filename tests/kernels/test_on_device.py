@@ -1,8 +1,11 @@
-"""What GPUs draw and count is what the CPU does, to the bit; here on the CPU, whose operations on whole numbers are the same."""
+"""What GPUs draw and count is what the CPU does, to the bit: their loop compiled for the processor here, the rest as it is."""
 
 from __future__ import annotations
 
+import ctypes
 import math
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,20 +15,43 @@ from hypothesis import strategies as st
 
 from workbench.kernels import on_device
 
-CPU = torch.device("cpu")
+# what GPUs have of themselves, and a loop over the counter
+FOR_THE_PROCESSOR = """
+#include <cstdint>
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return ((unsigned __int128)a * b) >> 64; }
+%s
+extern "C" void draw(int64_t step, int64_t steps, int64_t key, int64_t key_above, int64_t* out) {
+    for (int64_t i = 0; i < steps; ++i, out += 4) philox<int64_t>(step + 1 + i, key, key_above, out[0], out[1], out[2], out[3]);
+}
+"""
 
 
-@given(st.integers(0, (1 << 128) - 1), st.integers(0, 1 << 40), st.integers(0, 300))
-def test_numbers_are_those_of_numpys_philox(key, start, count):
-    step, skipped = divmod(start, 8)
-    expected = np.random.Generator(np.random.Philox(key=key, counter=step)).random(skipped + count, dtype=np.float32)[skipped:]
-    assert on_device.uniform(count, key, start, CPU).numpy().tobytes() == expected.tobytes()
+@pytest.fixture(scope="module")
+def draw(tmp_path_factory):
+    if not (compiler := shutil.which("c++")):
+        pytest.skip("there is no C++ compiler here")
+    folder = tmp_path_factory.mktemp("philox")
+    (folder / "draw.cpp").write_text(FOR_THE_PROCESSOR % on_device.PHILOX)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(folder / "draw.so"), str(folder / "draw.cpp")], check=True)
+    found = ctypes.CDLL(str(folder / "draw.so")).draw
+    found.argtypes = [ctypes.c_int64] * 4 + [ctypes.c_void_p]
+    return found
 
 
-def test_numbers_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
-    whole = on_device.uniform(5000, 7, 3, CPU)
-    monkeypatch.setattr(on_device, "_STEPS", 16)
-    assert on_device.uniform(5000, 7, 3, CPU).equal(whole)
+@given(key=st.integers(0, (1 << 128) - 1), step=st.integers(0, 1 << 40), count=st.integers(0, 300))
+def test_numbers_are_those_of_numpys_philox(draw, key, step, count):
+    words = torch.empty((-(-count // on_device.PER_STEP), 4), dtype=torch.int64)
+    draw(step, len(words), on_device._signed(key), on_device._signed(key >> 64), words.data_ptr())
+    out = torch.empty(count)
+    on_device.numbers(words, out)
+    expected = np.random.Generator(np.random.Philox(key=key, counter=step)).random(count, dtype=np.float32)
+    assert out.numpy().tobytes() == expected.tobytes()
+
+
+def test_torch_can_read_what_it_is_to_compile():
+    from torch.cuda.jiterator import _CodeParser
+
+    assert _CodeParser(on_device.PHILOX).function_name == "philox"
 
 
 @given(st.lists(st.floats(allow_nan=False, width=32), min_size=1, max_size=40), st.data())
@@ -34,11 +60,38 @@ def test_order_statistics_are_exact(values, data):
     assert on_device.kth_smallest(torch.tensor(values), place) == sorted(values)[place]
 
 
-@pytest.mark.parametrize("place", [0, 1, 49_999, 99_998, 99_999])
-def test_order_statistics_of_many_are_those_of_sorting(place):
-    values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
-    values[:1000] = values[1000]
-    assert on_device.kth_smallest(values, place) == values.sort().values[place].item()
+def _many(kind: str) -> torch.Tensor:
+    numbers = torch.randn(300_000, generator=torch.Generator().manual_seed(0)).abs()
+    return {
+        "all different": numbers,
+        "few values": (numbers * 4).round(),  # as deltas of float16 have
+        "one value": torch.full_like(numbers, 0.5),
+        "most of them zero": numbers.where(numbers > 2, 0),
+        "in order": numbers.sort().values,
+        "the sample's place is wrong": numbers.index_fill(0, torch.arange(0, len(numbers), len(numbers) // on_device._SAMPLE), 9.0),
+        "some are no numbers": numbers.where(numbers < 2.5, math.nan),
+    }[kind]
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.9, 0.999, 1])
+@pytest.mark.parametrize(
+    "kind",
+    ["all different", "few values", "one value", "most of them zero", "in order", "the sample's place is wrong", "some are no numbers"],
+)
+def test_order_statistics_of_many_are_those_of_sorting(kind, share):
+    values = _many(kind)
+    place = int(share * (len(values) - 1))
+    found, expected = on_device.kth_smallest(values, place), values.sort().values[place].item()
+    assert found == expected or (math.isnan(found) and math.isnan(expected))
+
+
+def test_of_many_only_those_near_the_place_are_sorted(monkeypatch):
+    values, sizes = _many("all different"), []
+    whole = torch.Tensor.sort
+    monkeypatch.setattr(torch.Tensor, "sort", lambda values: sizes.append(len(values)) or whole(values))
+    on_device.kth_smallest(values, 150_000)
+    assert len(sizes) == 2
+    assert max(sizes) <= 300_000 / 3
 
 
 def test_nan_is_the_largest_as_for_torch():

@@ -1,5 +1,8 @@
 """The lazy merge: what it reads, what it computes, which tensors it has, and how options and rules are judged."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from held import Held
@@ -26,6 +29,26 @@ def test_nothing_is_read_until_somebody_reads():
     assert not a.reads
     assert torch.equal(merge["x"], torch.tensor([2.0]))
     assert a.reads == [("x", None)]
+
+
+def test_options_leave_the_plan_as_it_is_and_all_else_makes_another():
+    a, b, c = held("a", x=[1.0]), held("b", x=[3.0]), held("c", x=[5.0], y=[1.0])
+    plan = average([a, b], weights=[0.2, 0.8]).plan
+    assert average([a, b], weights=[0.5, 0.5], dtype="float16").plan is plan
+    for other in (average([a, b], rules=[{"match": "x", "skip": True}]), average([a, c]), average([a, b, c]), wb.operators.slerp(a, b)):
+        assert other.plan is not plan
+    assert [*average([a, c]).plan.entries] == ["x", "y"]
+    b.name = "renamed"
+    assert average([a, b]).plan is not plan, "problems are told by the models' names"
+
+
+def test_a_plan_does_not_hold_on_to_its_models():
+    a, b = held("a", x=[1.0]), held("b", x=[3.0])
+    gone = [weakref.ref(a), weakref.ref(b)]
+    assert average([a, b]).plan
+    del a, b
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
 
 
 def test_merges_nest_and_only_the_last_step_rounds():

@@ -25,6 +25,11 @@ def registry() -> Mapping[str, Family]:
     return _known
 
 
+def so_far() -> list[Family]:
+    """Those by which names are told at first: all but what other packages bring, unless it was looked for already."""
+    return _known.so_far()
+
+
 def tell(names: Iterable[str]) -> tuple[Family, dict[str, str]]:
     """The family that a checkpoint's tensors are told to be of by their names, without the denoiser's prefix.
 
@@ -32,7 +37,7 @@ def tell(names: Iterable[str]) -> tuple[Family, dict[str, str]]:
     """
     asked = Names(names)
     # what other packages bring is looked for when nothing that is known tells
-    found = _telling(_known.so_far(), asked) or _telling(registry().values(), asked)
+    found = _telling(so_far(), asked) or _telling(registry().values(), asked)
     return found[0][0] if len(found) == 1 else GENERIC, {family.name: name for family, name in found} if len(found) > 1 else {}
 
 

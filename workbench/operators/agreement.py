@@ -112,7 +112,7 @@ def _most_varied(deltas: torch.Tensor, density: float) -> torch.Tensor:
     variance = deltas.var(0, unbiased=False)
     count = int(density * int(variance.count_nonzero()))
     kept = torch.zeros_like(variance).reshape(-1)
-    kept[variance.reshape(-1).topk(count).indices] = 1
+    kept[variance.reshape(-1).topk(count, sorted=False).indices] = 1
     return kept.reshape(variance.shape)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from workbench.devices import at_once
 from workbench.tensors import Scope, cut, pieces
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ def angle(first: torch.Tensor, second: torch.Tensor, dim: int) -> torch.Tensor:
 
 def flat_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
     """Tensors of one shape in the flat parts in which large ones are read: what is summed over them has one order."""
-    for part in pieces(None, Scope.ELEMENT, tensors[0].shape):
+    for part in pieces(None, Scope.ELEMENT, tensors[0].shape, size=at_once(tensors[0].device.type)):
         yield [cut(tensor, part).reshape(-1) for tensor in tensors]
 
 
 def row_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
     """Tensors of one shape in the blocks of rows in which large ones are read: what is summed over them has one order."""
-    for part in pieces(None, Scope.ROW, tensors[0].shape):
+    for part in pieces(None, Scope.ROW, tensors[0].shape, size=at_once(tensors[0].device.type)):
         yield [cut(tensor, part) for tensor in tensors]
 
 
@@ -103,8 +104,9 @@ class Products:
 
 
 def products(blocks: Iterable[Sequence[torch.Tensor]], columns: bool = False) -> Products:
-    """Those of tensors that come in parts; of their columns, in blocks of rows."""
-    return _summed(_products(tensors, columns) for tensors in blocks)
+    """Those of tensors that come in parts, on the CPU; of their columns, in blocks of rows, where the tensors are."""
+    found = _summed(_products(tensors, columns) for tensors in blocks)
+    return found if columns else Products({pair: one.cpu() for pair, one in found.of.items()})
 
 
 def read_products(reading: Reading, columns: bool = False) -> Products:

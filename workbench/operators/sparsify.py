@@ -176,10 +176,8 @@ def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon:
 def kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     """The k-th largest of magnitudes, found without sorting; on the CPU their order is lost."""
     place = magnitudes.numel() - k
-    if magnitudes.is_cuda and magnitudes.dtype is torch.float32:
-        return on_device.kth_smallest(magnitudes, place)
     if magnitudes.device.type != "cpu":
-        return magnitudes.reshape(-1).kthvalue(place + 1).values.item()
+        return on_device.kth_smallest(magnitudes, place)
     values = magnitudes.reshape(-1).numpy()
     values.partition(place)
     return float(values[place])

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from workbench import kernels
+from workbench.devices import at_once
 from workbench.merge import Flag, OneOf, Random, Range, TensorName, Vector, operator
-from workbench.tensors import PIECE, Scope, Weight
-
-_COPIES = 16  # of what is transformed that are held at once, with room to spare
+from workbench.tensors import Scope, Weight
 
 Over = Literal["dim", "row", "matrix", "kernel"]
 Mix = Literal["parts", "polar"]
@@ -169,11 +168,8 @@ def _back(mixed: torch.Tensor, like: torch.Tensor, dims: tuple[int, ...]) -> tor
 
 
 def _rows_at_once(tensor: torch.Tensor) -> int:
-    """How many rows' transforms stay in a processor's cache, or fit into the free memory of the tensor's device."""
-    row = math.prod(tensor.shape[1:])
-    if not tensor.is_cuda:
-        return max(1, PIECE // row)
-    return max(1, torch.cuda.mem_get_info(tensor.device)[0] // (_COPIES * tensor.element_size() * row))
+    """How many rows' transforms stay in a processor's cache, or keep a GPU busy."""
+    return max(1, at_once(tensor.device.type) // math.prod(tensor.shape[1:]))
 
 
 def is_blended(name: str) -> bool:
@@ -242,7 +238,7 @@ def fft_blend(
     smooth: Annotated[bool, Flag("stretch a vector of coefficients over the frequencies, instead of repeating or cutting it")] = False,
     low: Annotated[float, Range(0, 1, 0.01, "frequencies below it (1 is the highest) are `first`'s alone")] = 0.0,
     high: Annotated[float, Range(0, 1, 0.01, "frequencies above it are `second`'s alone")] = 1.0,
-    chunk_size: Annotated[int | None, Range(1, 65536, 1, "rows transformed at once; None: as cache or GPU memory allows")] = None,
+    chunk_size: Annotated[int | None, Range(1, 65536, 1, "rows transformed at once; None: as the cache or a GPU likes best")] = None,
     name: TensorName = TensorName("weight"),
     random: Random = Random(),
 ) -> Weight:

@@ -72,7 +72,7 @@ class Parts:
             self._made_ready(part, module, checkpoint, prints)
         checkpoint.prepare(progress=progress, cancelled=cancelled)
         state: dict[str, torch.Tensor] = {}
-        waiting = 0
+        modules, waiting = dict(module.named_modules()), 0
         with bar_of(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
             for done, name in enumerate(changed):
                 go_on(cancelled)
@@ -81,14 +81,14 @@ class Parts:
                 state[name] = self._read(view, name)
                 waiting += state[name].nbytes
                 if waiting >= _AT_ONCE and not plan.renamed:
-                    self._assign(part, module, state, prints)
+                    self._assign(part, module, modules, state, prints)
                     state, waiting = {}, 0
                 bar.update()
         if plan.renamed:
             with BUILDING:
                 self._pipeline.register_modules(**{part: _loaded(checkpoint, part, module, state, self._dtype).to(self._device)})
         else:
-            self._assign(part, module, state, prints)
+            self._assign(part, module, modules, state, prints)
             self._finish(module, checkpoint)
         self._prints[part] = prints
         self.owners[part] = checkpoint.name
@@ -111,9 +111,11 @@ class Parts:
                 embed_guidance(module, has_guidance(checkpoint))
         self._prints[part] = {name: known for name, known in self._prints.get(part, {}).items() if name in prints}
 
-    def _assign(self, part: str, module: Any, state: Mapping[str, torch.Tensor], prints: Mapping[str, str]) -> None:
-        """Some of the tensors of a part take the place of those that it has."""
-        modules, first = dict(module.named_modules()), {}
+    def _assign(
+        self, part: str, module: Any, modules: Mapping[str, Any], state: Mapping[str, torch.Tensor], prints: Mapping[str, str]
+    ) -> None:
+        """Some of the tensors of a part, whose modules have these names, take the place of those that it has."""
+        first = {}
         for name, tensor in state.items():
             place, _, leaf = name.rpartition(".")
             held = modules[place]._parameters.get(leaf) if place in modules else None

@@ -63,6 +63,9 @@ class Name:
     rest: str
 
 
+RANKED = "proj_in.weight"  # how a name ends whose tensor's number of dimensions tells families apart
+
+
 def takes_latents(name: Name) -> bool:
     """Whether it is the weight of the layer that a denoiser's input channels go into."""
     return name.component == DENOISER and _FIRST_LAYER.fullmatch(name.rest) is not None
@@ -73,7 +76,7 @@ def without_prefix(key: str, rank: Callable[[str], int]) -> str:
     rest = key
     if prefix := _denoiser_prefix(key, _DENOISERS):
         rest = key[len(prefix) :]
-    return f"{rest}:{rank(key)}" if rest.endswith("proj_in.weight") else rest
+    return f"{rest}:{rank(key)}" if rest.endswith(RANKED) else rest
 
 
 def _denoiser_prefix(key: str, prefixes: Sequence[str]) -> str:

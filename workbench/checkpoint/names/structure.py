@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
 from workbench import families
 from workbench.checkpoint.names.buffers import leftover
-from workbench.checkpoint.names.components import DENOISER, Name, split, without_prefix
+from workbench.checkpoint.names.components import DENOISER, RANKED, Name, split, without_prefix
 from workbench.families import GENERIC, Block, Family, Location, Names
 from workbench.families.blocks import Blocks, UnetBlocks, blocks_shown
 from workbench.families.clip_names import BESIDE, OPEN_CLIP, TEXT_MODEL
@@ -200,7 +202,37 @@ def structure_of(
     Where the names are some of a model's, that model, `whole`, says what they do not; `hint` is the family where they tell none for sure;
     of names that are only some (`partial`), what they lack tells nothing.
     """
-    keys = list(keys)
+    keys = tuple(keys)
+    ranks = tuple((key, rank(key)) for key in keys if key.endswith(RANKED))
+    known = tuple(map(_Identity, families.so_far()))
+    return _structure(keys, ranks, tuple((metadata or {}).items()), whole, _Identity(hint), partial, known)
+
+
+@dataclass(frozen=True, eq=False)
+class _Identity:
+    """Is equal to another of the very same thing."""
+
+    of: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.of is other.of
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+
+@lru_cache(maxsize=32)
+def _structure(
+    keys: tuple[str, ...],
+    ranks: tuple[tuple[str, int], ...],
+    given: tuple[tuple[str, str], ...],
+    whole: Structure | None,
+    hinted: _Identity,
+    partial: bool,
+    known: tuple[_Identity, ...],  # families by which they were told: another may tell otherwise
+) -> Structure:
+    """`structure_of`; every merge of the same models, and there is one for each move of a slider, has the names of the last."""
+    rank, hint = dict(ranks).__getitem__, hinted.of
     family, told = (whole.family, {}) if whole else families.tell(without_prefix(key, rank) for key in keys if leftover(key) is None)
     family = GENERIC if partial and family.assumed and not whole else family
     family = hint if hint and (family is GENERIC or family.assumed) and not told else family
@@ -214,7 +246,7 @@ def structure_of(
         taken.setdefault((name.component, name.rest), key)
         names[key] = name
     several = " and ".join(f"{key!r} is of {family}" for family, key in told.items())
-    metadata = metadata or (whole.metadata if whole else {})
+    metadata = dict(given) or (whole.metadata if whole else {})
     return Structure(names, twins, family, f"{several}: these are tensors of several models" if several else None, metadata, whole)
 
 
