@@ -9,7 +9,7 @@ from held import Held
 import workbench as wb
 from workbench.errors import NonFiniteWarning
 from workbench.operators import own
-from workbench.tensors import PIECE, Flat, Rows, Scope, elements
+from workbench.tensors import PIECE, Calculation, Flat, Rows, Scope, elements
 
 STREAMED = [name for name, one in own().items() if one.declaration.grain_for({}) < one.declaration.scope_for({})]
 SHAPE = (3, PIECE)
@@ -50,6 +50,14 @@ def test_streamed_and_whole_are_the_same_bits(name):
     again = _merge(name, models)
     assert torch.equal(again.read("x", Rows(1, 2)), expected[1:2])
     assert torch.equal(again.read("x", Flat(PIECE - 5, PIECE + 5)), expected.reshape(-1)[PIECE - 5 : PIECE + 5])
+
+
+@pytest.mark.parametrize("name", STREAMED)
+@pytest.mark.parametrize("otherwise", [{"device": "cuda"}, {"precision": "float64"}])
+def test_nothing_is_prepared_for_loops_that_cannot_be_used(name, otherwise):
+    models = [Held({"x": one}) for one in _tensors()]
+    assert _merge(name, models).fused("x", Flat(0, PIECE), Calculation(**otherwise), torch.float32) is None
+    assert not any(model.reads for model in models)
 
 
 @pytest.mark.parametrize("inner", ["ties", "slerp", "sce"])

@@ -41,14 +41,14 @@ def fused(
 
     asked = call.operator.fused
     out = torch.empty(part_shape(part, entry.info.shape), dtype=dtype)
-    if asked is None or kernels.dtype_name(out) not in kernels.STORED or not _readable(call, entry, calculation):
+    if asked is None or kernels.dtype_name(out) not in kernels.STORED or not readable(call, entry, calculation):
         return None
     loop = asked(**resolve_options(call, entry, options) | _answers(call, entry, seed, part, state))
     stored = None if loop is None else stored_inputs(call, entry, part, calculation)
     return out if loop is not None and stored is not None and loop(out, *stored) else None
 
 
-def _readable(call: Call, entry: Entry, calculation: Calculation) -> bool:
+def readable(call: Call, entry: Entry, calculation: Calculation) -> bool:
     """Whether stored inputs are all there is to a tensor, loops can read them, and it is so large that importing those is worth it."""
     exactly = calculation.device == "cpu" and calculation.precision == "float32" and calculation.kept is None
     models = all(model.space is Space.WEIGHT for model in call.inputs)  # of changes there is none whose difference to the base they are
@@ -59,7 +59,7 @@ def stored_inputs(call: Call, entry: Entry, part: Part, calculation: Calculation
     """What goes into the operator's inputs as it is stored, of deltas the models, and None for what a model lacks; None where no loop can
     read that.
     """
-    if not _readable(call, entry, calculation):
+    if not readable(call, entry, calculation):
         return None
     arguments: list[Any] = []
     for slot in call.operator.inputs:

@@ -216,6 +216,8 @@ class Merge(Checkpoint):
         entry = self.entry(key)
         if entry.taken is not None or entry.problem or self.call.operator.fused is None:
             return None
+        if not evaluation.readable(self.call, entry, calculation):  # before anything is prepared for it
+            return None
         shape = entry.info.shape
         if widened(part, self.own_grain, shape) != part or (self.own_grain < self.own_scope and entry.info.numel <= PIECE):
             return None
