@@ -18,7 +18,7 @@ from benchmarks.side_by_side.floor import floor, reading
 from benchmarks.side_by_side.kernel import Kernel
 from benchmarks.side_by_side.ours import version
 from benchmarks.side_by_side.store import Job
-from benchmarks.side_by_side.tools import Environment, Tool, run_tool
+from benchmarks.side_by_side.tools import ENOUGH, Environment, Tool, run_tool
 from workbench.lora.targets import factored
 
 RANK = 64
@@ -61,7 +61,7 @@ def jobs(
     for tool in tools:
         if "extract" in tool.operations:
             run = partial(_extract_by, tool, where, environment.python, installed.get(tool.package, ""))
-            yield Job(f"peer/extract/{tool.name}", tool.version(installed), 1 if tool.once else rounds, run)
+            yield Job(f"peer/extract/{tool.name}", tool.version(installed), rounds, run, ENOUGH)
     yield Job("analysis/hyper_merge", by, rounds, partial(_hyper, where, kernel))
 
 

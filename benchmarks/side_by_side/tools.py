@@ -21,18 +21,18 @@ from benchmarks.side_by_side.floor import floor
 from benchmarks.side_by_side.ours import OPERATIONS, Operation, wrong
 from benchmarks.side_by_side.store import Job, version_of
 
+ENOUGH = 60.0  # seconds of one peer's operation, after which there are no more rounds
 _SCRIPTS = Path(__file__).resolve().parent / "peers"
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A peer: its name, the script that runs it, its package and version in the index, and which operations it has; in how many rounds."""
+    """A peer: its name, the script that runs it, its package and version in the index, and which operations it has."""
 
     name: str
     script: str
     package: str
     operations: tuple[str, ...]
-    once: bool = False  # it takes minutes
 
     def version(self, installed: Mapping[str, str]) -> str:
         """Of the package, of what runs and judges it, and whether it is installed: what is measured anew when it changes."""
@@ -46,7 +46,7 @@ TOOLS = (
     Tool("mergekit", "by_mergekit.py", "mergekit==0.1.5", ("average", "slerp", "ties", "dare_ties")),
     Tool("PEFT", "by_peft.py", "peft==0.21.2", ("ties", "dare_ties")),
     Tool("svd_lowrank(niter=2) loop", "by_loop.py", "safetensors==0.8.0", ("extract",)),
-    Tool("LyCORIS", "by_lycoris.py", "lycoris-lora==4.1.3", ("extract",), once=True),
+    Tool("LyCORIS", "by_lycoris.py", "lycoris-lora==4.1.3", ("extract",)),
 )
 
 
@@ -91,7 +91,7 @@ def jobs(where: Files, environment: Environment, tools: Sequence[Tool], installe
         for tool in tools:
             if operation.name in tool.operations:
                 run = partial(_merged, tool, operation, where, environment.python, installed.get(tool.package, ""))
-                yield Job(f"peer/{operation.name}/{tool.name}", tool.version(installed), rounds, run)
+                yield Job(f"peer/{operation.name}/{tool.name}", tool.version(installed), rounds, run, ENOUGH)
 
 
 def run_tool(tool: Tool, operation: str, out: Path, inputs: Sequence[Path], python: str) -> dict[str, Any]:
