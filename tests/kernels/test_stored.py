@@ -35,6 +35,17 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "task_arithmetic": [{}, {"weights": [1.0, -0.5, 0]}],
     "magnitude_prune": [{}, {"density": 0.2, "weights": [1.0, -0.5, 0]}, {"density": 0}, {"density": 1}],
+    **{
+        name: [
+            {},
+            {"density": 0.5, "gamma": 0.2, "weights": [1.0, -0.5, 0], "strength": 0.6},
+            {"density": 0.9, "gamma": 0.5},
+            {"density": 0},
+            {"density": 1},
+            {"strength": 0},
+        ]
+        for name in ("breadcrumbs", "breadcrumbs_ties")
+    },
     "dare_linear": [{}, {"density": 0.2, "weights": [1.0, -0.5, 0]}, {"density": 0}, {"density": 1}],
     "dare_ties": [{}, {"density": 0.2, "weights": [1.0, -0.5, 0], "strength": 0.6}, {"normalize": "none"}, {"majority_sign": "frequency"}],
     "ties": [

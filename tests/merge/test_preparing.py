@@ -124,3 +124,17 @@ def test_thresholds_are_those_of_one_tensor_of_all(numbers, parts, density, stor
     (smallest,) = sparsify.thresholds(lambda: (PartOf(piece, stored) for piece in whole.tensor_split(parts)), density)
     kept = sparsify.from_magnitude(smallest, whole.dtype)(whole, slice(None), 1)
     assert torch.equal(kept, sparsify.largest(whole, density)(whole, slice(None), 1))
+
+
+@given(
+    st.lists(st.integers(-20, 20), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    st.booleans(),
+)
+def test_bands_are_those_of_one_tensor_of_all(numbers, parts, density, gamma, stored):
+    whole = torch.tensor(numbers, dtype=torch.float32) / 7
+    (band,) = sparsify.bands(lambda: (PartOf(piece, stored) for piece in whole.tensor_split(parts)), density, gamma)
+    kept = sparsify.between(*band, whole.dtype)(whole, slice(None), 1)
+    assert torch.equal(kept, sparsify.middle(whole, density, gamma)(whole, slice(None), 1))

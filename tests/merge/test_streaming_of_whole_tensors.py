@@ -30,12 +30,13 @@ def _merge(name: str, models: list[Held]) -> wb.Merge:
 
 def _whole(name: str, tensors: list[torch.Tensor]) -> torch.Tensor:
     base, *tuned = tensors
-    deltas = any(slot.many for slot in own()[name].declaration.inputs)
-    return own()[name].function(base, [one - base for one in tuned] if deltas else tuned[0])
+    inputs = own()[name].declaration.inputs
+    return own()[name].function(*([base, [one - base for one in tuned]] if inputs[-1].many else tensors[: len(inputs)]))
 
 
 def test_those_that_the_time_of_a_merge_hangs_on_are_streamed():
-    assert {"ties", "delta_merge", "magnitude_prune", "slerp", "model_stock", "weighted_similarity"} <= set(STREAMED)
+    assert {"ties", "delta_merge", "magnitude_prune", "slerp", "model_stock", "weighted_similarity", "breadcrumbs"} <= set(STREAMED)
+    assert {"breadcrumbs_ties", "add_perpendicular", "ram_plus", "arcee_fusion"} <= set(STREAMED)
 
 
 @pytest.mark.parametrize("name", STREAMED)

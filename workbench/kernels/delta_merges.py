@@ -5,6 +5,7 @@ As in `mixtures`, what they fill has the bits of the plain torch code, and they 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,23 +21,30 @@ if TYPE_CHECKING:
     import torch
 
 _COMBINED = ("disjoint", "sum", "mean")
-_ALL, _NONE, _LARGE, _RANDOM = range(4)
+_ALL, _NONE, _BAND, _RANDOM = range(4)
 _INFINITY, _ZERO = np.uint32(0x7F800000), np.float32(0)
 
 
 @dataclass(frozen=True)
 class Keep:
-    """What is kept of a delta, times `scale`: all; what lies beyond `below`; or each with the probability `density`, drawn by `key`."""
+    """What is kept of a delta, times `scale`: all; magnitudes beyond `below` and up to `above`; or each with the probability `density`,
+    drawn by `key`.
+    """
 
     scale: float
     below: float | None = None
+    above: float = math.inf
     key: int | None = None
     density: float = 1.0
     nothing: bool = False
 
     @property
     def kind(self) -> int:
-        return _NONE if self.nothing else _LARGE if self.below is not None else _ALL if self.key is None else _RANDOM
+        if self.nothing:
+            return _NONE
+        if self.below is not None or self.above < math.inf:
+            return _BAND
+        return _ALL if self.key is None else _RANDOM
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def merged(
     """The base and what is made of the models' differences to it; `first` is the number of the first element's random number."""
     words = [words_of(one.key or 0) for one in keeps]
     numbers, least = numbers_of(how.weights, how.divisor, how.least)
-    singles = [[one.scale for one in keeps], [one.below or 0 for one in keeps]]
+    singles = [[one.scale for one in keeps], [-1 if one.below is None else one.below for one in keeps], [one.above for one in keeps]]
     return bool(
         _merged(
             *places([out, base, *models]),
@@ -79,14 +87,23 @@ def merged(
 
 @compiled
 def _keep(
-    row: np.ndarray, kind: int, scale: np.float32, below: np.float32, most: np.uint32, keys: np.ndarray, words: np.ndarray, first: np.uint64
+    row: np.ndarray,
+    kind: int,
+    scale: np.float32,
+    below: np.float32,
+    above: np.float32,
+    most: np.uint32,
+    keys: np.ndarray,
+    words: np.ndarray,
+    first: np.uint64,
 ) -> None:
     if kind == _RANDOM:
         kept_tile(row, most, scale, words, keys[0], keys[1], first)
-    elif kind == _LARGE:
+    elif kind == _BAND:
         for i in range(len(row)):
             value = row[i]
-            row[i] = (_ZERO if value >= -below and value <= below else value) * scale
+            left_out = (value >= -below and value <= below) or value > above or value < -above
+            row[i] = (_ZERO if left_out else value) * scale
     elif kind == _ALL:
         for i in range(len(row)):
             row[i] *= scale
@@ -133,8 +150,8 @@ def _merged(
         for model in range(models):
             row = rows[model][:size]
             finite &= load_delta(where[model + 2], stored[model + 2], start, base, row)
-            scale, below = singles[0, model], singles[1, model]
-            _keep(row, kinds[model], scale, below, limits[model], keys[model], words, first + np.uint64(start))
+            scale, below, above = singles[0, model], singles[1, model], singles[2, model]
+            _keep(row, kinds[model], scale, below, above, limits[model], keys[model], words, first + np.uint64(start))
         if combine == 0:
             top = max(top, disjoint_tile(rows, size, numbers, vote, divide, least, buffers, total))
         else:

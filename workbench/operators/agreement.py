@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -127,7 +127,31 @@ def ram(base: Weight, models: Deltas, *, epsilon: Epsilon = 1e-5) -> Weight:
     return base + _mean_of_changes(models, changed)
 
 
-@operator(scope=Scope.TENSOR, keys="base", source="arXiv:2601.13572 (RAM+); counts per tensor as in mergekit 0.1.5 ramplus_tl")
+def _prepared_counts(passes: Passes) -> list[tuple[int, int]]:
+    ((read, options),) = passes()
+    return _sole_and_shared((part()[1] for part in read.parts()), options["epsilon"])
+
+
+def _sole_and_shared(parts: Iterable[Sequence[torch.Tensor]], epsilon: float) -> list[tuple[int, int]]:
+    """Of each of several deltas, how many elements it alone changed, and how many it and others did."""
+    counts: list[tuple[int, int]] = []
+    for deltas in parts:
+        changed = torch.stack([delta.abs() > epsilon for delta in deltas]).flatten(1)
+        alone = changed.sum(0) == 1
+        sole = (changed & alone).sum(1).tolist()
+        every = changed.sum(1).tolist()
+        here = [(one, many - one) for one, many in zip(sole, every, strict=True)]
+        counts = [(a + c, b + d) for (a, b), (c, d) in zip(counts or [(0, 0)] * len(here), here, strict=True)]
+    return counts
+
+
+@operator(
+    scope=Scope.TENSOR,
+    keys="base",
+    prepare=_prepared_counts,
+    prepared_scope=Scope.ELEMENT,
+    source="arXiv:2601.13572 (RAM+); counts per tensor as in mergekit 0.1.5 ramplus_tl",
+)
 def ram_plus(
     base: Weight,
     models: Deltas,
@@ -135,19 +159,19 @@ def ram_plus(
     r: Annotated[float, Range(0, 10, 0.05, "how much sole changes are scaled up", per_block=True)] = 0.1,
     alpha: Annotated[float, Range(0, 10, 0.05, "most that the ratio of shared to sole changes counts", per_block=True)] = 0.2,
     epsilon: Epsilon = 1e-5,
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """As `ram`, with a model's sole changes scaled up by how many of its changes it shares: 1 + r min(shared / sole, alpha).
 
     Shapes: `base`, each of the n deltas, and the result are of one shape.
     """
     changed = [delta.abs() > epsilon for delta in models]
-    count = sum((one.to(base.dtype) for one in changed[1:]), start=changed[0].to(base.dtype))
+    counts = prepared.state or _sole_and_shared(([one.reshape(-1) for one in models],), epsilon)
+    alone = sum((one.to(base.dtype) for one in changed[1:]), start=changed[0].to(base.dtype)) == 1
     result = base + _mean_of_changes(models, changed)
-    for delta, one in zip(models, changed, strict=True):
-        alone = one & (count == 1)
-        sole = int(alone.sum())
+    for delta, one, (sole, shared) in zip(models, changed, counts, strict=True):
         if sole:
-            result += r * min(int((one & (count > 1)).sum()) / sole, alpha) * delta * alone
+            result += r * min(shared / sole, alpha) * delta * (one & alone)
     return result
 
 
@@ -187,19 +211,48 @@ def consensus(
     return base + strength * total * (agree >= threshold) if strength else base.clone()  # 0 times NaN is NaN
 
 
-@operator(scope=Scope.TENSOR, keys="base", source="arcee-ai/mergekit 0.1.5 arcee_fusion; quantiles of all elements")
-def arcee_fusion(base: Weight, tuned: Weight) -> Weight:
+def _prepared_least(passes: Passes) -> float:
+    ((read, _),) = passes()
+    found = torch.empty(read.entry.info.numel, dtype=read.calculation.dtype)
+    done = 0
+    for part in read.parts():
+        importance = _importance(*part()).reshape(-1)
+        found[done : done + len(importance)] = importance
+        done += len(importance)
+    return _least_important(found)
+
+
+def _importance(base: torch.Tensor, tuned: torch.Tensor) -> torch.Tensor:
+    """Of each change: its size times how far the row's softmax moved."""
+    one, other = (tensor.reshape(1, -1) if tensor.dim() < 2 else tensor.flatten(1) for tensor in (tuned, base))
+    likely, before = (tensor.softmax(1) + 1e-8 for tensor in (one, other))
+    divergence = (likely * (likely / before).log()).sum(1, keepdim=True)
+    return ((one - other).abs() * divergence).reshape(base.shape)
+
+
+def _least_important(importance: torch.Tensor) -> float:
+    """That of the least that is taken; the numbers lose their order."""
+    last = importance.numel() - 1
+    low, middle, high = (sparsify.kth_largest(importance, last + 1 - int(share * last)) for share in (0.25, 0.5, 0.75))
+    return middle + 1.5 * (high - low)
+
+
+@operator(
+    scope=Scope.TENSOR,
+    keys="base",
+    prepare=_prepared_least,
+    prepared_scope=Scope.ROW,
+    source="arcee-ai/mergekit 0.1.5 arcee_fusion; quantiles of all elements",
+)
+def arcee_fusion(base: Weight, tuned: Weight, *, prepared: Prepared = Prepared()) -> Weight:
     """Take the tuned model's elements where it changed most of what the row says, and the base's elsewhere.
 
     Importance: |tuned - base| times the Kullback-Leibler divergence of the rows' softmaxes, tuned's from base's; taken from the median
     plus 1.5 times the distance of the quartiles on. A row is all that follows dimension 0, a vector is one row.
     Shapes: both and the result are of one shape.
     """
-    one, other = (tensor.reshape(1, -1) if tensor.dim() < 2 else tensor.flatten(1) for tensor in (tuned, base))
-    if not one.numel():
+    if not base.numel():
         return base.clone()
-    likely, before = (tensor.softmax(1) + 1e-8 for tensor in (one, other))
-    divergence = (likely * (likely / before).log()).sum(1, keepdim=True)
-    importance = ((one - other).abs() * divergence).reshape(base.shape)
-    low, middle, high = (sparsify.quantile(importance, share) for share in (0.25, 0.5, 0.75))
-    return torch.where(importance >= middle + 1.5 * (high - low), tuned, base)
+    importance = _importance(base, tuned)
+    least = _least_important(importance.clone()) if prepared.state is None else prepared.state
+    return torch.where(importance >= least, tuned, base)

@@ -21,7 +21,6 @@ _PIECES = {"cpu": 1 << 16}  # elements worked on at once: all that is made of th
 _PIECE_GPU = 1 << 24  # enough for a GPU to be busy between two calls
 _TIES = "Yadav et al. 2023, arXiv:2306.01708, section 3"
 _DARE = "Yu et al. 2023, arXiv:2311.03099, section 3"
-_BREADCRUMBS = "Davari and Belilovsky 2023, arXiv:2312.06795, section 3; counted as in mergekit 0.1.5"
 
 Density = Annotated[float, Range(0, 1, 0.01, "share of each delta that is kept", per_block=True)]
 Weighting = Annotated[PerModel[float], Range(-2, 2, 0.05, "how much of each delta", per_block=True)]
@@ -99,9 +98,9 @@ def delta_merge(
     scale = sparsify.rescaling(prune, density, rescale)
 
     def combined(kept: list[torch.Tensor]) -> torch.Tensor:
-        return sparsify.times(strength, _combined(combine, kept, weights, majority_sign, normalize))
+        return sparsify.times(strength, combined_by(combine, kept, weights, majority_sign, normalize))
 
-    return _added(base, models, keeps, [weight * scale for weight in weights], combined)
+    return added(base, models, keeps, [weight * scale for weight in weights], combined)
 
 
 def _unchanged(models: Sequence[torch.Tensor], smallest: Sequence[float] | None) -> bool:
@@ -109,7 +108,7 @@ def _unchanged(models: Sequence[torch.Tensor], smallest: Sequence[float] | None)
     return not any(delta.any() for delta in models) if smallest is None else all(map(math.isinf, smallest))
 
 
-def _added(
+def added(
     base: torch.Tensor,
     models: Sequence[torch.Tensor],
     keeps: Sequence[sparsify.Keep],
@@ -139,7 +138,8 @@ def _keep(
     return sparsify.everything
 
 
-def _combined(combine: str, deltas: list[torch.Tensor], weights: Sequence[float], majority_sign: str, normalize: str) -> torch.Tensor:
+def combined_by(combine: str, deltas: list[torch.Tensor], weights: Sequence[float], majority_sign: str, normalize: str) -> torch.Tensor:
+    """What the kept parts of deltas come to together."""
     if combine == "disjoint":
         return _disjoint(deltas, weights, majority_sign, normalize)
     total = sum(deltas[1:], start=deltas[0])
@@ -260,40 +260,6 @@ def dare_ties(
     """
     voting = {"majority_sign": majority_sign, "normalize": normalize, "strength": strength}
     return delta_merge.function(base, models, prune="random", density=density, weights=weights, random=random, **voting)
-
-
-Gamma = Annotated[float, Range(0, 1, 0.01, "share of each delta that is left out, largest first", per_block=True)]
-
-
-@operator(scope=Scope.TENSOR, keys="base", source=_BREADCRUMBS)
-def breadcrumbs(
-    base: Weight, models: Deltas, *, density: Density = 0.9, gamma: Gamma = 0.01, weights: Weighting = 1.0, strength: Strength = 1.0
-) -> Weight:
-    """Leave out each model's very largest changes and its smallest; add up the rest.
-
-    `gamma` gives way where it and `density` are more than 1. Shapes: `base`, each of the n deltas, and the result are of one shape;
-    `weights` are n numbers.
-    """
-    scales = [weight * strength for weight in weights]
-    return _added(base, models, _crumbs(models, density, gamma, scales), scales, lambda kept: sum(kept[1:], start=kept[0]))
-
-
-@operator(scope=Scope.TENSOR, keys="base", source=f"{_BREADCRUMBS}; signs as in TIES: mergekit 0.1.5 breadcrumbs_ties")
-def breadcrumbs_ties(
-    base: Weight, models: Deltas, *, density: Density = 0.9, gamma: Gamma = 0.01, weights: Weighting = 1.0, strength: Strength = 1.0
-) -> Weight:
-    """Leave out each model's very largest changes and its smallest; add up those that agree in sign.
-
-    They are added, not averaged, as mergekit does here. `gamma` gives way where it and `density` are more than 1.
-    Shapes: `base`, each of the n deltas, and the result are of one shape; `weights` are n numbers.
-    """
-    scales = [weight * strength for weight in weights]
-    return _added(base, models, _crumbs(models, density, gamma, scales), scales, lambda kept: agreeing(kept, scales)[0])
-
-
-def _crumbs(models: Sequence[torch.Tensor], density: float, gamma: float, weights: Sequence[float]) -> list[sparsify.Keep]:
-    pairs = zip(models, weights, strict=True)
-    return [sparsify.middle(delta, density, gamma) if weight else sparsify.nothing for delta, weight in pairs]
 
 
 def agreeing(deltas: Sequence[torch.Tensor], weights: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import torch
 
-from workbench.merge import Range, operator
+from workbench.merge import Prepared, Range, operator
+from workbench.merge.preparing import Passes
 from workbench.operators import geometry
 from workbench.tensors import Scope, Weight
 
@@ -58,19 +60,40 @@ def add_strict_opposite(base: Weight, tuned: Weight, original: Weight, *, streng
     return _added(base, 2 * learned * opposite, strength)
 
 
-@operator(scope=Scope.TENSOR, keys="base", difference=_DIFFERENCE, source="sd-mecha 1.1.8 perpendicular_component")
-def add_perpendicular(base: Weight, tuned: Weight, original: Weight, *, strength: Strength = 1.0) -> Weight:
+def _prepared_share(passes: Passes) -> float:
+    ((read, _),) = passes()
+    return _share_along(part() for part in read.parts())
+
+
+def _share_along(parts: Iterable[Sequence[torch.Tensor]]) -> float:
+    """How much of what `base` learned is in what `tuned` did: <x, y> / <x, x>, summed over parts; infinity where x is 0."""
+    both, own = 0.0, 0.0
+    for base, tuned, original in parts:
+        have, learned = ((one - original).double().reshape(-1) for one in (base, tuned))
+        both, own = both + float(have @ learned), own + float(have @ have)
+    return both / own if own else math.inf
+
+
+@operator(
+    scope=Scope.TENSOR,
+    keys="base",
+    difference=_DIFFERENCE,
+    prepare=_prepared_share,
+    prepared_scope=Scope.ELEMENT,
+    source="sd-mecha 1.1.8 perpendicular_component",
+)
+def add_perpendicular(
+    base: Weight, tuned: Weight, original: Weight, *, strength: Strength = 1.0, prepared: Prepared = Prepared()
+) -> Weight:
     """Add the part of what `tuned` learned that is new to `base`: at a right angle to what that learned, whole tensors taken flat.
 
     With x = base - original and y = tuned - original: base + strength (y - x <x, y> / <x, x>); where x is 0, `base`.
     Shapes: all three and the result are of one shape.
     """
-    have, learned = (base - original).reshape(1, -1), (tuned - original).reshape(1, -1)
-    size = geometry.length(have, 1)
-    if not size:
+    share = _share_along(geometry.flat_blocks(base, tuned, original)) if prepared.state is None else prepared.state
+    if math.isinf(share):
         return base.clone()
-    direction = have / size
-    return _added(base, (learned - direction * (direction * learned).sum()).reshape(base.shape), strength)
+    return _added(base, (tuned - original).sub_(base - original, alpha=share), strength)
 
 
 @operator(

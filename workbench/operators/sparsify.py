@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,17 +56,35 @@ def thresholds(passes: Callable[[], Iterable[ReadingPart]], density: float) -> l
     """For each of several models, whose base and deltas `passes()` reads part by part, the smallest magnitude that is kept of all of them.
 
     The k = int(density * numel) largest, and what ties with the smallest of them, as `largest` has it for one tensor; infinity for none,
-    and where all are 0. Counted in two passes by the bits of float32, which order magnitudes: nothing is held but the counts.
+    and where all are 0.
+    """
+    return [math.inf if zeros else value for (value,), zeros in _order_statistics(passes, lambda total: (int(density * total),))]
+
+
+def bands(passes: Callable[[], Iterable[ReadingPart]], density: float, gamma: float) -> list[tuple[float, float]]:
+    """For each of several models the smallest and the largest magnitude that `middle` keeps of one tensor, which is read part by part."""
+    return [(bottom, top) for (bottom, top), _ in _order_statistics(passes, lambda total: _of_middle(total, density, gamma))]
+
+
+def _order_statistics(
+    passes: Callable[[], Iterable[ReadingPart]], wanted: Callable[[int], tuple[int, ...]]
+) -> Iterator[tuple[list[float], bool]]:
+    """Of each model's n magnitudes the k-th largest for each k of `wanted(n)`, infinity for 0; and whether all are 0.
+
+    Counted by the bits of float32, which order magnitudes, in a pass for the upper ones and one for each k: nothing is held but the counts.
     """
     high = _counts(passes, None)
-    keep = [int(density * int(one.sum())) for one in high]
-    tops = [_place(one, count) for one, count in zip(high, keep, strict=True)]
-    low = _counts(passes, [top for top, _ in tops])
-    places = [_place(one, left)[0] for one, (_, left) in zip(low, tops, strict=True)]
-    bits = [(top << _LOW) + place for (top, _), place in zip(tops, places, strict=True)]
-    found = torch.tensor(bits, dtype=torch.int32).view(torch.float32).tolist() if bits else []
-    none = [not count or _zeros(*counts) for count, *counts in zip(keep, high, low, strict=True)]
-    return [math.inf if nothing else value for value, nothing in zip(found, none, strict=True)]
+    kept = [wanted(int(one.sum())) for one in high]
+    found: list[list[float]] = [[] for _ in high]
+    zeros = [False for _ in high]
+    for keep in zip(*kept, strict=True):
+        tops = [_place(one, k) for one, k in zip(high, keep, strict=True)]
+        low = _counts(passes, [top for top, _ in tops]) if any(keep) else high
+        for number, (k, (top, left)) in enumerate(zip(keep, tops, strict=True)):
+            bits = (top << _LOW) + _place(low[number], left)[0]
+            found[number].append(torch.tensor(bits, dtype=torch.int32).view(torch.float32).item() if k else math.inf)
+            zeros[number] = _zeros(high[number], low[number])
+    return zip(found, zeros, strict=True)
 
 
 def _zeros(high: torch.Tensor, low: torch.Tensor) -> bool:
@@ -120,12 +138,22 @@ def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
 
     There are always as many: where density and gamma are more than all, fewer of the largest are left out.
     """
-    total, count = delta.numel(), int(density * delta.numel())
-    beyond = min(int(gamma * total), total - count)
-    if not beyond or not count:
-        return largest(delta, density)
-    top, bottom = kth_largest(delta.abs(), beyond + 1), kth_largest(delta.abs(), beyond + count)
-    kept = from_magnitude(bottom, delta.dtype)
+    bottom, top = (kth_largest(delta.abs(), k) if k else math.inf for k in _of_middle(delta.numel(), density, gamma))
+    return between(bottom, top, delta.dtype)
+
+
+def _of_middle(total: int, density: float, gamma: float) -> tuple[int, int]:
+    """Which of the largest are the smallest and the largest that `middle` keeps; 0 where it keeps none, and where it leaves none out."""
+    count = int(density * total)
+    beyond = min(int(gamma * total), total - count) if count else 0
+    return beyond + count, beyond + 1 if beyond else 0
+
+
+def between(bottom: float, top: float, dtype: torch.dtype) -> Keep:
+    """The elements whose magnitude is not below `bottom`, and not above `top`."""
+    kept = from_magnitude(bottom, dtype)
+    if math.isinf(top):
+        return kept
     return lambda piece, place, scale: times(scale, kept(piece, place, 1).masked_fill(piece.abs() > top, 0))
 
 
@@ -181,8 +209,3 @@ def kth_largest(magnitudes: torch.Tensor, k: int) -> float:
     values = magnitudes.reshape(-1).numpy()
     values.partition(place)
     return float(values[place])
-
-
-def quantile(values: torch.Tensor, share: float) -> float:
-    """The value at int(share * (n - 1)) of n values in order."""
-    return kth_largest(values.clone(), values.numel() - int(share * (values.numel() - 1)))
