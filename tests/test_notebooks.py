@@ -94,11 +94,15 @@ def test_a_notebook_runs(path, kernel, tmp_path, monkeypatch):
     notebook = read(path)
     resources = {"metadata": {"path": str(tmp_path / "notebooks")}}
     try:
-        NotebookClient(notebook, kernel_name=kernel, store_widget_state=False, timeout=300, resources=resources).execute()
+        NotebookClient(
+            notebook, kernel_name=kernel, store_widget_state=False, timeout=300, startup_timeout=300, resources=resources
+        ).execute()
     except RuntimeError as error:  # ports that were free when they were chosen may be another process's a moment later
         if "Kernel died before replying to kernel_info" not in str(error):
             raise
-        NotebookClient(notebook, kernel_name=kernel, store_widget_state=False, timeout=300, resources=resources).execute()
+        NotebookClient(
+            notebook, kernel_name=kernel, store_widget_state=False, timeout=300, startup_timeout=300, resources=resources
+        ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stderr")
     assert "Warning" not in said

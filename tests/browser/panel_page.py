@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from notebook_page import NotebookPage, until
 from playwright.sync_api import Locator, expect
 
-SECONDS = 60_000
+SECONDS = 180_000
 
 
 def drawn(notebook: NotebookPage) -> None:
     """Wait until every picture is there."""
-    until(lambda: notebook.python("panel.wait(0)"), "pictures are still being drawn", 60)
+    until(lambda: notebook.python("panel.wait(0)"), "pictures are still being drawn", 180)
     expect(notebook.page.locator(".wb-stale")).to_have_count(0)
 
 

@@ -32,7 +32,7 @@ def panel(notebook) -> Locator:
 
 def asked(notebook: NotebookPage, choices: int) -> None:
     """Wait until there are so many choices, and the question after them is shown."""
-    until(lambda: notebook.python("len(panel.choices) if panel.question else -1") == choices, f"there are not {choices} choices", 60)
+    until(lambda: notebook.python("len(panel.choices) if panel.question else -1") == choices, f"there are not {choices} choices", 180)
     expect(notebook.page.locator(".wb-prefer .pair")).to_have_attribute("aria-busy", "false")
 
 

@@ -6,6 +6,7 @@ Each kernel is a process with a namespace of its own, as any is; what it does wi
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -22,8 +23,11 @@ _SLOW = ("ipykernel.kernelapp", "ipywidgets", "anywidget", "pandas", "pydantic.m
 def serve(port: int) -> None:
     """Fork a kernel for everyone who asks at this port; those who ask before all is imported wait."""
     with socket.create_server(("127.0.0.1", port)) as listening:
+        gc.disable()
         for library in _SLOW:
             importlib.import_module(library)
+        gc.enable()
+        gc.freeze()  # no kernel's collector goes through all of that again, and copies the memory it lies in
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the kernels
         while True:
             asked, _ = listening.accept()

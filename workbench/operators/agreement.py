@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -83,37 +84,86 @@ def model_stock(
     return base + (share * (sum(flat[1:], start=flat[0]) / len(flat))).reshape(base.shape)
 
 
-@operator(scope=Scope.TENSOR, keys="base", source="Wan et al. 2024, arXiv:2408.07990, section 3 (SCE); mergekit 0.1.5 sce")
+@dataclass(frozen=True)
+class _Selection:
+    """The variance from which on elements of a tensor are selected, and the models' weights, which sum to 1."""
+
+    least: float
+    shares: Sequence[float]
+
+
+def _prepared_selection(passes: Passes) -> _Selection:
+    ((read, options),) = passes()
+    held = torch.empty(read.entry.info.numel)
+    return _selection(lambda: (block for part in read.parts() for block in geometry.flat_blocks(*part()[1])), options["density"], held)
+
+
+def _selection(blocks: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float, held: torch.Tensor) -> _Selection:
+    """Of a tensor whose deltas come in flat blocks, twice; `held` has room for a number for each of its elements."""
+    least = _least_varied(blocks(), density, held) if density < 1 else 0.0
+    sizes: list[float] = []
+    for deltas in blocks():
+        here = [float(one.double().square().sum()) for one in _selected(deltas, least)]
+        sizes = [one + other for one, other in zip(sizes or [0.0] * len(here), here, strict=True)]
+    total = sum(sizes)
+    return _Selection(least, [size / total if total else 1 / len(sizes) for size in sizes])
+
+
+def _least_varied(blocks: Iterable[Sequence[torch.Tensor]], density: float, held: torch.Tensor) -> float:
+    """The smallest variance that is selected; infinity for none."""
+    done = 0
+    for deltas in blocks:
+        held[done : done + len(deltas[0])] = _variance(deltas)
+        done += len(deltas[0])
+    count = int(density * int(held.count_nonzero()))
+    return sparsify.kth_largest(held, count) if count else math.inf
+
+
+def _variance(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Over the models, of each element; by Welford's algorithm in float64, as torch's own, which takes ten times as long."""
+    mean = deltas[0].double()
+    squares = torch.zeros_like(mean)
+    for count, delta in enumerate(deltas[1:], 2):
+        off = delta.double() - mean
+        mean = mean + off / count
+        squares += off * (delta.double() - mean)
+    return (squares / len(deltas)).to(deltas[0].dtype)
+
+
+def _selected(deltas: Sequence[torch.Tensor], least: float) -> Sequence[torch.Tensor]:
+    """The deltas, 0 where they vary less; NaN stays."""
+    if not least:
+        return deltas
+    out = _variance(deltas) < least
+    return [delta.masked_fill(out, 0) for delta in deltas]
+
+
+@operator(
+    scope=Scope.TENSOR,
+    keys="base",
+    prepare=_prepared_selection,
+    prepared_scope=Scope.ELEMENT,
+    source="Wan et al. 2024, arXiv:2408.07990, section 3 (SCE); mergekit 0.1.5 sce",
+)
 def sce(
     base: Weight,
     models: Deltas,
     *,
     density: Annotated[float, Range(0, 1, 0.01, "share of elements kept, most varied first")] = 1.0,
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Select the elements in which the models differ most, weight each model by the size of its changes, erase the minority's signs.
 
-    Of the m elements whose variance over the models is not 0, int(density m) are kept, at density 1 all; a model's weight is the mean
-    square of its delta there; elements not of the sign of the deltas' sum are left out, and the rest is averaged by the weights.
-    Shapes: `base`, each of the n deltas, and the result are of one shape.
+    Of the m elements whose variance over the models is not 0, int(density m) are kept and those that tie with the least of them, at density
+    1 all; a model's weight is the mean square of its delta there; elements not of the sign of the deltas' sum are left out, and the rest is
+    averaged by the weights. Shapes: `base`, each of the n deltas, and the result are of one shape.
     """
-    deltas = torch.stack([*models])
-    if density < 1:
-        deltas *= _most_varied(deltas, density)
-    weights = deltas.square().reshape(len(deltas), base.numel()).sum(1)
-    shares = weights / weights.sum() if weights.sum() else torch.full_like(weights, 1 / len(weights))
-    shares = shares.reshape(-1, *[1] * base.dim())
+    found = prepared.state or _selection(lambda: geometry.flat_blocks(*models), density, torch.empty_like(base).reshape(-1))
+    deltas = torch.stack([*_selected(models, found.least)])
+    shares = torch.tensor(found.shares).to(base).reshape(-1, *[1] * base.dim())
     agree = deltas.sign() == torch.where(deltas.sum(0) >= 0, 1, -1)
     divisor = (shares * agree).sum(0)
     return base + (shares * agree * deltas).sum(0) / divisor.masked_fill_(divisor == 0, 1)
-
-
-def _most_varied(deltas: torch.Tensor, density: float) -> torch.Tensor:
-    """1 where the variance over the models is among the largest, else 0."""
-    variance = deltas.var(0, unbiased=False)
-    count = int(density * int(variance.count_nonzero()))
-    kept = torch.zeros_like(variance).reshape(-1)
-    kept[variance.reshape(-1).topk(count, sorted=False).indices] = 1
-    return kept.reshape(variance.shape)
 
 
 @operator(scope=Scope.ELEMENT, keys="base", source="arXiv:2601.13572 (RAM); mergekit 0.1.5 ram")
