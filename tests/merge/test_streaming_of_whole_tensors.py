@@ -36,7 +36,7 @@ def _whole(name: str, tensors: list[torch.Tensor]) -> torch.Tensor:
 
 def test_those_that_the_time_of_a_merge_hangs_on_are_streamed():
     assert {"ties", "delta_merge", "magnitude_prune", "slerp", "model_stock", "weighted_similarity", "breadcrumbs"} <= set(STREAMED)
-    assert {"breadcrumbs_ties", "add_perpendicular", "ram_plus", "arcee_fusion"} <= set(STREAMED)
+    assert {"breadcrumbs_ties", "add_perpendicular", "ram_plus", "arcee_fusion", "sce", "add_cosine_a", "add_cosine_b"} <= set(STREAMED)
 
 
 @pytest.mark.parametrize("name", STREAMED)
@@ -51,6 +51,12 @@ def test_streamed_and_whole_are_the_same_bits(name):
     again = _merge(name, models)
     assert torch.equal(again.read("x", Rows(1, 2)), expected[1:2])
     assert torch.equal(again.read("x", Flat(PIECE - 5, PIECE + 5)), expected.reshape(-1)[PIECE - 5 : PIECE + 5])
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_long_vector_is_merged_as_it_is_whole(name):
+    tensors = [one.reshape(-1)[: PIECE + 1000] for one in _tensors()]
+    assert torch.equal(_merge(name, [Held({"x": one}) for one in tensors])["x"], _whole(name, tensors))
 
 
 @pytest.mark.parametrize("name", STREAMED)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
 
-from workbench.merge import Range, operator
+from workbench.merge import Prepared, Range, operator
+from workbench.merge.preparing import Passes
 from workbench.operators import geometry
 from workbench.tensors import Scope, Weight
 
@@ -14,26 +16,39 @@ Share = Annotated[float, Range(0, 1, 0.05, "how much `first` gives way to `secon
 _SUPERMERGER = "hako-mikan/sd-webui-supermerger"
 
 
-@operator(scope=Scope.TENSOR, keys="first", source=f"{_SUPERMERGER}, 'cosineA'; sd-mecha 1.1.8 add_cosine_a")
-def add_cosine_a(first: Weight, second: Weight, *, share: Share = 0.5) -> Weight:
+def _prepared_products(passes: Passes) -> geometry.Products:
+    ((read, _),) = passes()
+    return geometry.read_products(read, columns=True)
+
+
+_columnwise = partial(operator, scope=Scope.TENSOR, keys="first", prepare=_prepared_products, prepared_scope=Scope.ROW)
+
+
+@_columnwise(source=f"{_SUPERMERGER}, 'cosineA'; sd-mecha 1.1.8 add_cosine_a")
+def add_cosine_a(first: Weight, second: Weight, *, share: Share = 0.5, prepared: Prepared = Prepared()) -> Weight:
     """Keep `second` where the columns of both are unlike, and `first` the more they are alike.
 
     (1 - k) first + k second with k = 1 - min(1, max(0, c - share)), c the cosine of two columns (along dimension 0). SuperMerger first
     stretches all cosines of the model from 0 to 1: see `weighted_similarity`. Shapes: both and the result are of one shape.
     """
-    one, other = _columns(first), _columns(second)
-    return _mixed(one, other, geometry.cosine(one, other, 0), share).reshape(first.shape)
+    (cosine,) = _products(first, second, prepared).cosines()
+    return _mixed(first, second, cosine, share)
 
 
-@operator(scope=Scope.TENSOR, keys="first", source=f"{_SUPERMERGER}, 'cosineB'; sd-mecha 1.1.8 add_cosine_b")
-def add_cosine_b(first: Weight, second: Weight, *, share: Share = 0.5) -> Weight:
+@_columnwise(source=f"{_SUPERMERGER}, 'cosineB'; sd-mecha 1.1.8 add_cosine_b")
+def add_cosine_b(first: Weight, second: Weight, *, share: Share = 0.5, prepared: Prepared = Prepared()) -> Weight:
     """As `add_cosine_a`, with the mean of the columns' cosine and that of the whole tensors.
 
     Shapes: both and the result are of one shape.
     """
-    one, other = _columns(first), _columns(second)
-    whole = geometry.cosine(one.reshape(1, -1), other.reshape(1, -1), 1).item() if one.numel() else 1.0
-    return _mixed(one, other, (geometry.cosine(one, other, 0) + whole) / 2, share).reshape(first.shape)
+    found = _products(first, second, prepared)
+    (cosine,), (whole,) = found.cosines(), geometry.Products({pair: one.sum() for pair, one in found.of.items()}).cosines()
+    return _mixed(first, second, (cosine + whole) / 2, share)
+
+
+def _products(first: torch.Tensor, second: torch.Tensor, prepared: Prepared) -> geometry.Products:
+    found: geometry.Products = prepared.state or geometry.products(geometry.row_blocks(*map(_columns, (first, second))), columns=True)
+    return found
 
 
 def _columns(tensor: torch.Tensor) -> torch.Tensor:
@@ -41,4 +56,4 @@ def _columns(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _mixed(first: torch.Tensor, second: torch.Tensor, cosine: torch.Tensor, share: float) -> torch.Tensor:
-    return torch.lerp(first, second, 1 - (cosine - share).clamp_(0, 1))
+    return torch.lerp(first, second, 1 - (cosine - share).clamp_(0, 1).to(first.dtype))
