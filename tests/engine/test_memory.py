@@ -53,7 +53,7 @@ def test_an_error_gives_the_memory_back():
     assert run_together(memory, [100]) == 100
 
 
-@pytest.mark.parametrize(("operator", "calculation", "held"), [("sce", "float32", 4), ("ties", "float64", 4), ("ties", "float32", 1)])
+@pytest.mark.parametrize(("operator", "calculation", "held"), [("della", "float32", 4), ("ties", "float64", 4), ("ties", "float32", 1)])
 def test_a_job_holds_its_inputs_and_its_result_in_float32_whole_or_in_pieces(operator, calculation, held):
     shape = (4, PIECE)
     base = Held({"x": torch.zeros(shape, dtype=torch.float16)})
@@ -63,6 +63,17 @@ def test_a_job_holds_its_inputs_and_its_result_in_float32_whole_or_in_pieces(ope
     nested = getattr(wb.operators, operator)(base, [base, merge])
     (job,) = jobs(nested, [("x", Plain.of(TensorInfo(shape, "F16")))], Calculation(calculation))
     assert job.held == (2 + 4) * 4 * held * PIECE
+
+
+@pytest.mark.parametrize(("rows", "more"), [(4, 4 * PIECE), (1, 0)])
+def test_what_is_held_while_a_tensor_is_prepared_counts_too(rows, more):
+    shape = (rows, PIECE)
+    base = Held({"x": torch.zeros(shape, dtype=torch.float16)})
+    merge = wb.operators.sce(base, [base, base], density=0.5)
+    (job,) = jobs(merge, [("x", Plain.of(TensorInfo(shape, "F16")))], Calculation())
+    assert job.held == 4 * (4 * PIECE + more)
+    (job,) = jobs(wb.operators.ties(merge, [base, base]), [("x", Plain.of(TensorInfo(shape, "F16")))], Calculation())
+    assert job.held == 4 * (4 * PIECE + more)
 
 
 def test_a_large_tensor_is_read_in_pieces_and_is_the_same():

@@ -48,6 +48,18 @@ def test_numbers_are_those_of_numpys_philox(draw, key, step, count):
     assert out.numpy().tobytes() == expected.tobytes()
 
 
+def test_any_part_has_its_own_numbers_however_many_are_drawn_at_once(draw, monkeypatch):
+    def drawn(steps, key):
+        words = torch.empty((len(steps), 4), dtype=torch.int64)
+        draw(int(steps[0]) - 1, len(steps), on_device._signed(key), on_device._signed(key >> 64), words.data_ptr())
+        return words.unbind(1)
+
+    monkeypatch.setattr(on_device, "_words", drawn)
+    monkeypatch.setattr(on_device, "_STEPS", 16)
+    expected = np.random.Generator(np.random.Philox(key=(3 << 100) + 7, counter=5)).random(5003, dtype=np.float32)[3:]
+    assert on_device.uniform(5000, (3 << 100) + 7, 43, torch.device("cpu")).numpy().tobytes() == expected.tobytes()
+
+
 def test_torch_can_read_what_it_is_to_compile():
     from torch.cuda.jiterator import _CodeParser
 

@@ -23,15 +23,20 @@ def _tensors(seed: int = 0) -> list[torch.Tensor]:
     return [base, *(base + 0.1 * change for change in changes)]
 
 
+OTHERWISE = {"sce": {"density": 0.5}, "breadcrumbs": {"density": 0.5, "gamma": 0.2}, "breadcrumbs_ties": {"density": 0.8, "gamma": 0.2}}
+
+
 def _merge(name: str, models: list[Held]) -> wb.Merge:
     inputs = own()[name].declaration.inputs
-    return own()[name](*(models[1:] if slot.many else models[i] for i, slot in enumerate(inputs)), rules=[])
+    chosen = (models[1:] if slot.many else models[i] for i, slot in enumerate(inputs))
+    return own()[name](*chosen, rules=[], **OTHERWISE.get(name, {}))
 
 
 def _whole(name: str, tensors: list[torch.Tensor]) -> torch.Tensor:
     base, *tuned = tensors
     inputs = own()[name].declaration.inputs
-    return own()[name].function(*([base, [one - base for one in tuned]] if inputs[-1].many else tensors[: len(inputs)]))
+    given = [base, [one - base for one in tuned]] if inputs[-1].many else tensors[: len(inputs)]
+    return own()[name].function(*given, **OTHERWISE.get(name, {}))
 
 
 def test_those_that_the_time_of_a_merge_hangs_on_are_streamed():
@@ -67,12 +72,13 @@ def test_nothing_is_prepared_for_loops_that_cannot_be_used(name, otherwise):
     assert not any(model.reads for model in models)
 
 
-@pytest.mark.parametrize("inner", ["ties", "slerp", "sce"])
-def test_streamed_merges_nest_with_each_other_and_with_those_that_hold_whole_tensors(inner):
+@pytest.mark.parametrize("inner", ["ties", "slerp", "sce", "delta_nuslerp"])
+@pytest.mark.parametrize("outer", ["ties", "breadcrumbs", "sce"])
+def test_streamed_merges_nest_with_each_other_and_with_those_that_hold_whole_tensors(outer, inner):
     base, first, second = (Held({"x": one}) for one in _tensors())
     merged = _merge(inner, [base, first, second])
     middle = Held({"x": merged["x"]})
-    assert torch.equal(wb.operators.ties(base, [first, merged])["x"], wb.operators.ties(base, [first, middle])["x"])
+    assert torch.equal(_merge(outer, [base, first, merged])["x"], _merge(outer, [base, first, middle])["x"])
 
 
 @pytest.mark.parametrize("name", STREAMED)

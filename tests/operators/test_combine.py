@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from held import Held
@@ -63,6 +65,10 @@ def test_breadcrumbs_by_hand():
     everything = ops.breadcrumbs.function(BASE, [FIRST, SECOND], density=1.0, gamma=0.5)
     assert torch.equal(everything, BASE + FIRST + SECOND)
     assert torch.equal(ops.breadcrumbs.function(BASE, [FIRST], density=0.0), BASE)
+
+
+def test_breadcrumbs_without_loss_keep_an_infinity():
+    assert ops.breadcrumbs.function(torch.zeros(2), [torch.tensor([math.inf, 1.0])], density=1.0).tolist() == [math.inf, 1.0]
 
 
 def test_breadcrumbs_of_equal_magnitudes_are_all_kept():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from held import Held
 from hypothesis import given
@@ -42,3 +44,8 @@ def test_add_delta_of_tuned_models_is_task_arithmetic():
     base, tuned = Held({"x": torch.randn(5)}, "base"), Held({"x": torch.randn(5)}, "tuned")
     added = wb.operators.add_delta(base, [tuned], strengths=0.7)
     torch.testing.assert_close(added.read("x"), wb.operators.task_arithmetic(base, [tuned], weights=0.7).read("x"))
+
+
+def test_what_is_infinite_is_not_left_out_as_if_nothing_had_been_learned():
+    original, base, tuned = torch.tensor([0.25, 0.5]), torch.tensor([0.5, 1.0]), torch.tensor([math.inf, 2.0])
+    assert not wb.operators.add_perpendicular.function(base, tuned, original).isfinite().all()

@@ -40,6 +40,13 @@ def test_nan_is_not_taken_for_a_small_difference():
     assert math.isnan(sce(BASE, [FIRST, torch.tensor([0.0, math.nan, -1.0, 2.5])], density=0.5)[1])
 
 
+def test_in_float64_nothing_is_rounded_to_float32():
+    base, first, second = BASE.double(), FIRST.double() / 3, SECOND.double() / 7
+    size = float(first.square().sum()), float(second.square().sum())
+    expected = 1 + (size[0] * 2 / 3 + size[1] * 2.5 / 7) / sum(size)
+    assert sce(base, [first, second]).tolist()[3] == pytest.approx(expected, rel=1e-15)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_variances_are_torchs(count):
     from workbench.operators.agreement import _variance

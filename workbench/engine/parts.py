@@ -35,6 +35,7 @@ def jobs(checkpoint: Checkpoint, quantisers: Iterable[tuple[str, Quantiser]], ca
     """The parts of every tensor in order, each of whole units; they depend on shapes, units, scope and device, never on threads."""
     size = at_once(calculation.device)
     tensors, grain = _at_once(checkpoint), checkpoint.grain(calculation)
+    preparing = sum(model.merge.call.operator.prepare_holds for model in tree(checkpoint) if model.merge is not None)
     for key, quantiser in quantisers:
         info = quantiser.info
         scope = Scope.ELEMENT if checkpoint.origin(key) else checkpoint.scope
@@ -42,7 +43,8 @@ def jobs(checkpoint: Checkpoint, quantisers: Iterable[tuple[str, Quantiser]], ca
         for part in pieces(None, scope, info.shape, quantiser.unit, size):
             steps = tuple(pieces(part, min(scope, grain), info.shape, quantiser.unit, size))
             longest = max(last - first for first, last in (elements(one, info.shape) for one in steps))
-            yield TensorPart(key, part, quantiser, (tensors + working) * longest * _ITEMSIZE, steps)
+            held = (tensors + working) * longest + preparing * info.numel * (longest < info.numel)
+            yield TensorPart(key, part, quantiser, held * _ITEMSIZE, steps)
 
 
 def _at_once(checkpoint: Checkpoint) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,12 +44,11 @@ def uniform(count: int, key: int, start: int, device: torch.device) -> torch.Ten
 
     step, skipped = divmod(start, PER_STEP)
     out = torch.empty(skipped + count, device=device)
-    words = [_signed(key), _signed(key >> 64)]
     for begin in range(0, len(out), _STEPS * PER_STEP):
         piece = out[begin : begin + _STEPS * PER_STEP]
         first = step + 1 + begin // PER_STEP
         steps = torch.arange(first, first - (-len(piece) // PER_STEP), device=device)
-        numbers(torch.stack(_philox()(steps, key=words[0], key_above=words[1]), 1), piece)
+        numbers(torch.stack([*_words(steps, key)], 1), piece)
     return out[skipped:]
 
 
@@ -59,6 +58,15 @@ def numbers(words: torch.Tensor, out: torch.Tensor) -> None:
 
     halves = words.view(torch.int32).reshape(-1)[: len(out)]
     torch.mul((halves >> 8) & 0xFFFFFF, _SCALE, out=out)
+
+
+def _words(steps: torch.Tensor, key: int) -> Sequence[torch.Tensor]:
+    """Four words of 64 bits for each number of the counter."""
+    import torch
+
+    with torch.cuda.device(steps.device):  # on which what is compiled runs
+        found: Sequence[torch.Tensor] = _philox()(steps, key=_signed(key), key_above=_signed(key >> 64))
+        return found
 
 
 @functools.cache

@@ -112,6 +112,7 @@ class Declaration:
     difference: tuple[str, ...] = ()
     prepare: Callable[..., Any] | None = None
     prepared_scope: Scope | None = None
+    prepare_holds: bool = False
     fused: Callable[..., Callable[..., bool] | None] | None = None
 
     @property
@@ -189,6 +190,7 @@ def declare(
     difference: tuple[str, ...] = (),
     prepare: Callable[..., Any] | None = None,
     prepared_scope: Scope | None = None,
+    prepare_holds: bool = False,
     fused: Callable[..., Callable[..., bool] | None] | None = None,
 ) -> Declaration:
     """Read the declaration off a function's signature and docstring; a TypeError says what an author left out."""
@@ -233,6 +235,7 @@ def declare(
         difference=difference,
         prepare=prepare,
         prepared_scope=prepared_scope,
+        prepare_holds=prepare_holds,
         fused=fused,
     )
 

@@ -158,6 +158,7 @@ def operator(
     difference: Sequence[str] = (),
     prepare: Callable[..., Any] | None = None,
     prepared_scope: Scope | None = None,
+    prepare_holds: bool = False,
     fused: Callable[..., Callable[..., bool] | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Operator]:
     """Make a pure tensor function an operator, known by its name from now on; its signature and docstring are its declaration.
@@ -169,9 +170,10 @@ def operator(
     scope is MODEL, `prepare(passes)` is called first, and what it returns is given to a parameter annotated `Prepared`: small, for it is
     kept. Each `passes()` goes through the model anew, and yields for every tensor that is merged what reads its inputs, and its options.
     With `prepared_scope` that goes for the scope TENSOR too, of one tensor alone: large tensors are then not held whole, but calculated in
-    parts of that scope, ELEMENT or ROW. `fused(**options)` is a faster way to the same bits: it returns a loop, or None where there is
-    none for these options. `loop(out, ...)` gets the inputs as they are stored, models instead of deltas and None for what a model lacks,
-    fills `out`, rounded, and returns True; or False, as where something is not finite, and the function does it.
+    parts of that scope, ELEMENT or ROW; `prepare_holds` says that `prepare` has a float32 number for each of the tensor's elements in
+    memory, so that an export has fewer tensors at once. `fused(**options)` is a faster way to the same bits: it returns a loop, or None
+    where there is none for these options. `loop(out, ...)` gets the inputs as they are stored, models instead of deltas and None for what a
+    model lacks, fills `out`, rounded, and returns True; or False, as where something is not finite, and the function does it.
     Defined anew in the same module, it replaces what it was; raises WorkbenchError for a name that one of Workbench's own operators has.
     """
 
@@ -181,6 +183,7 @@ def operator(
             "difference": tuple(difference),
             "prepare": prepare,
             "prepared_scope": prepared_scope,
+            "prepare_holds": prepare_holds,
             "fused": fused,
         }
         made = Operator(declare(function, scope=scope, keys=keys, source=source, missing=missing, check=check, **extra))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any
@@ -94,39 +94,48 @@ class _Selection:
 
 def _prepared_selection(passes: Passes) -> _Selection:
     ((read, options),) = passes()
-    held = torch.empty(read.entry.info.numel)
-    return _selection(lambda: (block for part in read.parts() for block in geometry.flat_blocks(*part()[1])), options["density"], held)
+
+    def blocks() -> Iterator[Sequence[torch.Tensor]]:
+        return (block for part in read.parts() for block in geometry.flat_blocks(*part()[1]))
+
+    return _selection(blocks, options["density"], read.entry.info.numel)
 
 
-def _selection(blocks: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float, held: torch.Tensor) -> _Selection:
-    """Of a tensor whose deltas come in flat blocks, twice; `held` has room for a number for each of its elements."""
-    least = _least_varied(blocks(), density, held) if density < 1 else 0.0
+def _selection(blocks: Callable[[], Iterable[Sequence[torch.Tensor]]], density: float, numel: int) -> _Selection:
+    """Of a tensor of so many elements, whose deltas come in flat blocks, twice."""
+    least = _least_varied(_joined(map(_variance, blocks()), numel), density) if density < 1 else 0.0
     sizes: list[float] = []
     for deltas in blocks():
-        here = [float(one.double().square().sum()) for one in _selected(deltas, least)]
+        here = [float(geometry.wide(one).square().sum()) for one in _selected(deltas, least)]
         sizes = [one + other for one, other in zip(sizes or [0.0] * len(here), here, strict=True)]
     total = sum(sizes)
     return _Selection(least, [size / total if total else 1 / len(sizes) for size in sizes])
 
 
-def _least_varied(blocks: Iterable[Sequence[torch.Tensor]], density: float, held: torch.Tensor) -> float:
-    """The smallest variance that is selected; infinity for none."""
-    done = 0
-    for deltas in blocks:
-        held[done : done + len(deltas[0])] = _variance(deltas)
-        done += len(deltas[0])
-    count = int(density * int(held.count_nonzero()))
-    return sparsify.kth_largest(held, count) if count else math.inf
+def _least_varied(variances: torch.Tensor, density: float) -> float:
+    """The smallest that is selected, infinity for none; the numbers lose their order."""
+    count = int(density * int(variances.count_nonzero()))
+    return sparsify.kth_largest(variances, count) if count else math.inf
+
+
+def _joined(parts: Iterable[torch.Tensor], numel: int) -> torch.Tensor:
+    """The numbers of the parts of a tensor of so many elements, flat."""
+    found, done = torch.empty(0), 0
+    for part in parts:
+        found = found if done else part.new_empty(numel)
+        found[done : done + part.numel()] = part.reshape(-1)
+        done += part.numel()
+    return found
 
 
 def _variance(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
     """Over the models, of each element; by Welford's algorithm in float64, as torch's own, which takes ten times as long."""
-    mean = deltas[0].double()
+    mean = geometry.wide(deltas[0])
     squares = torch.zeros_like(mean)
     for count, delta in enumerate(deltas[1:], 2):
-        off = delta.double() - mean
+        off = geometry.wide(delta) - mean
         mean = mean + off / count
-        squares += off * (delta.double() - mean)
+        squares += off * (geometry.wide(delta) - mean)
     return (squares / len(deltas)).to(deltas[0].dtype)
 
 
@@ -143,6 +152,7 @@ def _selected(deltas: Sequence[torch.Tensor], least: float) -> Sequence[torch.Te
     keys="base",
     prepare=_prepared_selection,
     prepared_scope=Scope.ELEMENT,
+    prepare_holds=True,
     source="Wan et al. 2024, arXiv:2408.07990, section 3 (SCE); mergekit 0.1.5 sce",
 )
 def sce(
@@ -158,9 +168,9 @@ def sce(
     1 all; a model's weight is the mean square of its delta there; elements not of the sign of the deltas' sum are left out, and the rest is
     averaged by the weights. Shapes: `base`, each of the n deltas, and the result are of one shape.
     """
-    found = prepared.state or _selection(lambda: geometry.flat_blocks(*models), density, torch.empty_like(base).reshape(-1))
+    found = prepared.state or _selection(lambda: geometry.flat_blocks(*models), density, base.numel())
     deltas = torch.stack([*_selected(models, found.least)])
-    shares = torch.tensor(found.shares).to(base).reshape(-1, *[1] * base.dim())
+    shares = torch.tensor(found.shares, dtype=base.dtype, device=base.device).reshape(-1, *[1] * base.dim())
     agree = deltas.sign() == torch.where(deltas.sum(0) >= 0, 1, -1)
     divisor = (shares * agree).sum(0)
     return base + (shares * agree * deltas).sum(0) / divisor.masked_fill_(divisor == 0, 1)
@@ -263,13 +273,7 @@ def consensus(
 
 def _prepared_least(passes: Passes) -> float:
     ((read, _),) = passes()
-    found = torch.empty(read.entry.info.numel, dtype=read.calculation.dtype)
-    done = 0
-    for part in read.parts():
-        importance = _importance(*part()).reshape(-1)
-        found[done : done + len(importance)] = importance
-        done += len(importance)
-    return _least_important(found)
+    return _least_important(_joined((_importance(*part()) for part in read.parts()), read.entry.info.numel))
 
 
 def _importance(base: torch.Tensor, tuned: torch.Tensor) -> torch.Tensor:
@@ -292,6 +296,7 @@ def _least_important(importance: torch.Tensor) -> float:
     keys="base",
     prepare=_prepared_least,
     prepared_scope=Scope.ROW,
+    prepare_holds=True,
     source="arcee-ai/mergekit 0.1.5 arcee_fusion; quantiles of all elements",
 )
 def arcee_fusion(base: Weight, tuned: Weight, *, prepared: Prepared = Prepared()) -> Weight:

@@ -33,6 +33,11 @@ def vectors(tensor: torch.Tensor, over: Over) -> tuple[torch.Tensor, int]:
     return tensor.reshape(tensor.shape[0], tensor.shape[1:].numel()), 1 if over == "row" else 0
 
 
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """In float64, for sums; as it is on a device that has none."""
+    return tensor if tensor.device.type == "mps" else tensor.double()
+
+
 def length(tensor: torch.Tensor, dim: int) -> torch.Tensor:
     """Lengths of the vectors along a dimension, which stays with one place."""
     found: torch.Tensor = torch.linalg.vector_norm(tensor, dim=dim, keepdim=True)
@@ -80,7 +85,10 @@ def row_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
 
 @dataclass(frozen=True)
 class Products:
-    """Inner products of each two of several tensors, or of their columns (along dimension 0), and what they tell. All is float64."""
+    """Inner products of each two of several tensors, or of their columns (along dimension 0), and what they tell.
+
+    All are float64, or float32 where the device has no other.
+    """
 
     of: Mapping[tuple[int, int], torch.Tensor]  # by two tensors' numbers, the first not behind the second
 
@@ -123,8 +131,8 @@ def _pairs(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _products(tensors: Sequence[torch.Tensor], columns: bool) -> Products:
-    wide = [one.double() if columns else one.double().reshape(-1) for one in tensors]
-    return Products({(one, other): torch.linalg.vecdot(wide[one], wide[other], dim=0) for one, other in _pairs(len(wide))})
+    found = [wide(one) if columns else wide(one).reshape(-1) for one in tensors]
+    return Products({(one, other): torch.linalg.vecdot(found[one], found[other], dim=0) for one, other in _pairs(len(found))})
 
 
 def _read(part: ReadingPart, columns: bool) -> Products:

@@ -60,25 +60,25 @@ def add_strict_opposite(base: Weight, tuned: Weight, original: Weight, *, streng
     return _added(base, 2 * learned * opposite, strength)
 
 
-def _prepared_share(passes: Passes) -> float:
+def _prepared_products(passes: Passes) -> tuple[float, float]:
     ((read, _),) = passes()
-    return _share_along(part() for part in read.parts())
+    return _products(part() for part in read.parts())
 
 
-def _share_along(parts: Iterable[Sequence[torch.Tensor]]) -> float:
-    """How much of what `base` learned is in what `tuned` did: <x, y> / <x, x>, summed over parts; infinity where x is 0."""
+def _products(parts: Iterable[Sequence[torch.Tensor]]) -> tuple[float, float]:
+    """<x, y> and <x, x> of what `base` learned and what `tuned` did, summed over parts."""
     both, own = 0.0, 0.0
     for base, tuned, original in parts:
-        have, learned = ((one - original).double().reshape(-1) for one in (base, tuned))
+        have, learned = (geometry.wide(one - original).reshape(-1) for one in (base, tuned))
         both, own = both + float(have @ learned), own + float(have @ have)
-    return both / own if own else math.inf
+    return both, own
 
 
 @operator(
     scope=Scope.TENSOR,
     keys="base",
     difference=_DIFFERENCE,
-    prepare=_prepared_share,
+    prepare=_prepared_products,
     prepared_scope=Scope.ELEMENT,
     source="sd-mecha 1.1.8 perpendicular_component",
 )
@@ -90,10 +90,10 @@ def add_perpendicular(
     With x = base - original and y = tuned - original: base + strength (y - x <x, y> / <x, x>); where x is 0, `base`.
     Shapes: all three and the result are of one shape.
     """
-    share = _share_along(geometry.flat_blocks(base, tuned, original)) if prepared.state is None else prepared.state
-    if math.isinf(share):
+    both, own = prepared.state or _products(geometry.flat_blocks(base, tuned, original))
+    if not own:
         return base.clone()
-    return _added(base, (tuned - original).sub_(base - original, alpha=share), strength)
+    return _added(base, (tuned - original).sub_(base - original, alpha=both / own), strength)
 
 
 @operator(

@@ -69,7 +69,7 @@ def bands(passes: Callable[[], Iterable[ReadingPart]], density: float, gamma: fl
 def _order_statistics(
     passes: Callable[[], Iterable[ReadingPart]], wanted: Callable[[int], tuple[int, ...]]
 ) -> Iterator[tuple[list[float], bool]]:
-    """Of each model's n magnitudes the k-th largest for each k of `wanted(n)`, infinity for 0; and whether all are 0.
+    """Of each model's n magnitudes the k-th largest for each k of `wanted(n)`, infinity for 0, 0 for -1; and whether all are 0.
 
     Counted by the bits of float32, which order magnitudes, in a pass for the upper ones and one for each k: nothing is held but the counts.
     """
@@ -79,12 +79,18 @@ def _order_statistics(
     zeros = [False for _ in high]
     for keep in zip(*kept, strict=True):
         tops = [_place(one, k) for one, k in zip(high, keep, strict=True)]
-        low = _counts(passes, [top for top, _ in tops]) if any(keep) else high
+        low = _counts(passes, [top for top, _ in tops]) if any(k > 0 for k in keep) else high
         for number, (k, (top, left)) in enumerate(zip(keep, tops, strict=True)):
             bits = (top << _LOW) + _place(low[number], left)[0]
-            found[number].append(torch.tensor(bits, dtype=torch.int32).view(torch.float32).item() if k else math.inf)
+            value = torch.tensor(bits, dtype=torch.int32).view(torch.float32).item() if k > 0 else _bound(k)
+            found[number].append(value)
             zeros[number] = _zeros(high[number], low[number])
     return zip(found, zeros, strict=True)
+
+
+def _bound(k: int) -> float:
+    """What no magnitude is beyond (0), and what none is below (-1)."""
+    return math.inf if k == 0 else 0.0
 
 
 def _zeros(high: torch.Tensor, low: torch.Tensor) -> bool:
@@ -138,15 +144,18 @@ def middle(delta: torch.Tensor, density: float, gamma: float) -> Keep:
 
     There are always as many: where density and gamma are more than all, fewer of the largest are left out.
     """
-    bottom, top = (kth_largest(delta.abs(), k) if k else math.inf for k in _of_middle(delta.numel(), density, gamma))
+    bottom, top = (kth_largest(delta.abs(), k) if k > 0 else _bound(k) for k in _of_middle(delta.numel(), density, gamma))
     return between(bottom, top, delta.dtype)
 
 
 def _of_middle(total: int, density: float, gamma: float) -> tuple[int, int]:
-    """Which of the largest are the smallest and the largest that `middle` keeps; 0 where it keeps none, and where it leaves none out."""
+    """Which of the largest are the smallest and the largest that `middle` keeps.
+
+    The first is 0 where it keeps none, and -1 where it leaves none out because they are small; the second 0 where none is too large.
+    """
     count = int(density * total)
     beyond = min(int(gamma * total), total - count) if count else 0
-    return beyond + count, beyond + 1 if beyond else 0
+    return -1 if count and beyond + count == total else beyond + count, beyond + 1 if beyond else 0
 
 
 def between(bottom: float, top: float, dtype: torch.dtype) -> Keep:
@@ -202,7 +211,7 @@ def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon:
 
 
 def kth_largest(magnitudes: torch.Tensor, k: int) -> float:
-    """The k-th largest of magnitudes, found without sorting; on the CPU their order is lost."""
+    """The k-th largest of magnitudes, found without sorting them all; on the CPU their order is lost."""
     place = magnitudes.numel() - k
     if magnitudes.device.type != "cpu":
         return on_device.kth_smallest(magnitudes, place)
