@@ -66,7 +66,7 @@ class NotebookPage:
             self.page.evaluate(_OPEN, path)
         else:
             self.page.goto(f"{lab.address}/doc/tree/{path}?reset&token={TOKEN}")
-        until(lambda: any(self._is_ready(session) for session in self._sessions()), "the kernel is not ready", 90)
+        until(lambda: any(self._is_ready(session) for session in self._sessions()), "the kernel is not ready", 180)
         self.page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')")
 
     def _sessions(self) -> list[dict]:

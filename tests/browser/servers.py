@@ -97,7 +97,7 @@ def process(command: list[str], settings: Path, log: Path) -> Iterator[subproces
 
 
 def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while time.monotonic() < end and process.poll() is None:
         try:
             return ask(url)
