@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import os
 import shutil
@@ -407,9 +408,32 @@ def test_ctrl_c_ends_the_export_and_leaves_nothing_behind(model, untouched):
     with working(a.path, untouched) as process:
         assert len(list(untouched.parent.glob(".*.tmp"))) == 1
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=15)
+        _, told = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in told
     assert process.returncode in (-signal.SIGINT, 130)
+
+
+@pytest.mark.parametrize("number", range(3))  # one that hashes, one that flushes, one that calculates
+def test_ctrl_c_while_a_thread_begins_ends_the_export_and_not_the_thread(merge, untouched, monkeypatch, number):
+    """Python's locks do not survive an exception in the middle of `Thread.start`: whoever waits for one then waits for ever."""
+    begun, start, handler = itertools.count(), threading.Thread.start, signal.signal(signal.SIGINT, signal.default_int_handler)
+    reached = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if next(begun) == number:
+            signal.raise_signal(signal.SIGINT)
+            reached.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = threading.active_count()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            export(merge, untouched, threads=2)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert reached, "the signal interrupted the beginning of a thread"
+    assert threading.active_count() == before
 
 
 # ---------------------------------------------------------------- SIGTERM, SIGKILL, and who else writes
@@ -420,7 +444,7 @@ def test_a_script_that_is_asked_to_end_leaves_nothing_behind(model, untouched, n
     a = model("a", {f"x{i}": torch.zeros(4) for i in range(400)})
     with working(a.path, untouched) as process:
         process.send_signal(number)
-        process.communicate(timeout=15)
+        process.communicate(timeout=60)
     assert process.returncode in {signal.SIGTERM: (143,), signal.SIGINT: (-signal.SIGINT, 130)}[number]
 
 

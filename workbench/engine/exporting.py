@@ -20,6 +20,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint import open as open_checkpoint
 from workbench.checkpoint.files import hashing
 from workbench.checkpoint.files.folders import METADATA, PIPELINE
+from workbench.checkpoint.files.stopping import held_back
 from workbench.checkpoint.files.writing import failing, replacing, replacing_folder
 from workbench.engine.budget import Budget, uniform_plans, within
 from workbench.engine.checks import (
@@ -218,12 +219,15 @@ def _notes(source: Checkpoint, written: Checkpoint) -> Iterator[str]:
 @contextmanager
 def _hashing(parents: Sequence[Path]) -> Iterator[Hashes]:
     """The parents' sha256, in the making on a thread for each file, as far as there are cores: beside the first read."""
-    stop = Event()
-    with ThreadPoolExecutor(usual_threads()) as pool:
-        try:
-            yield {parent: pool.submit(hashing.sha256, parent, stop) for parent in parents}
-        finally:
+    stop, pool = Event(), ThreadPoolExecutor(usual_threads())
+    try:
+        with held_back():
+            hashes = {parent: pool.submit(hashing.sha256, parent, stop) for parent in parents}
+        yield hashes
+    finally:
+        with held_back():
             stop.set()
+            pool.shutdown()
 
 
 def _write_file(path: Path, writing: Writing, overwrite: bool) -> int:

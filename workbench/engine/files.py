@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.files.stopping import held_back
 from workbench.checkpoint.files.writing import write_at
 from workbench.engine.containers import Container, in_safetensors
 from workbench.engine.parts import jobs
+from workbench.engine.pool import results
 from workbench.engine.quantising.quantiser import Quantiser
 from workbench.engine.streaming import Findings, stream
 from workbench.tensors import Calculation
@@ -83,7 +85,8 @@ class Writing:
                     write_at(handle, data, begins[number] + first)
 
                 stream(self.checkpoint, work, self.calculation, self.findings, write, threads=self.threads, progress=self.progress)
-            known = tuple((file, hashed.result()) for file, hashed in self.hashes.items())
+            with held_back() as deliver:
+                known = tuple(zip(self.hashes, results([*self.hashes.values()], deliver), strict=True))
             for place, file in places.items():
                 header, _ = self.header(file, known, len(headers[place][0]))
                 write_at(handles[place], memoryview(header), 0)
@@ -112,15 +115,17 @@ def _written_behind(handles: Sequence[int]) -> Iterator[Callable[[], None]]:
                 if not done.is_set():
                     write_out(handle)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="workbench-disk") as pool:
-        try:
+    def check() -> None:
+        if writing.done():
+            writing.result()
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="workbench-disk")
+    try:
+        with held_back():
             writing = pool.submit(follow)
-
-            def check() -> None:
-                if writing.done():
-                    writing.result()
-
-            yield check
-        finally:
+        yield check
+    finally:
+        with held_back():
             done.set()
+            pool.shutdown()
     writing.result()

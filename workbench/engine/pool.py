@@ -10,10 +10,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+from workbench.checkpoint.files.stopping import held_back
 from workbench.wording import printable
 
 _LIMIT = 512 << 20  # bytes of tensors that are worked on at once
@@ -34,6 +35,7 @@ class Held(Protocol):
 
 
 Work = TypeVar("Work", bound=Held)
+Made = TypeVar("Made")
 Done = Callable[[int], None]  # told of bytes that are done with
 
 
@@ -106,6 +108,7 @@ def run(
 
     try:
         with (
+            held_back() as deliver,
             tqdm(total=total, unit="B", unit_scale=True, delay=delay, disable=not progress, desc=printable(title)) as bar,
             ThreadPoolExecutor(threads) as pool,
         ):
@@ -115,6 +118,7 @@ def run(
                 # that ends by itself hears of Ctrl-C on Windows
                 while running:
                     done_with, running = wait(running, _GLANCE, FIRST_COMPLETED)
+                    deliver()
                     for future in done_with:
                         future.result()
                     bar.set_postfix_str(latest[-60:], refresh=False)
@@ -124,6 +128,18 @@ def run(
                 raise
     finally:
         torch.set_num_threads(intra)
+
+
+def results(futures: Sequence[Future[Made]], deliver: Callable[[], None]) -> list[Made]:
+    """What each gives, once all have; meanwhile `deliver` is called. An error, or Ctrl-C, cancels those that have not begun."""
+    try:
+        while (state := wait(futures, _GLANCE, FIRST_EXCEPTION)).not_done and not any(future.exception() for future in state.done):
+            deliver()
+        return [future.result() for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
 
 
 def _keep_freed_memory() -> None:

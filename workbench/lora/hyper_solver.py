@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from workbench.engine.pool import usual_threads
+from workbench.checkpoint.files.stopping import held_back
+from workbench.engine.pool import results, usual_threads
 
 if TYPE_CHECKING:
     import torch
@@ -239,7 +240,10 @@ def on_threads(work: Callable[[int], Made], count: int) -> list[Made]:
 
     intra = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(usual_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, range(count)))
+        with (
+            held_back() as deliver,
+            ThreadPoolExecutor(usual_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ):
+            return results([pool.submit(work, number) for number in range(count)], deliver)
     finally:
         torch.set_num_threads(intra)
