@@ -24,6 +24,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "nearest": [{}, {"alpha": 0.7, "beta": 1.3}],
     "farthest": [{}, {"alpha": 0.7, "beta": 1.3}],
     "slerp": [{"t": t} for t in (0, 0.3, 0.5, 0.8, 1.2)] + [{"renormalise": True, "t": t} for t in (0.3, 0.8)],
+    "nuslerp": [{"weights": weights} for weights in (1.0, [0.3, 0.9], [2, -1], [0, 1])] + [{"over": over} for over in ("row", "column")],
+    "karcher_mean": [{}, {"weights": [0.3, -0.5, 0.9]}, {"weights": [0, 1, 0]}, {"weights": [0.2, 0, 0.7]}, {"iterations": 1}],
     "weighted_similarity": [{"share": share} for share in (0, 0.3, 1)],
     "model_stock": [{}, {"filter_wise": True}],
     "fft_blend": [

@@ -8,8 +8,9 @@ from held import Held
 
 import workbench as wb
 from workbench.errors import NonFiniteWarning
+from workbench.merge import Flag, OneOf, Random
 from workbench.operators import own
-from workbench.tensors import PIECE, Calculation, Flat, Rows, Scope, elements
+from workbench.tensors import PIECE, Calculation, Flat, Rows, Scope, Space, elements
 
 STREAMED = [name for name, one in own().items() if one.declaration.grain_for({}) < one.declaration.scope_for({})]
 SHAPE = (3, PIECE)
@@ -26,21 +27,26 @@ def _tensors(seed: int = 0) -> list[torch.Tensor]:
 OTHERWISE = {"sce": {"density": 0.5}, "breadcrumbs": {"density": 0.5, "gamma": 0.2}, "breadcrumbs_ties": {"density": 0.8, "gamma": 0.2}}
 
 
-def _merge(name: str, models: list[Held]) -> wb.Merge:
+def _merge(name: str, models: list[Held], **options: object) -> wb.Merge:
     inputs = own()[name].declaration.inputs
     chosen = (models[1:] if slot.many else models[i] for i, slot in enumerate(inputs))
-    return own()[name](*chosen, rules=[], **OTHERWISE.get(name, {}))
+    return own()[name](*chosen, rules=[], **OTHERWISE.get(name, {}) | options)
 
 
-def _whole(name: str, tensors: list[torch.Tensor]) -> torch.Tensor:
+def _whole(name: str, tensors: list[torch.Tensor], **options: object) -> torch.Tensor:
     base, *tuned = tensors
     inputs = own()[name].declaration.inputs
-    given = [base, [one - base for one in tuned]] if inputs[-1].many else tensors[: len(inputs)]
-    return own()[name].function(*given, **OTHERWISE.get(name, {}))
+    given = [
+        ([one - base for one in tuned] if slot.space is Space.DELTA else tuned) if slot.many else tensors[i]
+        for i, slot in enumerate(inputs)
+    ]
+    drawn = {name: Random(0, "x") for name, asked in own()[name].declaration.asks.items() if asked is Random}
+    return own()[name].function(*given, **OTHERWISE.get(name, {}) | options | drawn)
 
 
 def test_those_that_the_time_of_a_merge_hangs_on_are_streamed():
     assert {"ties", "delta_merge", "magnitude_prune", "slerp", "model_stock", "weighted_similarity", "breadcrumbs"} <= set(STREAMED)
+    assert {"nuslerp", "delta_nuslerp", "karcher_mean", "della", "della_linear"} <= set(STREAMED)
     assert {"breadcrumbs_ties", "add_perpendicular", "ram_plus", "arcee_fusion", "sce", "add_cosine_a", "add_cosine_b"} <= set(STREAMED)
 
 
@@ -50,12 +56,31 @@ def test_streamed_and_whole_are_the_same_bits(name):
     models = [Held({"x": one}) for one in tensors]
     merge, expected = _merge(name, models), _whole(name, tensors)
     assert torch.equal(merge["x"], expected)
-    reads = [elements(part, SHAPE) for _, part in models[0].reads]
+    reads = [elements(part, SHAPE) for _, part in models[1].reads]
     assert len(reads) > 3
     assert max(last - first for first, last in reads) <= PIECE
     again = _merge(name, models)
     assert torch.equal(again.read("x", Rows(1, 2)), expected[1:2])
     assert torch.equal(again.read("x", Flat(PIECE - 5, PIECE + 5)), expected.reshape(-1)[PIECE - 5 : PIECE + 5])
+
+
+CHOICES = [
+    pytest.param(name, option.name, choice, id=f"{name}-{option.name}-{choice}")
+    for name in STREAMED
+    for option in own()[name].declaration.options.values()
+    if isinstance(option.constraint, OneOf | Flag)
+    for choice in (option.constraint.choices if isinstance(option.constraint, OneOf) else (True, False))
+]
+
+
+@pytest.mark.parametrize(("name", "option", "choice"), CHOICES)
+def test_and_with_every_choice(name, option, choice):
+    """One may need less of a tensor than another: rows, whose shares are their own."""
+    tensors = [one.reshape(4 * 3, PIECE // 4) for one in _tensors()]
+    models = [Held({"x": one}) for one in tensors]
+    merge = _merge(name, models, **{option: choice})
+    if merge.own_scope < Scope.MODEL:
+        assert torch.equal(merge["x"], _whole(name, tensors, **{option: choice}))
 
 
 @pytest.mark.parametrize("name", STREAMED)

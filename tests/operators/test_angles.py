@@ -10,6 +10,7 @@ import torch
 from workbench.operators import own
 
 slerp, model_stock = (own()[name].declaration.function for name in ("slerp", "model_stock"))
+nuslerp, delta_nuslerp, karcher_mean = (own()[name].function for name in ("nuslerp", "delta_nuslerp", "karcher_mean"))
 FIRST = torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
 
 
@@ -57,3 +58,54 @@ def test_models_go_as_far_as_their_changes_agree():
 def test_opposite_changes_of_models_move_nothing():
     base = torch.tensor([1.0, 1.0])
     assert torch.equal(model_stock(base, [torch.tensor([1.0, 1.0]), torch.tensor([-2.0, -2.0])]), base)
+
+
+OVER = pytest.mark.parametrize("over", ["tensor", "row", "column"])
+
+
+@OVER
+@pytest.mark.parametrize("factor", [3, -3, 1 / 3, -1 / 3])
+def test_between_parallels_and_opposites_of_whatever_kind_the_way_is_straight(over, factor):
+    found = nuslerp([FIRST, FIRST * factor], weights=[0.7, 0.3], over=over)
+    torch.testing.assert_close(found, torch.lerp(FIRST, FIRST * factor, 0.3))
+
+
+@OVER
+@pytest.mark.parametrize("angle", [1e-4, 1e-3, 0.01, 1, 3])
+def test_each_vector_is_turned_by_its_own_angle(over, angle):
+    """Of two vectors one is turned, and the other stays where it is."""
+    first = torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    turned = torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+    second = first.clone()
+    expected = first.clone()
+    expected[0] = torch.tensor([math.cos(0.3 * angle), math.sin(0.3 * angle)])
+    second[0] = turned
+    if over == "column":
+        first, second, expected = first.T, second.T, expected.T
+    if over == "tensor":
+        first, second, expected = first[:1], second[:1], expected[:1]
+    found = nuslerp([first.float(), second.float()], weights=[0.7, 0.3], over=over)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=3e-7)
+
+
+def test_the_way_between_changes_is_added_to_the_base():
+    base, first, second = torch.tensor([1.0, 1.0]), torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0])
+    half = math.sqrt(0.5)
+    torch.testing.assert_close(delta_nuslerp(base, [first, second]), base + torch.tensor([2 * half, half]))
+
+
+def test_the_mean_of_three_right_angles_is_between_them_and_as_long_as_they_are_on_average():
+    axes = torch.eye(3) * torch.tensor([[1.0], [2.0], [3.0]])
+    torch.testing.assert_close(karcher_mean([*axes]), torch.full((3,), 2 / math.sqrt(3)))
+
+
+def test_the_mean_of_two_directions_halves_their_angle_however_small():
+    for angle in (1e-3, 0.5, 3.0):
+        second = torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+        found = karcher_mean([torch.tensor([1.0, 0.0]), second.float()], tolerance=1e-9)
+        torch.testing.assert_close(found.double(), torch.tensor([math.cos(angle / 2), math.sin(angle / 2)]).double(), rtol=1e-6, atol=1e-7)
+
+
+def test_a_direction_that_all_share_is_kept_and_a_zero_shortens_it():
+    torch.testing.assert_close(karcher_mean([FIRST, 2 * FIRST, 0 * FIRST]), FIRST)
+    assert torch.equal(karcher_mean([0 * FIRST, 0 * FIRST]), 0 * FIRST)

@@ -96,6 +96,7 @@ class Gram:
             made[:, 0] = 1
         self._made = made[int(base) :]
         self._products = torch.zeros(count, count, dtype=torch.float64)
+        self._pairs = torch.zeros(count * (count + 1) // 2, dtype=torch.float64)  # the same of each two, (0, 0), (0, 1), ...
 
     def add(self, chunk: torch.Tensor) -> None:
         values = chunk - chunk[0]
@@ -105,25 +106,24 @@ class Gram:
     def add_stored(self, parts: Sequence[torch.Tensor]) -> bool:
         if len(parts[0]) < PIECE or not fit_stored(*parts):  # for small models numba's import takes longer
             return False
-        import torch
-
         from workbench.kernels import products
 
         found = products.of_differences(parts)
         if found is None:
             return False
-        upper = torch.zeros_like(self._products)
-        upper[tuple(torch.triu_indices(*upper.shape))] = found
-        self._products += upper + upper.triu(1).T
+        self._pairs += found
         return True
 
     def sums(self) -> Sums:
         import torch
 
-        inner = (self._made @ self._products @ self._made.T).numpy()
+        upper = torch.zeros_like(self._products)
+        upper[tuple(torch.triu_indices(*upper.shape))] = self._pairs
+        products = self._products + upper + upper.triu(1).T
+        inner = (self._made @ products @ self._made.T).numpy()
         squares = np.diag(inner)
         apart = self._made[:, None] - self._made[None]
-        differences = torch.einsum("ija,ab,ijb->ij", apart, self._products, apart).clamp(min=0).numpy()
+        differences = torch.einsum("ija,ab,ijb->ij", apart, products, apart).clamp(min=0).numpy()
         return np.stack([np.broadcast_to(squares[:, None], inner.shape), np.broadcast_to(squares, inner.shape), inner, differences])
 
 

@@ -142,7 +142,7 @@ class Declaration:
     def grain_for(self, options: Mapping[str, Any]) -> Scope:
         """How much of a tensor it must see at once, when what it prepares of the whole tensor, or model, is known."""
         scope = self.scope_for(options)
-        return scope if self.prepared_scope is None else min(scope, self.prepared_scope)
+        return scope if self.prepared_scope is None or scope < Scope.TENSOR else min(scope, self.prepared_scope)
 
     def suits(self, models: int) -> bool:
         """Whether its default options go with so many models."""

@@ -202,7 +202,7 @@ class Merge(Checkpoint):
             return self._state(calculation.device), calculation
         if self.own_grain == self.own_scope:
             return None, calculation
-        found = self._states.of(self.call, entry, self.bound, calculation, self.grain(calculation))
+        found = self._states.of(self.call, entry, self.bound, self.settings.seed, calculation, self.grain(calculation))
         for model, key in found.nonfinite:
             calculation.hear(model, key)
         return found.prepared, replace(calculation, on_nonfinite=None)
@@ -242,7 +242,7 @@ class Merge(Checkpoint):
         """What the operator prepared for the whole model."""
         calculation = Calculation(self.settings.precision, device)
         grain = self._inputs_grain(calculation)
-        return prepared(self._content, self.call, self.entries, self.bound, calculation, grain, progress, cancelled)
+        return prepared(self._content, self.call, self.entries, self.bound, self.settings.seed, calculation, grain, progress, cancelled)
 
     @cached_property
     def _content(self) -> str:

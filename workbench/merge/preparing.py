@@ -11,21 +11,23 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from workbench.errors import Cancelled
+from workbench.merge.asked import Random
 from workbench.merge.call import Call
 from workbench.merge.evaluation import Bound, resolve_options, stored_inputs, tensors_of
 from workbench.merge.plan import Entry
-from workbench.tensors import Calculation, Part, Scope, pieces
+from workbench.tensors import Calculation, Part, Scope, elements, pieces
 from workbench.wording import printable
 
 
 @dataclass(frozen=True)
 class ReadingPart:
-    """Reads a part of what goes into the operator's inputs."""
+    """Reads a part of what goes into the operator's inputs; `random` has its elements' random numbers."""
 
     call: Call
     entry: Entry
     part: Part
     calculation: Calculation
+    random: Random
 
     def __call__(self) -> list[Any]:
         """In the calculation's dtype, deltas subtracted."""
@@ -44,14 +46,17 @@ class Reading:
     entry: Entry
     calculation: Calculation
     grain: Scope
+    seed: int
 
     def __call__(self) -> list[Any]:
         return tensors_of(self.call, self.entry, None, self.calculation)
 
     def parts(self) -> Iterator[ReadingPart]:
         """One part after another, flat or of rows, of about PIECE elements where the inputs can be read so."""
-        for part in pieces(None, self.grain, self.entry.info.shape):
-            yield ReadingPart(self.call, self.entry, part, self.calculation)
+        shape = self.entry.info.shape
+        for part in pieces(None, self.grain, shape):
+            random = Random(self.seed, self.entry.key, elements(part, shape)[0])
+            yield ReadingPart(self.call, self.entry, part, self.calculation, random)
 
 
 # each call goes anew through all tensors that are merged, or through one: what reads its inputs, and its options
@@ -67,6 +72,7 @@ def prepared(
     call: Call,
     entries: Mapping[str, Entry],
     options: Bound,
+    seed: int,
     calculation: Calculation,
     grain: Scope,
     progress: bool,
@@ -88,7 +94,7 @@ def prepared(
                     if cancelled is not None and cancelled():
                         raise Cancelled(f"{call.operator.name} is not wanted any more")
                     parts = Scope.TENSOR if entry.narrower else grain
-                    yield Reading(call, entry, calculation, parts), resolve_options(call, entry, options)
+                    yield Reading(call, entry, calculation, parts, seed), resolve_options(call, entry, options)
 
             assert call.operator.prepare is not None  # only then a merge asks
             _kept[content] = call.operator.prepare(passes)
@@ -113,7 +119,7 @@ class States:
         self._kept: OrderedDict[str, State] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, call: Call, entry: Entry, options: Bound, calculation: Calculation, grain: Scope) -> State:
+    def of(self, call: Call, entry: Entry, options: Bound, seed: int, calculation: Calculation, grain: Scope) -> State:
         """That of one tensor, on the CPU in float32; its inputs are read in parts of `grain`."""
         with self._lock:
             if entry.key in self._kept:
@@ -121,7 +127,7 @@ class States:
                 return self._kept[entry.key]
         found: dict[tuple[str, str], None] = {}
         listening = replace(calculation, on_nonfinite=lambda model, key: found.setdefault((model, key)))
-        reading = Reading(call, entry, listening, grain)
+        reading = Reading(call, entry, listening, grain, seed)
         assert call.operator.prepare is not None  # only then a merge asks
         state = call.operator.prepare(lambda: iter([(reading, resolve_options(call, entry, options))]))
         with self._lock:

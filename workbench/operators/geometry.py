@@ -131,7 +131,9 @@ def _pairs(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _products(tensors: Sequence[torch.Tensor], columns: bool) -> Products:
-    found = [wide(one) if columns else wide(one).reshape(-1) for one in tensors]
+    found = [
+        wide(one) if columns else one.cpu().double().reshape(-1) if one.device.type == "mps" else wide(one).reshape(-1) for one in tensors
+    ]
     return Products({(one, other): torch.linalg.vecdot(found[one], found[other], dim=0) for one, other in _pairs(len(found))})
 
 
@@ -140,7 +142,7 @@ def _read(part: ReadingPart, columns: bool) -> Products:
         from workbench.kernels import products as loops
 
         base, tensors = _base_and_others(stored)
-        found = loops.of_columns(*tensors) if columns else loops.inner(base, tensors)
+        found = loops.inner(base, tensors) if not columns else loops.of_columns(*tensors) if base is None else None
         if found is not None:
             return Products(dict(zip(_pairs(len(tensors)), found, strict=True)))
     return _products(_base_and_others(part())[1], columns)
@@ -148,4 +150,5 @@ def _read(part: ReadingPart, columns: bool) -> Products:
 
 def _base_and_others(given: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
     """Of an operator's inputs."""
-    return (given[0], given[1]) if isinstance(given[1], list) else (None, given)
+    *before, last = given
+    return (before[0] if before else None, last) if isinstance(last, list) else (None, given)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NO_WEIGHT = 1e-8  # weights that sum to less do not divide, as in mergekit
 _FINEST = 2**-24  # the smallest share that random numbers of 24 bits can keep: of a smaller density they keep so many, or none
+_PLACE_BITS = 32  # of a number that holds a magnitude above, and where it lies
 _LOW = 16  # bits of a float32 that are counted apart from the upper ones
 
 # a piece of a delta laid flat, where it lies, and a scale -> what is kept of it, times that
@@ -200,14 +201,28 @@ def by_rank(delta: torch.Tensor, uniform: torch.Tensor, density: float, epsilon:
     """What is kept by chance, larger changes of a row likelier, and each element's probability.
 
     Of a row (what follows dimension 0; all of a vector) of n elements that of rank r by magnitude, the smallest 0, has the probability
-    density - epsilon + 2 epsilon r / (n - 1).
+    density - epsilon + 2 epsilon r / (n - 1); of equal ones the first has the smaller rank.
     """
     rows = delta.reshape(1, -1) if delta.dim() < 2 else delta.reshape(delta.shape[0], delta.shape[1:].numel())
-    order, last = rows.abs().argsort(1), max(rows.shape[1] - 1, 1)
+    last = max(rows.shape[1] - 1, 1)
     places = torch.arange(rows.shape[1], dtype=torch.float64) / last if rows.shape[1] > 1 else torch.tensor([0.5])
     likely = (density - epsilon + 2 * epsilon * places).to(rows)
-    probability = torch.empty_like(rows).scatter_(1, order, likely.expand_as(rows)).reshape(delta.shape)
+    probability = torch.empty_like(rows).scatter_(1, _ascending(rows), likely.expand_as(rows)).reshape(delta.shape)
     return torch.where(uniform < probability, delta, 0), probability
+
+
+def _ascending(rows: torch.Tensor) -> torch.Tensor:
+    """Where in each row its magnitudes lie, the smallest first, and of equal ones the first."""
+    if rows.dtype != torch.float32:
+        return rows.abs().argsort(dim=1, stable=True)
+    # numbers that hold magnitude and place have no equals, and are sorted as integers, in a sixth of the time
+    keys = rows.abs().view(torch.int32).long().bitwise_left_shift_(_PLACE_BITS)
+    keys |= torch.arange(rows.shape[1], device=rows.device)
+    if rows.device.type == "cpu":
+        keys.numpy().sort(axis=1)
+    else:
+        keys = keys.sort(dim=1).values
+    return keys.bitwise_and_((1 << _PLACE_BITS) - 1)
 
 
 def kth_largest(magnitudes: torch.Tensor, k: int) -> float:

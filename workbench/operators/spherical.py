@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 
 from workbench.merge import Flag, Missing, OneOf, Prepared, Range, operator
 from workbench.merge.preparing import Passes
-from workbench.operators import geometry
+from workbench.operators import geometry, spans
 from workbench.operators.averages import Shares, sums_to_something
 from workbench.tensors import Deltas, Scope, Weight, Weights
 
 _STRAIGHT = 0.9995  # mergekit's: a cosine beyond which slerp is linear
+_PARALLEL = 1e-6  # a sine up to which two vectors are, or opposite, and the way is straight
 _NO_ANGLE = 1e-5  # a sine up to which it is, with `renormalise`: the way is the same, and between opposites there is none
 
 T = Annotated[float, Range(-1, 2, 0.01, "how far from `first` to `second`", per_block=True, soft=(0, 1))]
@@ -90,24 +92,59 @@ def _two(models: int, **_: Any) -> str | None:
     return None if models == 2 else f"takes two models, got {models}"
 
 
-@operator(scope=Scope.TENSOR, keys="union", check=_two, source="mergekit 0.1.5 nuslerp without a base")
-def nuslerp(models: Weights, *, weights: Shares = 1.0, over: Over = "tensor") -> Weight:
+def _weighted_scope(over: geometry.Over, **_: Any) -> Scope:
+    return Scope.ROW if over == "row" else Scope.TENSOR
+
+
+def _prepared_way(passes: Passes) -> Sequence[Any]:
+    ((read, options),) = passes()
+    columns = options["over"] == "column" and len(read.entry.info.shape) > 1
+    return _weighted_factors(geometry.read_products(read, columns), _share(options["weights"]))
+
+
+_weighted = partial(operator, scope=_weighted_scope, check=_two, prepare=_prepared_way, prepared_scope=Scope.ROW)
+
+
+def _fused_weighted(*, weights: Sequence[float], over: geometry.Over, prepared: Prepared) -> Callable[..., bool] | None:
+    if over != "tensor" or prepared.state is None or _share(weights) in (0, 1):
+        return None
+    from workbench.kernels.mixtures import weighted_sum
+
+    return lambda out, models: weighted_sum(out, models, prepared.state)
+
+
+@_weighted(keys="union", fused=_fused_weighted, source="mergekit 0.1.5 nuslerp without a base")
+def nuslerp(models: Weights, *, weights: Shares = 1.0, over: Over = "tensor", prepared: Prepared = Prepared()) -> Weight:
     """Go from one model to the other along the sphere: the whole tensor, or each row or column by an angle of its own.
 
-    As `slerp` with t = weights[1] / (weights[0] + weights[1]), a half where they sum to 0; linear only where the two are parallel.
+    As `slerp` with t = weights[1] / (weights[0] + weights[1]), a half where they sum to 0; straight only between parallels and opposites.
     Shapes: both models and the result are of one shape; one of fewer than two dimensions is one vector.
     """
-    return _weighted(models, weights, over)
+    return _between(models, _share(weights), over, prepared.state)
 
 
-@operator(scope=Scope.TENSOR, keys="base", check=_two, source="mergekit 0.1.5 nuslerp with a base")
-def delta_nuslerp(base: Weight, models: Deltas, *, weights: Shares = 1.0, over: Over = "tensor") -> Weight:
+@_weighted(keys="base", source="mergekit 0.1.5 nuslerp with a base")
+def delta_nuslerp(base: Weight, models: Deltas, *, weights: Shares = 1.0, over: Over = "tensor", prepared: Prepared = Prepared()) -> Weight:
     """Go from what one model learned to what the other did along the sphere, and add that to the base.
 
     base + nuslerp of both deltas; one of zeros stands at a right angle to all.
     Shapes: `base`, both deltas and the result are of one shape; one of fewer than two dimensions is one vector.
     """
-    return base + _weighted(models, weights, over)
+    return base + _between(models, _share(weights), over, prepared.state)
+
+
+def _prepared_mean(passes: Passes) -> list[float]:
+    ((read, options),) = passes()
+    return _centre(geometry.read_products(read), **options)
+
+
+def _fused_mean(*, prepared: Prepared, **_: Any) -> Callable[..., bool] | None:
+    if prepared.state is None or not any(prepared.state):
+        return None
+    from workbench.kernels.mixtures import weighted_sum
+
+    used = {i: factor for i, factor in enumerate(prepared.state) if factor}
+    return lambda out, models: weighted_sum(out, [models[i] for i in used], [*used.values()])
 
 
 @operator(
@@ -115,6 +152,9 @@ def delta_nuslerp(base: Weight, models: Deltas, *, weights: Shares = 1.0, over: 
     keys="union",
     missing=Missing.OMIT,
     check=sums_to_something,
+    prepare=_prepared_mean,
+    prepared_scope=Scope.ELEMENT,
+    fused=_fused_mean,
     source="Karcher 1977; arXiv:2603.04972; mergekit 0.1.5 karcher",
 )
 def karcher_mean(
@@ -123,56 +163,90 @@ def karcher_mean(
     weights: Shares = 1.0,
     iterations: Annotated[int, Range(1, 1000, 1, "steps along the sphere at most")] = 10,
     tolerance: Annotated[float, Range(0, 0.1, 1e-6, "an angle or a step below it is none, and so is a length")] = 1e-5,
+    prepared: Prepared = Prepared(),
 ) -> Weight:
     """Average the models' directions on the sphere, where distances are angles, and their lengths apart from that.
 
     From the normalised mean m, steps along the sphere by the sum of w a / sin(a) (u - cos(a) m) over the unit tensors u at angles a from
-    it; times the mean length. A tensor no longer than `tolerance` has a say in the length alone.
+    it; times the mean length; in float64, by the models' inner products. A tensor no longer than `tolerance` has a say in the length alone.
     Shapes: the n models and the result are of one shape.
     """
-    flat = [(geometry.vectors(model, "tensor")[0], weight) for model, weight in zip(models, weights, strict=True) if weight]
-    sized = [(one, geometry.length(one, 1).item(), weight) for one, weight in flat]  # without those of weight 0: 0 times NaN is NaN
-    if len(flat) == 1:
-        return flat[0][0].reshape(models[0].shape).clone()
-    known = [(one / size, weight) for one, size, weight in sized if not size <= tolerance]
-    if not known:
-        return torch.zeros_like(models[0])
-    scale: float = sum(size * weight for _, size, weight in sized) / sum(weights)
-    result: torch.Tensor = scale * _centre(known, iterations, tolerance)
-    return result.reshape(models[0].shape)
+    found = prepared.state
+    if found is None:
+        found = _centre(geometry.products(geometry.flat_blocks(*models)), weights, iterations, tolerance)
+    return spans.point(models, found)
 
 
-def _centre(units: Sequence[tuple[torch.Tensor, float]], iterations: int, tolerance: float) -> torch.Tensor:
-    """The mean direction of unit vectors with weights."""
-    total = sum(weight for _, weight in units)
-    shares = [(unit, weight / total if total else 1 / len(units)) for unit, weight in units]
-    begin = torch.stack([share * unit for unit, share in shares]).sum(0)
-    centre: torch.Tensor = geometry.unit(begin, 1) if geometry.length(begin, 1).item() >= tolerance else shares[0][0]
+def _centre(products: geometry.Products, weights: Sequence[float], iterations: int, tolerance: float) -> list[float]:
+    """The models' factors of their mean; 0 for those of weight 0, for 0 times NaN is NaN."""
+    used = [i for i, weight in enumerate(weights) if weight]
+    span, factors = spans.Span(products, used), [0.0] * len(weights)
+    shares = np.array(weights)[used] / sum(weights)
+    sizes = span.lengths(span.points)
+    known = ~(sizes <= tolerance)
+    if len(used) == 1:
+        factors[used[0]] = 1.0
+    elif known.any():
+        units = span.points[known] / sizes[known, None]
+        found = _mean_direction(span, units, shares[known], iterations, tolerance) * (shares @ sizes)
+        for i, factor in zip(used, found.tolist(), strict=True):
+            factors[i] = factor
+    return factors
+
+
+def _mean_direction(span: spans.Span, units: np.ndarray, weights: np.ndarray, iterations: int, tolerance: float) -> np.ndarray:
+    """That of points of length 1."""
+    total = weights.sum()
+    shares = weights / total if total else np.full(len(units), 1 / len(units))
+    centre = shares @ units
+    size = span.lengths(centre)
+    centre = centre / size if size >= tolerance else units[0]
     for _ in range(iterations):
-        step = torch.zeros_like(centre)
-        for unit, share in shares:
-            angle = geometry.angle(centre, unit, 1).item()
+        step = np.zeros_like(centre)
+        for unit, share in zip(units, shares, strict=True):
+            angle = span.angle(centre, unit)
             if angle >= tolerance and math.sin(angle):
-                step.add_(unit - math.cos(angle) * centre, alpha=share * angle / math.sin(angle))
-        size = geometry.length(step, 1).item()
+                step += share * angle / math.sin(angle) * (unit - math.cos(angle) * centre)
+        size = span.lengths(step)
         if size < tolerance or not size:
             break
-        centre = geometry.unit(math.cos(size) * centre + math.sin(size) / size * step, 1)
-    return centre
+        centre = math.cos(size) * centre + math.sin(size) / size * step
+        centre /= span.lengths(centre)
+    return np.asarray(centre)
 
 
-def _weighted(models: Sequence[torch.Tensor], weights: Sequence[float], over: geometry.Over) -> torch.Tensor:
-    """From the first of two tensors to the second, by their weights' ratio."""
+def _share(weights: Sequence[float]) -> float:
+    """How far to go from the first of two."""
     total = sum(weights)
-    t = weights[1] / total if total else 0.5
+    return weights[1] / total if total else 0.5
+
+
+def _weighted_factors(found: geometry.Products, t: float) -> Sequence[Any]:
+    """What two tensors are multiplied by and summed, or their columns: numbers, or float64 of the columns' shape."""
+    turn = found.angle()
+    sine = turn.sin()
+    straight = sine <= _PARALLEL  # sqrt of what rounding leaves of two products' difference
+    turned = [torch.where(straight, way, (way * turn).sin() / sine) for way in (1 - t, t)]
+    return turned if turn.dim() else [one.item() for one in turned]
+
+
+def _between(models: Sequence[torch.Tensor], t: float, over: geometry.Over, factors: Sequence[Any] | None) -> torch.Tensor:
+    """From the first of two tensors to the second."""
     if t in (0, 1):
         return models[int(t)].clone()  # 0 times NaN is NaN
-    (first, dim), (second, _) = (geometry.vectors(model, over) for model in models)
-    turn = geometry.angle(first, second, dim)
-    result = torch.where(turn.sin() ** 2 > 1e-16, _turned(first, second, turn, t), torch.lerp(first, second, t))
-    return result.reshape(models[0].shape)
+    if models[0].dim() > 1 and over == "row":
+        first, second = (geometry.vectors(model, over)[0] for model in models)
+        return _turned_rows(first, second, t).reshape(models[0].shape)
+    if models[0].dim() < 2 or over == "tensor":
+        return spans.point(models, factors or _weighted_factors(geometry.products(geometry.flat_blocks(*models)), t))
+    if factors is None:
+        factors = _weighted_factors(geometry.products(geometry.row_blocks(*models), columns=True), t)
+    result: torch.Tensor = models[0] * factors[0].to(models[0].dtype)
+    return result.add_(models[1] * factors[1].to(models[1].dtype))
 
 
-def _turned(first: torch.Tensor, second: torch.Tensor, turn: torch.Tensor, t: float) -> torch.Tensor:
-    """`t` of the angle `turn` from `first` to `second`; not a number where there is none."""
-    return (((1 - t) * turn).sin() * first + (t * turn).sin() * second) / turn.sin()
+def _turned_rows(first: torch.Tensor, second: torch.Tensor, t: float) -> torch.Tensor:
+    turn = geometry.angle(first, second, 1)
+    sine = turn.sin()
+    turned = (((1 - t) * turn).sin() * first + (t * turn).sin() * second) / sine
+    return torch.where(sine.abs() > _PARALLEL, turned, torch.lerp(first, second, t))
