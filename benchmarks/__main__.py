@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     where = Files(folder, size)
     where.make()
-    for files in ("large", "small", "tiny"):
+    for files in ("large", "small", "light", "tiny"):
         for model in MODELS:
             hashing.sha256(where.path(files, model))  # remembered: no merge has to
     store = Store(folder / "measured.json")

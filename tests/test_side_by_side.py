@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,6 +39,14 @@ def test_every_operator_is_measured_and_over_the_whole_model_where_it_can_be():
     assert set(WANTED) <= {case.name for case in CASES}
 
 
+def test_only_what_is_made_of_singular_vectors_is_measured_on_light_files():
+    light = {case.name for case in CASES if case.files == "light"}
+    assert light == {"tsv_merge", "iso_c", "iso_cts", "svc", "truncate_rank"}
+    assert {case.name for case in CASES if case.files == "large"} == set(WANTED)
+    infos = SIZES["sd15"].infos("light")
+    assert max(info.numel for info in infos.values()) == 1 << 20
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_recipe_is_built_and_gives_something_else_than_any_of_its_models(case, tmp_path):
     where = Files(tmp_path, SIZES["sd15"])
@@ -69,6 +78,19 @@ def test_the_floor_reads_all_and_leaves_nothing(tmp_path):
         path.write_bytes(b"x" * 600_000)
     assert floor.floor(paths[:1], paths[1:], tmp_path / "out") > 0
     assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_a_floor_is_that_of_the_next_measurement_of_the_same_files_for_half_a_minute(tmp_path, monkeypatch):
+    goes, now = iter([5.0, 3.0, 4.0, 6.0, 2.0, 2.5]), 100.0
+    monkeypatch.setattr(floor, "_go", lambda *files: next(goes))
+    monkeypatch.setattr(floor, "time", SimpleNamespace(monotonic=lambda: now))
+    first, second, out = (tmp_path / name for name in ("a", "b", "out"))
+    assert floor.floor([first], [second], out) == 3.0
+    now = 129.0
+    assert floor.floor([first], [second], out) == 3.0
+    assert floor.floor([second], [first], out) == 4.0
+    now = 131.0
+    assert floor.floor([first], [second], out) == 2.0
 
 
 def test_a_kernel_keeps_no_name_and_says_what_went_wrong(tmp_path):

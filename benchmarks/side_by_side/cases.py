@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks.side_by_side.files import Files
 from benchmarks.side_by_side.references import WEIGHTS
-from workbench.operators import own
+from workbench.operators import own, singular
 from workbench.sweeps.by_method import placed
 from workbench.tensors import Scope
 
@@ -56,6 +56,13 @@ class Case:
     @property
     def name(self) -> str:
         return self.label or self.operator
+
+    @property
+    def files(self) -> str:
+        """On which it is measured: singular vectors of every matrix take minutes on any but light ones."""
+        if self.name in WANTED:
+            return "large"
+        return "light" if own()[self.operator].declaration.function.__module__ == singular.__name__ else "small"
 
     @property
     def inputs(self) -> dict[str, Any]:

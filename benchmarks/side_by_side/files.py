@@ -13,9 +13,9 @@ from benchmarks.models import flux_tensors, sd15_tensors, sdxl_tensors, write_tu
 from workbench.tensors import TensorInfo
 
 MODELS = ("base", "first", "second")
-_SETS = ("large", "small", "tiny")
+_SETS = ("large", "small", "light", "tiny")
 _ONE = 1 << 30  # every so many-th of each shape: the first alone
-_TINY = 1 << 16  # elements of a tensor, at most
+_TINY, _LIGHT = 1 << 16, 1 << 20  # elements of a tensor, at most
 _OUTPUTS = 3  # of the large files: the merge, the floor's, and what a peer keeps beside its own
 
 
@@ -37,9 +37,10 @@ class Size:
         return self.tensors()
 
     def infos(self, files: str) -> dict[str, TensorInfo]:
-        """What is in the `large`, `small` or `tiny` files."""
-        if files == "tiny":
-            return {name: info for name, info in thinned(self._infos, _ONE).items() if info.numel <= _TINY}
+        """What is in the `large`, `small`, `light` or `tiny` files."""
+        if files in ("light", "tiny"):
+            most = _LIGHT if files == "light" else _TINY
+            return {name: info for name, info in thinned(self._infos, _ONE).items() if info.numel <= most}
         return thinned(self._infos, self.large if files == "large" else self.small)
 
 

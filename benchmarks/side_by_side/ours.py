@@ -22,7 +22,7 @@ from benchmarks.side_by_side.store import Job, version_of
 
 _WANTED_ROUNDS = 5  # of what is held to a multiple of the floor, at least
 _DECIDING = ("cases.py", "files.py", "floor.py", "planted.py", "references.py")
-_ENOUGH = 20.0  # seconds of what is not held to one, after which there are no more rounds
+_ENOUGH = 6.0  # seconds of what is not held to one, after which there are no more rounds
 _BUILD = """import workbench as wb
 recipe, out, tiny = map(__import__("pathlib").Path, {places!r})
 wb.export(wb.Recipe.load(tiny).build(), out, overwrite=True, progress=False)  # imports, and what compiles
@@ -70,8 +70,7 @@ def jobs(where: Files, kernel: Kernel, rounds: int, operators: Sequence[str]) ->
     for case in cases():
         if operators and case.operator not in operators:
             continue
-        wanted = case.name in WANTED
-        files = "large" if wanted else "small"
+        wanted, files = case.name in WANTED, case.files
         often = max(rounds, _WANTED_ROUNDS) if wanted and rounds > 1 else rounds
         run = partial(_in_kernel, case, where, files, kernel)
         yield Job(f"kernel/{files}/{case.name}", by, often, run, math.inf if wanted else _ENOUGH)

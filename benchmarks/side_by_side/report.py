@@ -31,13 +31,13 @@ def report(where: Files, jobs: Sequence[Job], store: Store) -> str:
     units = {job.key: job.by for job in jobs}
     if not found:
         return "Nothing was measured."
-    large, small = _again(found, "large"), _again(found, "small")
     measures = {key: (units[key], one) for key, one in found.items() if key.startswith("micro/")}
     parts = [_about(where, found)]
-    parts += _section("Held to a multiple of the floor", tables.wanted(_of("kernel/large", found), WANTED, large))
+    parts += _section("Held to a multiple of the floor", tables.wanted(_of("kernel/large", found), WANTED, _again(found, "large")))
     parts += _section("Beside the peers", tables.peers(_compared(found), _peers(found)))
-    others = tables.operators(_of("kernel/small", found), small, _largest(where), _elementwise())
-    parts += _section("Every other operator", others)
+    for files, title in (("small", "Every other operator"), ("light", "By singular vectors")):
+        others = tables.operators(_of(f"kernel/{files}", found), _again(found, files), _largest(where, files), _elementwise())
+        parts += _section(title, others)
     parts += _section("What reads models", _analyses(found))
     parts += _section("Why the engine does it so", tables.micro(measures))
     return "\n\n".join(parts)
@@ -48,7 +48,7 @@ def _section(title: str, text: str) -> list[str]:
 
 
 def _about(where: Files, found: Mapping[str, tables.Rounds]) -> str:
-    infos = {files: where.size.infos(files) for files in ("large", "small")}
+    infos = {files: where.size.infos(files) for files in ("large", "small", "light")}
     sizes = [f"{files}: {len(one)} tensors, {sum(info.nbytes for info in one.values()) / 1e9:.2f} GB" for files, one in infos.items()]
     rounds = [len(one) for one in found.values()]
     machine = f"{_CORES} cores, {psutil.virtual_memory().total / (1 << 30):.0f} GiB, {platform.system()}, torch {torch.__version__}"
@@ -91,9 +91,9 @@ def _analyses(found: Mapping[str, tables.Rounds]) -> str:
     return tables.table(["", "median", "wanted"], rows)
 
 
-def _largest(where: Files) -> float:
+def _largest(where: Files, files: str) -> float:
     """MB of the largest tensor in float32."""
-    return max(math.prod(info.shape) for info in where.size.infos("small").values()) * _FLOAT32 / 1e6
+    return max(math.prod(info.shape) for info in where.size.infos(files).values()) * _FLOAT32 / 1e6
 
 
 def _elementwise() -> Callable[[str], bool]:

@@ -21,7 +21,7 @@ from benchmarks.side_by_side.floor import floor
 from benchmarks.side_by_side.ours import OPERATIONS, Operation, wrong
 from benchmarks.side_by_side.store import Job, version_of
 
-ENOUGH = 60.0  # seconds of one peer's operation, after which there are no more rounds
+ENOUGH = 30.0  # seconds of one peer's operation, after which there are no more rounds
 _SCRIPTS = Path(__file__).resolve().parent / "peers"
 
 
