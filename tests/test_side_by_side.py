@@ -44,7 +44,7 @@ def test_only_what_is_made_of_singular_vectors_is_measured_on_light_files():
     assert light == {"tsv_merge", "iso_c", "iso_cts", "svc", "truncate_rank"}
     assert {case.name for case in CASES if case.files == "large"} == set(WANTED)
     infos = SIZES["sd15"].infos("light")
-    assert max(info.numel for info in infos.values()) == 1 << 20
+    assert max(info.numel for info in infos.values()) <= 1 << 20
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -62,6 +62,19 @@ def test_ctrl_c_interrupts_at_the_end_of_the_block_and_not_in_it(heard):
     assert done
 
 
+def test_both_signals_are_heard_where_the_first_ends_the_program(heard):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def block() -> None:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert heard == [signal.SIGTERM]
+
+
 def test_in_a_write_sigterm_ends_the_program_after_the_block(heard):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     done = []

@@ -106,6 +106,37 @@ def test_the_mean_of_two_directions_halves_their_angle_however_small():
         torch.testing.assert_close(found.double(), torch.tensor([math.cos(angle / 2), math.sin(angle / 2)]).double(), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "mean"),
+    [((0.7, -0.1), 0.4), ((0.3, -0.2), 0.25), ((-0.457, 0.123), -0.29), ((0.7, -0.1, 1.4), 2.2 / 3), ((0.2, -0.2), 0.2)],
+)
+@pytest.mark.parametrize("tolerance", [0, 1e-5])
+def test_there_is_no_way_to_an_opposite_so_the_mean_is_the_firsts_or_most_ones_direction(numbers, mean, tolerance):
+    """As tensors of one number are, whose signs differ."""
+    found = karcher_mean([torch.tensor([number]) for number in numbers], tolerance=tolerance)
+    torch.testing.assert_close(found, torch.tensor([mean]))
+
+
+def test_the_mean_of_opposites_is_no_longer_than_they_are():
+    tensor = torch.randn(1000, generator=torch.Generator().manual_seed(1))
+    found = karcher_mean([tensor, -1.1 * tensor], weights=[0.7, 0.3])
+    torch.testing.assert_close(found, (0.7 + 0.33) * tensor)
+
+
+@OVER
+def test_the_way_between_equals_changes_no_bit_and_one_nan_stays_one(over):
+    tensor = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(nuslerp([tensor, tensor.clone()], weights=[1, 2], over=over), tensor)
+    spoilt = tensor * 1.1
+    spoilt[3, 5] = torch.nan
+    assert nuslerp([tensor, spoilt], over=over).isnan().sum() == 1
+
+
+def test_opposite_rows_of_a_million_go_straight():
+    rows = torch.rand(2, 1_000_000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(nuslerp([rows, -1.7 * rows], weights=[0.7, 0.3], over="row"), 0.19 * rows, rtol=1e-4, atol=1e-4)
+
+
 def test_a_direction_that_all_share_is_kept_and_a_zero_shortens_it():
     torch.testing.assert_close(karcher_mean([FIRST, 2 * FIRST, 0 * FIRST]), FIRST)
     assert torch.equal(karcher_mean([0 * FIRST, 0 * FIRST]), 0 * FIRST)

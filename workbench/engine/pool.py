@@ -133,7 +133,9 @@ def run(
 def results(futures: Sequence[Future[Made]], deliver: Callable[[], None]) -> list[Made]:
     """What each gives, once all have; meanwhile `deliver` is called. An error, or Ctrl-C, cancels those that have not begun."""
     try:
-        while (state := wait(futures, _GLANCE, FIRST_EXCEPTION)).not_done and not any(future.exception() for future in state.done):
+        while (state := wait(futures, _GLANCE, FIRST_EXCEPTION)).not_done:
+            for future in state.done:
+                future.result()
             deliver()
         return [future.result() for future in futures]
     except BaseException:

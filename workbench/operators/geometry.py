@@ -87,7 +87,7 @@ def row_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
 class Products:
     """Inner products of each two of several tensors, or of their columns (along dimension 0), and what they tell.
 
-    All are float64, or float32 where the device has no other.
+    All are float64.
     """
 
     of: Mapping[tuple[int, int], torch.Tensor]  # by two tensors' numbers, the first not behind the second
@@ -117,6 +117,13 @@ def products(blocks: Iterable[Sequence[torch.Tensor]], columns: bool = False) ->
     return found if columns else Products({pair: one.cpu() for pair, one in found.of.items()})
 
 
+def row_products(*tensors: torch.Tensor) -> Products:
+    """Those of the rows (all that follows dimension 0) of tensors; of each with one place for every other dimension."""
+    rows = [_exactly(one).flatten(1) for one in tensors]
+    shape = (-1, *[1] * (tensors[0].dim() - 1))
+    return Products({(one, other): torch.linalg.vecdot(rows[one], rows[other], dim=1).reshape(shape) for one, other in _pairs(len(rows))})
+
+
 def read_products(reading: Reading, columns: bool = False) -> Products:
     """Those of what goes into an operator's inputs: of the deltas, where it takes a base and those, else of all."""
     return _summed(_read(part, columns) for part in reading.parts())
@@ -131,10 +138,13 @@ def _pairs(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _products(tensors: Sequence[torch.Tensor], columns: bool) -> Products:
-    found = [
-        wide(one) if columns else one.cpu().double().reshape(-1) if one.device.type == "mps" else wide(one).reshape(-1) for one in tensors
-    ]
+    found = [_exactly(one) if columns else _exactly(one).reshape(-1) for one in tensors]
     return Products({(one, other): torch.linalg.vecdot(found[one], found[other], dim=0) for one, other in _pairs(len(found))})
+
+
+def _exactly(tensor: torch.Tensor) -> torch.Tensor:
+    """In float64; on the CPU where the device has none."""
+    return wide(tensor.cpu() if tensor.device.type == "mps" else tensor)
 
 
 def _read(part: ReadingPart, columns: bool) -> Products:

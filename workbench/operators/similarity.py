@@ -56,4 +56,4 @@ def _columns(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _mixed(first: torch.Tensor, second: torch.Tensor, cosine: torch.Tensor, share: float) -> torch.Tensor:
-    return torch.lerp(first, second, 1 - (cosine - share).clamp_(0, 1).to(first.dtype))
+    return torch.lerp(first, second, 1 - (cosine - share).clamp_(0, 1).to(first))

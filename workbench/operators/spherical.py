@@ -25,6 +25,9 @@ Over = Annotated[
     geometry.Over, OneOf("what one vector is: the whole tensor, a row (all that follows dimension 0), or a column (along dimension 0)")
 ]
 
+# what two tensors, or their rows or columns, are multiplied by and summed, and whether the way is straight instead
+_Turn = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
 
 def _prepared_turn(passes: Passes) -> geometry.Products:
     ((read, _),) = passes()
@@ -96,21 +99,25 @@ def _weighted_scope(over: geometry.Over, **_: Any) -> Scope:
     return Scope.ROW if over == "row" else Scope.TENSOR
 
 
-def _prepared_way(passes: Passes) -> Sequence[Any]:
+def _prepared_angle(passes: Passes) -> _Turn:
     ((read, options),) = passes()
     columns = options["over"] == "column" and len(read.entry.info.shape) > 1
-    return _weighted_factors(geometry.read_products(read, columns), _share(options["weights"]))
-
-
-_weighted = partial(operator, scope=_weighted_scope, check=_two, prepare=_prepared_way, prepared_scope=Scope.ROW)
+    return _turn(geometry.read_products(read, columns), _share(options["weights"]))
 
 
 def _fused_weighted(*, weights: Sequence[float], over: geometry.Over, prepared: Prepared) -> Callable[..., bool] | None:
-    if over != "tensor" or prepared.state is None or _share(weights) in (0, 1):
+    t = _share(weights)
+    if over != "tensor" or prepared.state is None or t in (0, 1):
         return None
-    from workbench.kernels.mixtures import weighted_sum
+    from workbench.kernels import mixtures
 
-    return lambda out, models: weighted_sum(out, models, prepared.state)
+    first, second, straight = (one.item() for one in prepared.state)
+    if straight:
+        return lambda out, models: mixtures.between(out, models[0], models[1], t)
+    return lambda out, models: mixtures.weighted_sum(out, models, [first, second])
+
+
+_weighted = partial(operator, scope=_weighted_scope, check=_two, prepare=_prepared_angle, prepared_scope=Scope.ROW)
 
 
 @_weighted(keys="union", fused=_fused_weighted, source="mergekit 0.1.5 nuslerp without a base")
@@ -120,7 +127,7 @@ def nuslerp(models: Weights, *, weights: Shares = 1.0, over: Over = "tensor", pr
     As `slerp` with t = weights[1] / (weights[0] + weights[1]), a half where they sum to 0; straight only between parallels and opposites.
     Shapes: both models and the result are of one shape; one of fewer than two dimensions is one vector.
     """
-    return _between(models, _share(weights), over, prepared.state)
+    return _turned(models, _share(weights), over, prepared.state)
 
 
 @_weighted(keys="base", source="mergekit 0.1.5 nuslerp with a base")
@@ -130,7 +137,7 @@ def delta_nuslerp(base: Weight, models: Deltas, *, weights: Shares = 1.0, over: 
     base + nuslerp of both deltas; one of zeros stands at a right angle to all.
     Shapes: `base`, both deltas and the result are of one shape; one of fewer than two dimensions is one vector.
     """
-    return base + _between(models, _share(weights), over, prepared.state)
+    return base + _turned(models, _share(weights), over, prepared.state)
 
 
 def _prepared_mean(passes: Passes) -> list[float]:
@@ -196,7 +203,7 @@ def _centre(products: geometry.Products, weights: Sequence[float], iterations: i
 
 def _mean_direction(span: spans.Span, units: np.ndarray, weights: np.ndarray, iterations: int, tolerance: float) -> np.ndarray:
     """That of points of length 1."""
-    total = weights.sum()
+    total, tolerance = weights.sum(), max(tolerance, _PARALLEL)  # nothing nearer is told apart
     shares = weights / total if total else np.full(len(units), 1 / len(units))
     centre = shares @ units
     size = span.lengths(centre)
@@ -205,10 +212,10 @@ def _mean_direction(span: spans.Span, units: np.ndarray, weights: np.ndarray, it
         step = np.zeros_like(centre)
         for unit, share in zip(units, shares, strict=True):
             angle = span.angle(centre, unit)
-            if angle >= tolerance and math.sin(angle):
+            if angle >= tolerance and math.sin(angle) > _PARALLEL:
                 step += share * angle / math.sin(angle) * (unit - math.cos(angle) * centre)
         size = span.lengths(step)
-        if size < tolerance or not size:
+        if size < tolerance:
             break
         centre = math.cos(size) * centre + math.sin(size) / size * step
         centre /= span.lengths(centre)
@@ -221,32 +228,24 @@ def _share(weights: Sequence[float]) -> float:
     return weights[1] / total if total else 0.5
 
 
-def _weighted_factors(found: geometry.Products, t: float) -> Sequence[Any]:
-    """What two tensors are multiplied by and summed, or their columns: numbers, or float64 of the columns' shape."""
-    turn = found.angle()
-    sine = turn.sin()
-    straight = sine <= _PARALLEL  # sqrt of what rounding leaves of two products' difference
-    turned = [torch.where(straight, way, (way * turn).sin() / sine) for way in (1 - t, t)]
-    return turned if turn.dim() else [one.item() for one in turned]
+def _turn(found: geometry.Products, t: float) -> _Turn:
+    angle = found.angle()
+    sine = angle.sin()
+    return ((1 - t) * angle).sin() / sine, (t * angle).sin() / sine, ~(sine > _PARALLEL)
 
 
-def _between(models: Sequence[torch.Tensor], t: float, over: geometry.Over, factors: Sequence[Any] | None) -> torch.Tensor:
+def _turned(models: Sequence[torch.Tensor], t: float, over: geometry.Over, turn: _Turn | None) -> torch.Tensor:
     """From the first of two tensors to the second."""
+    first, second = models
     if t in (0, 1):
-        return models[int(t)].clone()  # 0 times NaN is NaN
-    if models[0].dim() > 1 and over == "row":
-        first, second = (geometry.vectors(model, over)[0] for model in models)
-        return _turned_rows(first, second, t).reshape(models[0].shape)
-    if models[0].dim() < 2 or over == "tensor":
-        return spans.point(models, factors or _weighted_factors(geometry.products(geometry.flat_blocks(*models)), t))
-    if factors is None:
-        factors = _weighted_factors(geometry.products(geometry.row_blocks(*models), columns=True), t)
-    result: torch.Tensor = models[0] * factors[0].to(models[0].dtype)
-    return result.add_(models[1] * factors[1].to(models[1].dtype))
-
-
-def _turned_rows(first: torch.Tensor, second: torch.Tensor, t: float) -> torch.Tensor:
-    turn = geometry.angle(first, second, 1)
-    sine = turn.sin()
-    turned = (((1 - t) * turn).sin() * first + (t * turn).sin() * second) / sine
-    return torch.where(sine.abs() > _PARALLEL, turned, torch.lerp(first, second, t))
+        return (second if t else first).clone()  # 0 times NaN is NaN
+    if first.dim() < 2 or over == "tensor":
+        found, other, straight = turn or _turn(geometry.products(geometry.flat_blocks(first, second)), t)
+        return torch.lerp(first, second, t) if straight else (first * found.item()).add_(second, alpha=other.item())
+    if over == "row":
+        turn = _turn(geometry.row_products(first, second), t)
+    elif turn is None:
+        turn = _turn(geometry.products(geometry.row_blocks(first, second), columns=True), t)
+    found, other, straight = (one.to(first.device) for one in turn)
+    turned = first * found.to(first.dtype) + second * other.to(first.dtype)
+    return torch.where(straight, torch.lerp(first, second, t), turned)

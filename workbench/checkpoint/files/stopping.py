@@ -57,16 +57,19 @@ def held_back() -> Iterator[Callable[[], None]]:
             deliver()
 
     def deliver() -> None:
-        while came:
+        if came:
             number, frame = came.pop(0)
-            own[signal.Signals(number)](number, frame)
+            try:
+                own[signal.Signals(number)](number, frame)
+            finally:
+                deliver()  # the others too, where this one raises
 
     if over:
         yield deliver
         return
-    for number in own:
-        signal.signal(number, hear)
     try:
+        for number in own:
+            signal.signal(number, hear)
         yield deliver
     finally:
         over = True
