@@ -41,7 +41,7 @@ def address_in(log: Path) -> str:
 @pytest.fixture
 def app(address, watched):
     """The page at the address that is printed."""
-    watched.page.goto(address, timeout=60_000)
+    watched.page.goto(address, timeout=180_000)
     yield watched.page
     watched.page.goto("about:blank")  # before the server goes
 
@@ -69,9 +69,9 @@ def test_nothing_runs_without_the_token_or_under_another_name(address):
 
 def drawn(app: Page) -> None:
     """Wait until the page is there, and every picture."""
-    expect(app.locator(".wb-result:not(.wb-stale) img").first).to_be_visible(timeout=90_000)
-    expect(app.locator(".wb-stale")).to_have_count(0, timeout=60_000)
-    expect(app.locator(".wb-status", has_text=re.compile("Drawn (in|before)")).first).to_be_visible(timeout=60_000)
+    expect(app.locator(".wb-result:not(.wb-stale) img").first).to_be_visible(timeout=180_000)
+    expect(app.locator(".wb-stale")).to_have_count(0, timeout=180_000)
+    expect(app.locator(".wb-status", has_text=re.compile("Drawn (in|before)")).first).to_be_visible(timeout=180_000)
     expect(app.locator(".wb-empty")).to_have_count(0)
 
 
@@ -136,7 +136,7 @@ def test_the_app_draws_gives_back_states_from_its_gallery_and_is_the_same_after_
     expect(hint).to_be_hidden()
     drawn(app)
 
-    app.goto(address.partition("?token=")[0] + "?theme=dark", timeout=60_000)  # the token is remembered
+    app.goto(address.partition("?token=")[0] + "?theme=dark", timeout=180_000)  # the token is remembered
     drawn(app)
     expect(weight(app)).to_have_attribute("aria-valuenow", moved)
     expect(prompt).to_have_value("a {red|blue} star on a white background")

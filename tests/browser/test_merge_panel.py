@@ -132,7 +132,7 @@ def test_a_long_export_shows_how_far_it_is(lab):
 Path("merged.safetensors").unlink(missing_ok=True)
 from workbench.engine import streaming
 at_once = streaming._bytes
-streaming._bytes = lambda tensor: time.sleep(0.01) or at_once(tensor)"""
+streaming._bytes = lambda tensor: time.sleep(0.03) or at_once(tensor)"""
     notebook = lab([SMALL, slow]).run_all()
     drawn(notebook)
     notebook.find("button", "Export").click()
@@ -141,7 +141,7 @@ streaming._bytes = lambda tensor: time.sleep(0.01) or at_once(tensor)"""
     expect(notebook.find("button", "Export")).to_be_disabled()
     bar.screenshot(path=notebook.shots / "export-progress.png")
     widths = set()
-    until(lambda: widths.add(filled(notebook)) or len(widths) > 2, "the bar stands still", 30)
+    until(lambda: widths.add(filled(notebook)) or len(widths) > 2, "the bar stands still", 60)
     expect(notebook.find(".wb-tabs .wb-said")).to_have_text(re.compile(r"merged\.safetensors: [\d.]+ MB in"), timeout=SECONDS)
 
 

@@ -86,3 +86,10 @@ def test_keys_of_no_input_are_the_authors_error():
 
         @operator(scope=Scope.ELEMENT, keys="bsae", source="a test")
         def wrong(base: Weight) -> Weight: ...
+
+
+def test_deltas_before_the_weights_that_they_are_changes_of_are_the_authors_error():
+    with pytest.raises(TypeError, match="deltas are changes of the first input, which must be weights, got models"):
+
+        @operator(scope=Scope.ELEMENT, keys="base", source="a test")
+        def wrong(models: Deltas, base: Weight) -> Weight: ...

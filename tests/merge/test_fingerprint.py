@@ -11,7 +11,7 @@ from held import Held
 
 import workbench as wb
 from workbench.errors import MissingTensorError
-from workbench.merge import Range, operator
+from workbench.merge import Prepared, Range, operator
 from workbench.tensors import Scope, Weight
 
 IN, OUT = "model.diffusion_model.input_blocks.1.0.x", "model.diffusion_model.output_blocks.1.0.x"
@@ -101,3 +101,45 @@ def test_an_operator_that_is_defined_anew_is_another():
 def test_a_name_that_is_not_there_is_refused(models):
     with pytest.raises(MissingTensorError):
         models[0].fingerprint("nothing")
+
+
+def test_an_operator_is_another_where_what_it_uses_is_another(models):
+    """As in a notebook, where a helper is defined anew, or a function makes operators."""
+
+    def made(factor: float, prepare=None) -> wb.Merge:
+        def times(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor * factor
+
+        @operator(scope=Scope.ELEMENT if prepare is None else Scope.MODEL, keys="base", source="a test", prepare=prepare)
+        def scaled(base: Weight, *, prepared: Prepared = Prepared()) -> Weight:
+            """Scale it."""
+            return times(base) + (prepared.state or 0)
+
+        return scaled(models[0])
+
+    assert prints(made(2.0)) == prints(made(2.0)) != prints(made(3.0))
+
+    def with_state(state: float) -> wb.Merge:
+        return made(1.0, lambda passes: state)
+
+    assert prints(with_state(1.0)) != prints(with_state(2.0))
+    assert [with_state(state)[OUT].tolist() for state in (1.0, 2.0)] == [[2.0, 2.0], [3.0, 3.0]]
+
+
+def test_a_helper_of_the_same_module_counts_too_and_one_may_call_itself(models, monkeypatch):
+    @operator(scope=Scope.ELEMENT, keys="base", source="a test")
+    def helped(base: Weight) -> Weight:
+        """Have another do it."""
+        return _helper(base)
+
+    merge = helped(models[0])
+    before = prints(merge)
+    monkeypatch.setitem(globals(), "_helper", lambda tensor: tensor * 3)
+    assert prints(helped(models[0])) != before
+
+
+def _helper(tensor: torch.Tensor, left: int = 2) -> torch.Tensor:
+    return _helper(tensor, left - 1) * _TWO if left else tensor
+
+
+_TWO = 2

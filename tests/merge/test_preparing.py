@@ -138,3 +138,28 @@ def test_bands_are_those_of_one_tensor_of_all(numbers, parts, density, gamma, st
     (band,) = sparsify.bands(lambda: (PartOf(piece, stored) for piece in whole.tensor_split(parts)), density, gamma)
     kept = sparsify.between(*band, whole.dtype)(whole, slice(None), 1)
     assert torch.equal(kept, sparsify.middle(whole, density, gamma)(whole, slice(None), 1))
+
+
+def test_a_tensor_that_a_file_has_under_two_names_counts_once():
+    inner = "transformer.encoder.layers.0.mlp.fc1.weight"
+    long, short = (f"cond_stage_model.{way}{inner.removeprefix('transformer.')}" for way in ("transformer.text_model.", "transformer."))
+    unet = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"
+    draws = torch.Generator().manual_seed(0)
+    changes = {unet: torch.randn(8, 8, generator=draws), long: 3 * torch.randn(8, 8, generator=draws)}
+
+    def merged(twin: bool) -> wb.Merge:
+        given = {**changes, **({short: changes[long]} if twin else {})}
+        base = Held({key: torch.zeros(8, 8) for key in given}, "base")
+        return ops.ties(base, [Held(given, "tuned")], density=0.3, over="model")
+
+    assert {long, short} <= set(merged(True))
+    assert torch.equal(merged(True)[unet], merged(False)[unet])
+
+
+@pytest.mark.parametrize("name", ["ties", "magnitude_prune", "delta_merge"])
+def test_in_float64_what_ties_with_the_threshold_stays(name):
+    base, tuned = Held({"x": torch.full((64,), 0.1)}, "base"), Held({"x": torch.full((64,), 0.3)}, "tuned")
+    merge = getattr(ops, name)(base, [tuned], density=0.5, over="model", precision="float64")
+    torch.testing.assert_close(merge["x"], tuned["x"])
+    inner = getattr(ops, name)(base, [tuned], density=0.5, over="model")
+    torch.testing.assert_close(ops.weighted_average([inner], precision="float64")["x"], tuned["x"])

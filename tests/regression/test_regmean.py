@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from held import Held
 from regression_inputs import PROMPTS
 
 import workbench as wb
 from workbench.errors import InputError, OptionError
 from workbench.operators import task_arithmetic, weighted_average
+from workbench.regression.solved import Solving
 
 LAYER = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
 LARGE = "model.diffusion_model.output_blocks.0.0.in_layers.2.weight"  # whose products take 17 MB
@@ -172,3 +174,16 @@ def test_a_full_disk_is_said_with_the_file_and_nothing_is_left_behind(models, dr
         wb.regmean(models["base"], [models["heart"]], PROMPTS[0], **drawn)
     gc.collect()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_not_solved_for_is_rounded_once(tmp_path: Path):
+    first, second = (Held({"x": torch.full((4,), value).half()}, name) for name, value in (("first", 0.1), ("second", 0.3)))
+    rest = wb.operators.weighted_average([first, second], weights=[2, 1])
+    solving = Solving({"y": (1,)})
+    solving.put("y", torch.zeros(1))
+    solved = solving.over(rest, "solved", ())
+    expected = rest.with_dtype("float32")["x"]
+    assert not torch.equal(expected, rest["x"].float())
+    assert torch.equal(solved.with_dtype("float32")["x"], expected)
+    assert torch.equal(wb.operators.add_difference(solved, first, second, strength=0)["x"], rest["x"])
+    assert torch.equal(solved["x"], rest["x"])

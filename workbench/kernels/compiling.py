@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 from workbench.kernels import available
@@ -31,6 +35,22 @@ def _compiled(function: Loop, fast: bool | set[str]) -> Loop:
 
     try:
         made: Loop = numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath=fast)
+        _forget_others(Path(made.stats.cache_path))  # type: ignore[attr-defined]
     except RuntimeError:  # "no locator available": nowhere to keep it, so it is compiled in every process
         made = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
     return made
+
+
+@functools.cache
+def _forget_others(folder: Path) -> None:
+    """Remove what was compiled from other sources than these. numba does so where a function's own file has changed, and not where one
+    has that it calls into, whose code is in it.
+    """
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    now, stamp = hashlib.sha256(sources).hexdigest(), folder / "sources.sha256"
+    if stamp.exists() and stamp.read_bytes() == now.encode():
+        return
+    with suppress(OSError):  # a folder that may only be read: numba keeps nothing there either
+        for kept in folder.glob("*.nb[ic]"):
+            kept.unlink(missing_ok=True)
+        stamp.write_text(now, encoding="ascii")

@@ -7,9 +7,10 @@ import difflib
 import enum
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import CodeType
+from functools import partial
+from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
 from workbench.errors import OptionError
@@ -25,6 +26,7 @@ T = TypeVar("T")
 UNION = "union"
 HOME = "workbench.operators"  # where operators live that are Workbench's own
 _PER_MODEL = "per model"
+_CONSTANTS = (bool, int, float, complex, str, bytes, tuple)
 
 # Annotation of an option that takes one value for all models, or a list with one for each: the function has the list. `Any` is
 # what lets one value be the default.
@@ -129,6 +131,14 @@ class Declaration:
         return None if self.module is None else hashlib.blake2b(repr(told).encode()).hexdigest()
 
     @property
+    def definition(self) -> object:
+        """What it does, for `repr`, in this process: its code, and what that and `prepare` use of their own module."""
+        if self.module is None:
+            return self.function.__code__
+        known: dict[Any, None] = {}
+        return [_meaning(one, known) for one in (self.function, self.prepare) if one is not None]
+
+    @property
     def many(self) -> Input | None:
         """The input that takes several models, if there is one."""
         return next((slot for slot in self.inputs if slot.many), None)
@@ -162,6 +172,39 @@ def _instructions(code: CodeType) -> tuple[Any, ...]:
     """A function's code without the file and lines that it stands in."""
     constants = [_instructions(one) if isinstance(one, CodeType) else one for one in code.co_consts]
     return code.co_code, code.co_names, constants
+
+
+def _meaning(value: object, known: dict[Any, None]) -> object:
+    """A value, or a function with all that it uses of its own module, for `repr`; `known` are the functions that are told already."""
+    if isinstance(value, partial):
+        return [_meaning(one, known) for one in (value.func, *value.args, *value.keywords.values())]
+    function = inspect.unwrap(value) if callable(value) else value
+    if not isinstance(function, FunctionType):
+        return value
+    if function in known:
+        return function.__qualname__
+    known[function] = None
+    held = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    named = [function.__globals__.get(name) for name in _names(function.__code__)]
+    used = [one for one in named if isinstance(one, _CONSTANTS) or getattr(one, "__module__", None) == function.__module__]
+    told = function.__defaults__, function.__kwdefaults__, *held, *used
+    return _instructions(function.__code__), [_meaning(one, known) for one in told]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """What a function's code, and the code inside it, asks of its module, and attributes."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:  # not yet
+        return False
+    return True
 
 
 def spread(option: Option, value: Any, seen: Sequence[int]) -> Any:
@@ -212,6 +255,10 @@ def declare(
             inputs.append(Input(name, slot.space, slot.many))
     if keys not in (UNION, *(slot.name for slot in inputs if not slot.many)):
         raise TypeError(f"{function.__name__}: keys must be 'union' or the name of a single input, got {keys!r}")
+    if any(slot.space is Space.WEIGHT for slot in inputs) and inputs[0].space is Space.DELTA:
+        raise TypeError(
+            f"{function.__name__}: deltas are changes of the first input, which must be weights, got {inputs[0].name}"
+        )
     if sum(slot.many for slot in inputs) > 1:
         raise TypeError(f"{function.__name__}: only one input may take several models")
     result = next(mark for mark in get_args(signature.return_annotation)[1:] if isinstance(mark, Slot))

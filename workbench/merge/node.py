@@ -140,9 +140,16 @@ class Merge(Checkpoint):
     def read(self, key: str, part: Part = None) -> torch.Tensor:
         origin = self.origin(key)
         if origin is None:
-            return rounded(self.calculate(key, part, Calculation(self.settings.precision)), self.info(key).dtype)
+            return rounded(self.exact(key, part), self.info(key).dtype)
         holder, name = origin
         return rounded(holder.read(name, part), self.info(key).dtype)
+
+    def exact(self, key: str, part: Part = None) -> torch.Tensor:
+        origin = self.origin(key)
+        if origin is None:
+            return self.calculate(key, part, Calculation(self.settings.precision))
+        holder, name = origin
+        return holder.exact(name, part)
 
     def fingerprint(self, key: str) -> str:
         if key not in self._fingerprints:  # a merge may be an input many times over
@@ -158,8 +165,8 @@ class Merge(Checkpoint):
         operator = self.call.operator
         options = sorted(resolve_options(self.call, entry, self.bound).items())
         asked = (entry.key, settings.seed) if {*operator.asks.values()} - {Prepared} else ()
-        # the code, not the name: in a notebook an operator may be defined anew
-        return hashed(operator.function.__code__, options, asked, settings.precision, self.info(key).code, inputs)
+        # what it does, not its name: in a notebook an operator may be defined anew
+        return hashed(operator.definition, options, asked, settings.precision, self.info(key).code, inputs)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         taken = self.entry(key).taken

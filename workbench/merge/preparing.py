@@ -84,7 +84,7 @@ def prepared(
     """
     with _preparing:
         if content not in _kept:
-            merged = {key: entry for key, entry in entries.items() if entry.take is None}
+            merged = {entry.key: entry for entry in entries.values() if entry.take is None}  # once, where a file has both of its names
 
             def passes() -> Iterator[tuple[Reading, dict[str, Any]]]:
                 shown = tqdm(

@@ -132,7 +132,7 @@ def _keep(
     if not weight:
         return sparsify.nothing  # 0 times NaN is NaN
     if prune == "magnitude":
-        return sparsify.largest(delta, density) if smallest is None else sparsify.from_magnitude(smallest, delta.dtype)
+        return sparsify.largest(delta, density) if smallest is None else sparsify.from_single(smallest, delta.dtype)
     if prune == "random":
         return sparsify.random(lambda piece, at, scale: random.kept(piece, density, scale, model=model, at=at.start), density)
     return sparsify.everything

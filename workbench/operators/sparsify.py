@@ -185,6 +185,13 @@ def from_magnitude(smallest: float, dtype: torch.dtype) -> Keep:
     return beyond
 
 
+def from_single(smallest: float, dtype: torch.dtype) -> Keep:
+    """The elements whose magnitude, rounded to float32, is not below `smallest`, which was found among such."""
+    if dtype is torch.float32 or smallest == 0 or math.isinf(smallest):
+        return from_magnitude(smallest, dtype)
+    return lambda piece, place, scale: times(scale, torch.where(piece.abs().float() >= smallest, piece, 0))
+
+
 def just_below(number: float, dtype: torch.dtype) -> float:
     """The next smaller number of a dtype."""
     return torch.tensor(number, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()

@@ -80,9 +80,10 @@ class LowRank(Checkpoint):
         The names of the file are looked for among those that the model has in either layout; what it has not keeps its name. That of the
         last base is remembered, for a merge is planned more than once.
         """
-        if self._last is None or self._last[0] is not base:
-            self._last = base, self._put(base)
-        return self._last[1]
+        last = self._last  # once: another thread may put it on another model meanwhile
+        if last is None or last[0] is not base:
+            last = self._last = base, self._put(base)
+        return last[1]
 
     def _put(self, base: Checkpoint) -> Checkpoint:
         entries = named_by(self._content, self.path or self.name, base.module_names.find)
