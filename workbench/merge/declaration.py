@@ -256,9 +256,7 @@ def declare(
     if keys not in (UNION, *(slot.name for slot in inputs if not slot.many)):
         raise TypeError(f"{function.__name__}: keys must be 'union' or the name of a single input, got {keys!r}")
     if any(slot.space is Space.WEIGHT for slot in inputs) and inputs[0].space is Space.DELTA:
-        raise TypeError(
-            f"{function.__name__}: deltas are changes of the first input, which must be weights, got {inputs[0].name}"
-        )
+        raise TypeError(f"{function.__name__}: deltas are changes of the first input, which must be weights, got {inputs[0].name}")
     if sum(slot.many for slot in inputs) > 1:
         raise TypeError(f"{function.__name__}: only one input may take several models")
     result = next(mark for mark in get_args(signature.return_annotation)[1:] if isinstance(mark, Slot))
