@@ -23,3 +23,4 @@ def test_what_was_compiled_from_other_sources_is_removed_and_what_was_from_these
 
 def test_where_nothing_can_be_written_nothing_is_raised(tmp_path):
     forget_others(tmp_path / "there is none")
+    assert not (tmp_path / "there is none").exists()

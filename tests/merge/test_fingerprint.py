@@ -106,7 +106,7 @@ def test_a_name_that_is_not_there_is_refused(models):
 def test_an_operator_is_another_where_what_it_uses_is_another(models):
     """As in a notebook, where a helper is defined anew, or a function makes operators."""
 
-    def made(factor: float, prepare=None) -> wb.Merge:
+    def made(factor: float | torch.Tensor, prepare=None) -> wb.Merge:
         def times(tensor: torch.Tensor) -> torch.Tensor:
             return tensor * factor
 
@@ -118,6 +118,10 @@ def test_an_operator_is_another_where_what_it_uses_is_another(models):
         return scaled(models[0])
 
     assert prints(made(2.0)) == prints(made(2.0)) != prints(made(3.0))
+
+    masks = [torch.zeros(5000), torch.zeros(5000)]
+    masks[1][2500] = 1
+    assert prints(made(masks[0])) == prints(made(masks[0].clone())) != prints(made(masks[1]))
 
     def with_state(state: float) -> wb.Merge:
         return made(1.0, lambda passes: state)

@@ -178,6 +178,11 @@ def _meaning(value: object, known: dict[Any, None]) -> object:
     """A value, or a function with all that it uses of its own module, for `repr`; `known` are the functions that are told already."""
     if isinstance(value, partial):
         return [_meaning(one, known) for one in (value.func, *value.args, *value.keywords.values())]
+    import torch
+
+    if isinstance(value, torch.Tensor):  # whose `repr` leaves most of a large one out
+        held_bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return value.dtype, tuple(value.shape), hashlib.blake2b(held_bytes).hexdigest()
     function = inspect.unwrap(value) if callable(value) else value
     if not isinstance(function, FunctionType):
         return value

@@ -85,10 +85,7 @@ def row_blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
 
 @dataclass(frozen=True)
 class Products:
-    """Inner products of each two of several tensors, or of their columns (along dimension 0), and what they tell.
-
-    All are float64.
-    """
+    """Inner products of each two of several tensors, or of their columns (along dimension 0), and what they tell. All is float64."""
 
     of: Mapping[tuple[int, int], torch.Tensor]  # by two tensors' numbers, the first not behind the second
 

@@ -29,7 +29,7 @@ Over = Annotated[
 _Turn = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _prepared_turn(passes: Passes) -> geometry.Products:
+def _prepared_products(passes: Passes) -> geometry.Products:
     ((read, _),) = passes()
     return geometry.read_products(read)
 
@@ -64,7 +64,7 @@ def _fused_turn(*, t: float, renormalise: bool, prepared: Prepared) -> Callable[
 @operator(
     scope=Scope.TENSOR,
     keys="first",
-    prepare=_prepared_turn,
+    prepare=_prepared_products,
     prepared_scope=Scope.ELEMENT,
     fused=_fused_turn,
     source="Shoemake 1985; mergekit 0.1.5 slerp; renormalise: sd-mecha 1.1.8 slerp",
@@ -99,7 +99,7 @@ def _weighted_scope(over: geometry.Over, **_: Any) -> Scope:
     return Scope.ROW if over == "row" else Scope.TENSOR
 
 
-def _prepared_angle(passes: Passes) -> _Turn:
+def _prepared_turn(passes: Passes) -> _Turn:
     ((read, options),) = passes()
     columns = options["over"] == "column" and len(read.entry.info.shape) > 1
     return _turn(geometry.read_products(read, columns), _share(options["weights"]))
@@ -117,7 +117,7 @@ def _fused_weighted(*, weights: Sequence[float], over: geometry.Over, prepared: 
     return lambda out, models: mixtures.weighted_sum(out, models, [first, second])
 
 
-_weighted = partial(operator, scope=_weighted_scope, check=_two, prepare=_prepared_angle, prepared_scope=Scope.ROW)
+_weighted = partial(operator, scope=_weighted_scope, check=_two, prepare=_prepared_turn, prepared_scope=Scope.ROW)
 
 
 @_weighted(keys="union", fused=_fused_weighted, source="mergekit 0.1.5 nuslerp without a base")
