@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import shutil
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +84,17 @@ def kernel(tmp_path_factory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as environment, warm_kernels(settings):
         environment.setenv("JUPYTER_DATA_DIR", str(settings / "data"))
         yield KERNEL
+
+
+@pytest.mark.skipif(KERNEL != "warm", reason="kernels are Jupyter's own here")
+def test_a_warm_kernel_whose_port_is_taken_ends(kernel, tmp_path):
+    from jupyter_client.connect import write_connection_file
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file, _ = write_connection_file(str(tmp_path / "kernel.json"), iopub_port=taken.getsockname()[1])
+        argv = [word.format(connection_file=file) for word in KernelSpecManager().get_kernel_spec(kernel).argv]
+        assert subprocess.run(argv, timeout=200).returncode == 0
 
 
 @notebooks

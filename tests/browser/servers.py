@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +53,18 @@ def jupyterlab(folder: Path, settings: Path) -> Iterator[Lab]:
 
 @contextmanager
 def warm_kernels(settings: Path) -> Iterator[None]:
-    """Kernels that start warm, for notebooks that name the kernel `warm`."""
-    port = str(free_port())
+    """Kernels that start warm, for notebooks that name the kernel `warm`; nothing where `KERNEL` is another."""
+    if KERNEL != "warm":
+        yield
+        return
     file = settings / "data" / "kernels" / "warm" / "kernel.json"
     file.parent.mkdir(parents=True)
-    spec = {"argv": [*_WARM, port, "{connection_file}"], "display_name": "warm", "language": "python", "interrupt_mode": "message"}
-    file.write_text(json.dumps(spec))
-    with process([*_WARM, port], settings, settings.with_name(f"{settings.name}-kernels.log")):
-        yield
+    log = settings.with_name(f"{settings.name}-kernels.log")
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # here, so that who asks first need not find the server started
+        argv = [*_WARM, str(listening.getsockname()[1]), "{connection_file}"]
+        file.write_text(json.dumps({"argv": argv, "display_name": "warm", "language": "python", "interrupt_mode": "message"}))
+        with process([*_WARM, str(listening.fileno())], settings, log, inherits=[listening.fileno()]):
+            yield
 
 
 @contextmanager
@@ -73,8 +77,8 @@ def running(command: list[str], settings: Path, address: str, ready: str) -> Ite
 
 
 @contextmanager
-def process(command: list[str], settings: Path, log: Path) -> Iterator[subprocess.Popen]:
-    """A process with nobody's settings but those in `settings`, from its start to its end."""
+def process(command: list[str], settings: Path, log: Path, inherits: Sequence[int] = ()) -> Iterator[subprocess.Popen]:
+    """A process with nobody's settings but those in `settings`, from its start to its end; it `inherits` files by their numbers."""
     folders = {"CONFIG": settings, "DATA": settings / "data", "RUNTIME": settings / "runtime"}
     jupyter = {f"JUPYTER_{name}_DIR": str(path) for name, path in folders.items()}
     rest = {
@@ -84,7 +88,8 @@ def process(command: list[str], settings: Path, log: Path) -> Iterator[subproces
         "XDG_CONFIG_HOME": str(settings / "config"),
     }
     with log.open("w") as output:
-        started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | jupyter | rest)
+        environment = os.environ | jupyter | rest
+        started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, pass_fds=inherits)
         try:
             yield started
         finally:

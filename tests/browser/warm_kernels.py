@@ -1,7 +1,8 @@
 """Kernels that start warm: one process imports what the panels need, and forks for every notebook that asks.
 
 Each kernel is a process with a namespace of its own, as any is; what it does without are the seconds that the imports take.
-`warm_kernels.py PORT` waits for notebooks; `warm_kernels.py PORT CONNECTION_FILE` is what Jupyter starts, and lives as long as its kernel.
+`warm_kernels.py SOCKET` waits for notebooks at a listening socket that it inherits, by the number of its file;
+`warm_kernels.py PORT CONNECTION_FILE` is what Jupyter starts, and lives as long as its kernel.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 
 _PIPELINE = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion"
 # not workbench itself: that comes fresh in every kernel
 _SLOW = ("ipykernel.kernelapp", "ipywidgets", "anywidget", "pandas", "pydantic.main", _PIPELINE)
 
 
-def serve(port: int) -> None:
-    """Fork a kernel for everyone who asks at this port; those who ask before all is imported wait."""
-    with socket.create_server(("127.0.0.1", port)) as listening:
+def serve(inherited: int) -> None:
+    """Fork a kernel for everyone who asks at this socket; those who ask before all is imported wait."""
+    with socket.socket(fileno=inherited) as listening:
         gc.disable()
         for library in _SLOW:
             importlib.import_module(library)
@@ -34,7 +36,12 @@ def serve(port: int) -> None:
             with asked:
                 if os.fork() == 0:
                     listening.close()
-                    _be_kernel(asked)
+                    try:
+                        _be_kernel(asked)
+                    except BaseException:  # such as a port that another process has taken: Jupyter sees that it died, and asks anew
+                        traceback.print_exc()
+                    finally:  # to take apart what was imported takes seconds, and would wait for a heart that beats in a thread
+                        os._exit(1)
 
 
 def ask(port: int, connection_file: str) -> None:
@@ -56,12 +63,11 @@ def _be_kernel(asked: socket.socket) -> None:
     os.environ.update(wanted["environment"])
     threading.Thread(target=lambda: asked.recv(1) or os._exit(1), daemon=True).start()  # whom Jupyter started is gone: so is the kernel
     IPKernelApp.launch_instance(["-f", wanted["file"]])
-    os._exit(0)  # taking apart what was imported takes seconds
 
 
 if __name__ == "__main__":
-    port, *connection_file = sys.argv[1:]
+    number, *connection_file = sys.argv[1:]
     if connection_file:
-        ask(int(port), *connection_file)
+        ask(int(number), *connection_file)
     else:
-        serve(int(port))
+        serve(int(number))
