@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser, one for all of these tests; each file has a page without a past, and each test a kernel.
+"""JupyterLab in a real browser, in one page for all of these tests; each test has a notebook and a kernel of its own.
 
 A test of a notebook that comes with the project:
 
@@ -61,9 +61,9 @@ def watched(chromium) -> Iterator[Watched]:
         assert not page.complaints
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def desk(chromium) -> Iterator[Callable[[], AbstractContextManager[Watched]]]:
-    """Lends the page in which the tests of a file open their notebooks; after one that left it in disorder there is another."""
+    """Lends the page in which tests open their notebooks (another takes seconds); after one that left it in disorder there is another."""
     with ExitStack() as held:
         free: list[Watched] = []
 
