@@ -1,4 +1,4 @@
-"""Small measurements that explain the engine's choices: fresh pages or kept memory, pieces and threads, hashing, reading and writing."""
+"""Small measurements that explain the engine's choices and its least memory: pages, pieces, threads, hashing, reading, writing, imports."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ _PIECES = (1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21)
 _BUFFERS = (64 << 10, 256 << 10, 1 << 20, 4 << 20)
 _GOES = 3
 _RUN = "import sys; from benchmarks.side_by_side.micro import run; run(sys.argv[1], sys.argv[2:])"
+
+_IMPORTED = {  # what an export imports, and loads before its first number, each after those before it
+    "NumPy": "import numpy",
+    "torch": "import torch",
+    "numba": "import numba",
+    "what exports": "import workbench.engine.exporting",
+    "the first compiled loop": "from workbench.kernels import mixtures; t = torch.ones(2).half(); mixtures.weighted_sum(t, [t], [1.0])",
+}
 
 Measure = Callable[[list[Path]], dict[str, float]]
 
@@ -160,4 +168,13 @@ def written(paths: list[Path]) -> dict[str, float]:
     return found
 
 
-MEASURES: dict[str, Measure] = {one.__name__: one for one in (fresh_pages, pieces_and_threads, sha256, read_buffers, written)}
+def imports(paths: list[Path]) -> dict[str, float]:
+    """MB of anonymous memory of a process that has loaded this, and all above it"""
+    found, done = {}, ["import time"]
+    for name, step in _IMPORTED.items():
+        done.append(step)
+        found[name] = run_python(["-c", "; ".join([*done, "time.sleep(0.2)"])])[1]  # for as long, somebody looks
+    return found
+
+
+MEASURES: dict[str, Measure] = {one.__name__: one for one in (fresh_pages, pieces_and_threads, sha256, read_buffers, written, imports)}
