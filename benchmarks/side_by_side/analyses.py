@@ -75,7 +75,7 @@ def _similarity(where: Files, kernel: Kernel) -> dict[str, float]:
 
 
 def _extract(where: Files, kernel: Kernel) -> dict[str, float]:
-    """In the kernel, and as a process, whose peak it is; `start` is what the process takes to start."""
+    """In the kernel (`inside`), and as a process, whose peak it is."""
     (tuned, base), out = planted.pair(where), where.folder / "lora.safetensors"
     arguments = [str(tuned), str(base), str(out)]
     least = floor([base], [tuned], where.folder / "floor.bin")
