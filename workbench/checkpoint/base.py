@@ -210,7 +210,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def fingerprint(self, key: str) -> str:
         """Where a tensor's numbers come from: in one process, equal fingerprints mean equal numbers. Nothing is read."""
         self.entry(key)
-        return hashed(self._identifier, key)
+        return f"{self._identifier}/{key}"
 
     @cached_property
     def content(self) -> str:

@@ -50,7 +50,7 @@ class Call:
         """Where the model of a slot is among the inputs."""
         return list(self.models).index(slot)
 
-    @property
+    @cached_property
     def many(self) -> range:
         """The positions of the input that takes several models; empty when no input does."""
         return self.slots[self.operator.many.name] if self.operator.many else range(0)

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
@@ -138,7 +138,7 @@ class Declaration:
         known: dict[Any, None] = {}
         return [_meaning(one, known) for one in (self.function, self.prepare) if one is not None]
 
-    @property
+    @cached_property
     def many(self) -> Input | None:
         """The input that takes several models, if there is one."""
         return next((slot for slot in self.inputs if slot.many), None)

@@ -40,8 +40,10 @@ def fused(
     import torch
 
     asked = call.operator.fused
+    if asked is None or not readable(call, entry, calculation):
+        return None
     out = torch.empty(part_shape(part, entry.info.shape), dtype=dtype)
-    if asked is None or kernels.dtype_name(out) not in kernels.STORED or not readable(call, entry, calculation):
+    if kernels.dtype_name(out) not in kernels.STORED:
         return None
     loop = asked(**resolve_options(call, entry, options) | _answers(call, entry, seed, part, state))
     stored = None if loop is None else stored_inputs(call, entry, part, calculation)

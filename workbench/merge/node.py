@@ -165,8 +165,12 @@ class Merge(Checkpoint):
         operator = self.call.operator
         options = sorted(resolve_options(self.call, entry, self.bound).items())
         asked = (entry.key, settings.seed) if {*operator.asks.values()} - {Prepared} else ()
-        # what it does, not its name: in a notebook an operator may be defined anew
-        return hashed(operator.definition, options, asked, settings.precision, self.info(key).code, inputs)
+        return hashed(self._definition, options, asked, settings.precision, self.info(key).code, inputs)
+
+    @cached_property
+    def _definition(self) -> str:
+        """What its operator does, not its name: in a notebook an operator may be defined anew."""
+        return hashed(self.call.operator.definition)
 
     def origin(self, key: str) -> tuple[Checkpoint, str] | None:
         taken = self.entry(key).taken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, final
@@ -105,7 +105,9 @@ def check_room(device: torch.device, free: int | None, sizes: Mapping[str, int],
 
 
 @contextmanager
-def told_where_full(what: str, advice: str, device: torch.device, sizes: Mapping[str, int], offload: Offload | None) -> Iterator[None]:
+def told_where_full(
+    what: str, advice: str, device: torch.device, parts: Callable[[], Mapping[str, int]], offload: Offload | None
+) -> Iterator[None]:
     """Raises RenderError, with the sizes of the parts and what would help, where a device has no memory left for `what`."""
     try:
         yield
@@ -114,7 +116,7 @@ def told_where_full(what: str, advice: str, device: torch.device, sizes: Mapping
     else:
         return
     release(device)
-    free = free_memory(device) or 0
+    free, sizes = free_memory(device) or 0, parts()
     helps = _helps(sizes, free + sum(sizes.values()), offload)
     told = "; ".join(filter(None, (advice, helps)))
     raise RenderError(f"{describe(device)} has no memory left for {what} ({_listed(sizes)}; {_gb(free)} free now): {told}") from full

@@ -72,7 +72,7 @@ class Parts:
             self._made_ready(part, module, checkpoint, prints)
         checkpoint.prepare(progress=progress, cancelled=cancelled)
         state: dict[str, torch.Tensor] = {}
-        modules, waiting = dict(module.named_modules()), 0
+        modules, waiting, new = dict(module.named_modules()), 0, False
         with bar_of(progress, total=len(changed), desc=f"{checkpoint.name}: {part}", unit="tensor") as bar:
             for done, name in enumerate(changed):
                 go_on(cancelled)
@@ -81,15 +81,15 @@ class Parts:
                 state[name] = self._read(view, name)
                 waiting += state[name].nbytes
                 if waiting >= _AT_ONCE and not plan.renamed:
-                    self._assign(part, module, modules, state, prints)
+                    new |= self._assign(part, module, modules, state, prints)
                     state, waiting = {}, 0
                 bar.update()
         if plan.renamed:
             with BUILDING:
                 self._pipeline.register_modules(**{part: _loaded(checkpoint, part, module, state, self._dtype).to(self._device)})
         else:
-            self._assign(part, module, modules, state, prints)
-            self._finish(module, checkpoint)
+            new |= self._assign(part, module, modules, state, prints)
+            self._finish(module, checkpoint, new)
         self._prints[part] = prints
         self.owners[part] = checkpoint.name
 
@@ -113,8 +113,8 @@ class Parts:
 
     def _assign(
         self, part: str, module: Any, modules: Mapping[str, Any], state: Mapping[str, torch.Tensor], prints: Mapping[str, str]
-    ) -> None:
-        """Some of the tensors of a part, whose modules have these names, take the place of those that it has."""
+    ) -> bool:
+        """Some of the tensors of a part, whose modules have these names, take the place of those that it has; whether one had none."""
         first = {}
         for name, tensor in state.items():
             place, _, leaf = name.rpartition(".")
@@ -127,16 +127,21 @@ class Parts:
             with BUILDING:
                 module.load_state_dict(first, assign=True, strict=False)  # the plan has every tensor of the module
         self._prints[part] = {**self._prints[part], **{name: prints[name] for name in state}}
+        return bool(first)
 
-    def _finish(self, module: Any, checkpoint: Checkpoint) -> None:
-        with BUILDING:
-            if getattr(module, "_tied_weights_keys", None):
+    def _finish(self, module: Any, checkpoint: Checkpoint, new: bool) -> None:
+        """Have weights that are one tensor under two names be one again, and all that is new where the others are."""
+        if getattr(module, "_tied_weights_keys", None):
+            with BUILDING:
                 module.tie_weights()
+        if not new:
+            return
         if empty := [name for name, one in module.named_parameters() if one.is_meta]:
             raise RenderError(f"{checkpoint.name!r} gives nothing for {empty[0]} of the {type(module).__name__}: load a whole checkpoint")
         module.requires_grad_(False)
         if any(one.device != self._device for one in module.buffers()):  # the parameters are there already
-            module.to(self._device)
+            with BUILDING:
+                module.to(self._device)
 
     def _read(self, view: Checkpoint, name: str) -> torch.Tensor:
         """One tensor as an exported file would have it; merges are calculated on the device, where their inputs stay if there is room."""

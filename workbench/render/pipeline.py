@@ -290,7 +290,7 @@ class Renderer:
         return str(self.dtype).removeprefix("torch.")
 
     def _told_where_full(self, what: str, advice: str) -> AbstractContextManager[None]:
-        return told_where_full(what, advice, self.device, self._stage.parts.sizes(), self.offload)
+        return told_where_full(what, advice, self.device, self._stage.parts.sizes, self.offload)
 
     def _drawing(self, request: Request, progress: bool = False) -> Drawing:
         """A request with all its settings, to be drawn by what is loaded; `x` is, when nothing else was. Raises RenderError."""
