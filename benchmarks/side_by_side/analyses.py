@@ -37,6 +37,7 @@ def extract(tuned, base, out):
     lora = wb.lora.extract(wb.open(tuned), wb.open(base), rank={RANK}, dtype="float16", progress=False)
     wb.lora.export(lora, out, overwrite=True)
 """
+_EXTRACT_LOOP = "from benchmarks.side_by_side.peers.by_loop import extract"
 _HYPER = f"""import workbench as wb
 def merge(paths):
     wb.lora.hyper_merge([wb.open(path) for path in paths], ranks={HYPER["ranks"]}, iterations={HYPER["iterations"]})
@@ -75,17 +76,18 @@ def _similarity(where: Files, kernel: Kernel) -> dict[str, float]:
 
 
 def _extract(where: Files, kernel: Kernel) -> dict[str, float]:
-    """In the kernel (`inside`), and as a process, whose peak it is."""
+    """In the kernel (`inside`), where the loop has its turn too, and as a process, whose peak it is."""
     (tuned, base), out = planted.pair(where), where.folder / "lora.safetensors"
-    arguments = [str(tuned), str(base), str(out)]
+    arguments = [str(tuned), str(base), str(out)]  # written by each in turn, last by the process
     least = floor([base], [tuned], where.folder / "floor.bin")
     inside = kernel.seconds(_EXTRACT, f"extract(*{arguments!r})")
+    loop = kernel.seconds(_EXTRACT_LOOP, f"extract({str(out)!r}, {str(tuned)!r}, {str(base)!r})")
     seconds, peak = run_python(["-c", f"{_EXTRACT}extract(*sys.argv[1:])", *arguments])
     model = wb.open(base)
     changed = wb.lora.apply(model, [(wb.open(out), 1.0)]).with_dtype("float32")
     error = _error(tuned, base, {key: changed.read(key) - model.read(key).float() for key in _sampled(base)})
     out.unlink()
-    return {"floor": least, "inside": inside, "seconds": seconds, "peak": peak, "error": error}
+    return {"floor": least, "inside": inside, "loop": loop, "seconds": seconds, "peak": peak, "error": error}
 
 
 def _extract_by(tool: Tool, where: Files, python: str, missing: str) -> dict[str, Any]:

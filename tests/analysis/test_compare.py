@@ -13,9 +13,10 @@ from held import Held
 from safetensors.numpy import load_file
 
 import workbench as wb
+from workbench.engine.reading import PART
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning
 from workbench.places import DATA
-from workbench.tensors import PIECE, Flat, Scope, Space
+from workbench.tensors import Flat, Scope, Space
 
 average, add_difference = wb.operators.weighted_average, wb.operators.add_difference
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -135,11 +136,11 @@ def test_a_merge_that_cannot_be_made_is_refused_before_anything_is_read():
 
 @pytest.mark.parametrize("kind", [Held, Whole])
 def test_each_tensor_is_read_once_in_parts_that_depend_on_its_scope(kind):
-    tensors = {"long": torch.randn(3, PIECE // 2 + 1), "short": torch.randn(2, 2)}
+    tensors = {"long": torch.randn(3, PART // 2 + 1), "short": torch.randn(2, 2)}
     models = [Held(tensors, "a"), Held(tensors, "b"), kind(tensors, "c")]
     wb.compare(models)
     count = tensors["long"].numel()
-    flat = [("long", Flat(start, min(start + PIECE, count))) for start in range(0, count, PIECE)]
+    flat = [("long", Flat(start, min(start + PART, count))) for start in range(0, count, PART)]
     whole = [("long", None)]
     for model, expected in zip(models, (flat, flat, flat if kind is Held else whole), strict=True):
         assert [read for read in model.reads if read[0] == "long"] == expected
@@ -147,7 +148,7 @@ def test_each_tensor_is_read_once_in_parts_that_depend_on_its_scope(kind):
 
 
 def test_the_same_bits_come_of_parts_whole_tensors_and_any_number_of_threads():
-    a, b = ({"x": torch.randn(3, PIECE), "y": torch.randn(7)} for _ in range(2))
+    a, b = ({"x": torch.randn(3, PART), "y": torch.randn(7)} for _ in range(2))
     threads, frames = torch.get_num_threads(), []
     try:
         for count, kind in ((1, Held), (3, Held), (2, Whole)):

@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 
 import workbench as wb
 from workbench.demo import merges
+from workbench.engine.reading import PART
 from workbench.errors import InputError, MergeError
 from workbench.places import DATA
-from workbench.tensors import PIECE, Flat, Space
+from workbench.tensors import Flat, Space
 
 average = wb.operators.weighted_average
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -223,7 +224,7 @@ def test_a_merge_is_compared_as_it_would_be_written(family, made):
 
 
 def test_each_tensor_is_read_once_in_pieces_and_threads_do_not_matter():
-    tensors = [{"long": torch.randn(3, PIECE // 2 + 1), "short": torch.randn(7)} for _ in range(2)]
+    tensors = [{"long": torch.randn(3, PART // 2 + 1), "short": torch.randn(7)} for _ in range(2)]
     threads, frames = torch.get_num_threads(), []
     try:
         for count in (1, 3):
@@ -231,7 +232,7 @@ def test_each_tensor_is_read_once_in_pieces_and_threads_do_not_matter():
             models = [Held(one, name) for one, name in zip(tensors, "ab", strict=True)]
             frames.append(wb.diff(*models).frame())
             count = tensors[0]["long"].numel()
-            parts = [("long", Flat(start, min(start + PIECE, count))) for start in range(0, count, PIECE)]
+            parts = [("long", Flat(start, min(start + PART, count))) for start in range(0, count, PART)]
             assert [sorted(model.reads, key=repr) for model in models] == [sorted([*parts, ("short", None)], key=repr)] * 2
     finally:
         torch.set_num_threads(threads)

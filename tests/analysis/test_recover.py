@@ -13,9 +13,10 @@ from held import Held
 from safetensors.numpy import load_file
 
 import workbench as wb
+from workbench.engine.reading import PART
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning
 from workbench.places import DATA
-from workbench.tensors import PIECE, Space
+from workbench.tensors import Space
 
 average, arithmetic = wb.operators.weighted_average, wb.operators.task_arithmetic
 UNET = "model.diffusion_model."
@@ -331,7 +332,7 @@ def test_changes_are_made_of_changes():
 
 
 def test_every_file_is_read_once_and_the_same_bits_come_of_any_number_of_threads():
-    tensors = [{"x": torch.randn(3, PIECE), "y": torch.randn(7)} for _ in range(3)]
+    tensors = [{"x": torch.randn(3, PART), "y": torch.randn(7)} for _ in range(3)]
     threads, found = torch.get_num_threads(), []
     try:
         for count in (1, 3):

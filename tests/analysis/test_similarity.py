@@ -18,9 +18,9 @@ import workbench as wb
 from workbench import kernels
 from workbench.analysis import similarity
 from workbench.analysis.metrics import METRICS, RANK
+from workbench.engine.reading import PART
 from workbench.errors import InputError, MergeError, MergeWarning, NonFiniteWarning, OptionError
 from workbench.places import DATA
-from workbench.tensors import PIECE
 
 SHAPES = DATA / "shapes-sd"
 NAMES = ["base", "outline", "stripes", "heart", "moon", "pastel"]
@@ -168,7 +168,7 @@ def test_the_first_model_does_not_matter():
 
 @pytest.mark.parametrize(("metrics", "reads"), [(["cosine", "distance", "sign_agreement"], 2), (list(METRICS), 1)])
 def test_each_file_is_read_once_for_all_metrics_in_parts_where_these_do(metrics, reads):
-    models = [Held({"long": torch.randn(3, PIECE // 2 + 1)}, name) for name in "ab"]
+    models = [Held({"long": torch.randn(3, PART // 2 + 1)}, name) for name in "ab"]
     similarity(models, metric=metrics)
     assert [len(model.reads) for model in models] == [reads, reads]
 

@@ -6,6 +6,7 @@ unless the metric's own description says so. A new metric is one more entry of `
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -91,12 +92,13 @@ class Gram:
     def __init__(self, count: int, base: bool) -> None:
         import torch
 
-        made = torch.eye(count, dtype=torch.float64)  # each model from the first and the differences
+        made = np.eye(count)  # each model from the first and the differences
         if not base:
             made[:, 0] = 1
         self._made = made[int(base) :]
         self._products = torch.zeros(count, count, dtype=torch.float64)
         self._pairs = torch.zeros(count * (count + 1) // 2, dtype=torch.float64)  # the same of each two, (0, 0), (0, 1), ...
+        self._large = False
 
     def add(self, chunk: torch.Tensor) -> None:
         values = chunk - chunk[0]
@@ -104,7 +106,8 @@ class Gram:
         self._products += values @ values.T
 
     def add_stored(self, parts: Sequence[torch.Tensor]) -> bool:
-        if len(parts[0]) < PIECE or not fit_stored(*parts):  # for small models numba's import takes longer
+        self._large |= len(parts[0]) >= PIECE  # for small models numba's import takes longer
+        if not self._large or not fit_stored(*parts):
             return False
         from workbench.kernels import products
 
@@ -115,16 +118,20 @@ class Gram:
         return True
 
     def sums(self) -> Sums:
-        import torch
+        upper = np.zeros(self._products.shape)
+        upper[_triangle(len(upper))] = self._pairs
+        products = self._products.numpy() + upper + np.triu(upper, 1).T
+        apart = self._made[:, None] - self._made
+        found = np.empty((4, *apart.shape[:2]))
+        found[2] = self._made @ products @ self._made.T
+        found[0], found[1] = found[2].diagonal()[:, None], found[2].diagonal()
+        found[3] = np.einsum("ija,ijb,ab->ij", apart, apart, products).clip(0)
+        return found
 
-        upper = torch.zeros_like(self._products)
-        upper[tuple(torch.triu_indices(*upper.shape))] = self._pairs
-        products = self._products + upper + upper.triu(1).T
-        inner = (self._made @ products @ self._made.T).numpy()
-        squares = np.diag(inner)
-        apart = self._made[:, None] - self._made[None]
-        differences = torch.einsum("ija,ab,ijb->ij", apart, products, apart).clamp(min=0).numpy()
-        return np.stack([np.broadcast_to(squares[:, None], inner.shape), np.broadcast_to(squares, inner.shape), inner, differences])
+
+@functools.cache
+def _triangle(count: int) -> tuple[np.ndarray, ...]:
+    return np.triu_indices(count)
 
 
 class Signs:

@@ -12,7 +12,7 @@ from workbench.checkpoint.views.layouts import alike
 from workbench.checkpoint.views.matching import Matched
 from workbench.engine.pool import Done, run
 from workbench.errors import NonFiniteWarning, warn
-from workbench.tensors import PIECE, Flat, Scope
+from workbench.tensors import Flat, Scope
 from workbench.wording import listed
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 CHUNK = 1 << 16  # elements of a few models in float64 that stay in the cache together
+PART = 1 << 20  # elements of a model that are read at once: of fewer, threads would wait for each other's Python
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ class Tensors:
 
         model, key = self.models[name], self.matched.names[name]
         count = model.info(key).numel
-        if count <= PIECE or (model.scope is not Scope.ELEMENT and model.origin(key) is None):
-            yield from torch.split(model.read(key).reshape(-1), PIECE)
+        if count <= PART or (model.scope is not Scope.ELEMENT and model.origin(key) is None):
+            yield from torch.split(model.read(key).reshape(-1), PART)
             return
-        for start in range(0, count, PIECE):
-            yield model.read(key, Flat(start, min(start + PIECE, count)))
+        for start in range(0, count, PART):
+            yield model.read(key, Flat(start, min(start + PART, count)))
 
 
 class NonFinite(Exception):
@@ -169,7 +170,7 @@ def _held(models: Mapping[str, Checkpoint], tensor: Matched, copies: float) -> i
     count = len(tensor.names)
     whole = sum(models[name].scope is not Scope.ELEMENT for name in tensor.names)
     numel = max(models[name].info(key).numel for name, key in tensor.names.items())
-    return int(max(numel * (8 * copies * count + 12 * whole), min(numel, PIECE) * count * 8))
+    return int(max(numel * (8 * copies * count + 12 * whole), min(numel, PART) * count * 8))
 
 
 def _check(rows: torch.Tensor, names: Sequence[str]) -> None:

@@ -54,13 +54,29 @@ def _dot(one: np.ndarray, other: np.ndarray) -> float:
     return total
 
 
+@summing
+def _dots(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Of the first with itself, and with the other: what is read once is not read again."""
+    own, both = 0.0, 0.0
+    for i in range(len(one)):
+        number = np.float64(one[i])
+        own += number * number
+        both += number * np.float64(other[i])
+    return own, both
+
+
 @compiled
 def _add_pairs(rows: np.ndarray, models: int, size: int, sums: np.ndarray) -> None:
     pair = 0
     for model in range(models):
-        for other in range(model, models):
-            sums[pair] += _dot(rows[model][:size], rows[other][:size])
-            pair += 1
+        row = rows[model][:size]
+        own, next_one = _dots(row, rows[min(model + 1, models - 1)][:size])
+        sums[pair] += own
+        if model + 1 < models:
+            sums[pair + 1] += next_one
+        for other in range(model + 2, models):
+            sums[pair + other - model] += _dot(row, rows[other][:size])
+        pair += models - model
 
 
 @compiled
