@@ -31,7 +31,7 @@ def panel(notebook) -> Locator:
 
 
 def asked(notebook: NotebookPage, choices: int) -> None:
-    """Wait until there are so many choices, and the question after them is shown."""
+    """Wait until there are so many choices, and the page, which takes no answer until then, shows the question after them."""
     until(lambda: notebook.python("len(panel.choices) if panel.question else -1") == choices, f"there are not {choices} choices", 180)
     expect(notebook.page.locator(".wb-prefer .pair")).to_have_attribute("aria-busy", "false")
 
@@ -55,6 +55,14 @@ def test_it_goes_by_keyboard_alone_once_it_was_clicked(notebook, panel):
         notebook.page.keyboard.press(key)
     expect(notebook.page.locator(".jp-Cell")).to_have_count(len(CELLS))
     expect(notebook.page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def test_what_was_answered_takes_no_second_answer_while_the_kernel_has_not_heard_of_the_first(notebook, panel):
+    press = "part => ['1', '2'].map((key) => part.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })))"
+    busy = panel.evaluate(f"part => {{ ({press})(part); return part.querySelector('.pair').getAttribute('aria-busy'); }}")
+    assert busy == "true"
+    asked(notebook, 1)
+    assert answers(notebook) == ["left"]
 
 
 def test_a_click_on_a_picture_or_a_button_chooses_and_the_space_bar_presses_no_button_after_it(notebook, panel):

@@ -26,7 +26,7 @@ function keyed(parent, key, label, act) {
 }
 
 // The two pictures. What draws them stands nowhere in the page.
-function stage(el, model, choose) {
+function stage(el, model, question, choose) {
   const pair = make("div", el, { className: "pair" });
   const images = SIDES.map((side) => {
     const figure = make("figure", pair, { onclick: () => choose(side) });
@@ -45,7 +45,7 @@ function stage(el, model, choose) {
     });
   };
   const ready = () => {
-    const shown = model.get("question") > 0;
+    const shown = question() > 0;
     pair.setAttribute("aria-busy", String(!shown));
     wait.hidden = shown;
   };
@@ -96,11 +96,18 @@ function render({ model, el }) {
   el.setAttribute("aria-label", "which picture is better?");
   const focus = () => el.focus({ preventScroll: true }); // so that the space bar presses no button again
   const ask = (what) => (focus(), model.send(what));
-  const choose = (answer) => model.get("question") && ask({ do: "choose", question: model.get("question"), answer });
+  let answered = 0; // here, before the kernel knows
+  const question = () => (model.get("question") === answered ? 0 : model.get("question"));
+  const choose = (answer) => {
+    if (!question()) return;
+    answered = question();
+    ask({ do: "choose", question: answered, answer });
+    ready();
+  };
   const undo = () => ask({ do: "undo" });
 
   const asked = make("p", el, { className: "asked" });
-  const pictures = stage(el, model, choose);
+  const pictures = stage(el, model, question, choose);
   const answers = make("div", el, { className: "row answers" });
   const buttons = ANSWERS.map(({ key, answer, label }) => keyed(answers, key, label, () => choose(answer)));
   keyed(answers, "u", "undo", undo);
@@ -125,7 +132,7 @@ function render({ model, el }) {
   };
   const ready = () => {
     pictures.ready();
-    buttons.forEach((button) => (button.disabled = !model.get("question")));
+    buttons.forEach((button) => (button.disabled = !question()));
   };
   const tell = () => {
     asked.textContent = model.get("asked");

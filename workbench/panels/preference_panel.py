@@ -167,13 +167,17 @@ class PreferencePanel(anywidget.AnyWidget):
     def _show(self, question: Question) -> None:
         pictures = [_png(one.picture(question.picture)) for one in (question.left, question.right)]
         prompt, seed = question.shown
-        self._shown += 1
         self.set_trait("pictures", pictures)
         self.set_trait("asked", f"{prompt} · seed {seed}")
         self.set_trait("progress", self._elicitation.progress)
         self._say("; ".join([*self._left_out(), *self._remarks(question)]))
         self._show_names()
         self._question = question
+        self._open()
+
+    def _open(self) -> None:
+        """Let the page answer what it shows, under a number that it does not know yet."""
+        self._shown += 1
         self.set_trait("question", self._shown)
 
     def _left_out(self) -> list[str]:
@@ -203,7 +207,11 @@ class PreferencePanel(anywidget.AnyWidget):
         elif content["do"] == "export":
             self._say(f"written: {_near(self.to_csv(self._elicitation.store.folder / 'choices.csv'))}")
         elif content["do"] == "choose" and content["question"] == self.question:  # and not one that was answered meanwhile
-            self.choose(content["answer"])
+            try:
+                self.choose(content["answer"])
+            except Exception:
+                self._open()  # the page takes that number as answered
+                raise
 
     def _say(self, text: str) -> None:
         self.set_trait("said", text)
