@@ -129,7 +129,11 @@ class PreferencePanel(anywidget.AnyWidget):
         question = self._question
         if question is None:
             raise PreferenceError(f"no question is shown: {self.said or 'the next pictures are being drawn; panel.wait() waits for them'}")
-        self._elicitation.answer(question, answer)
+        try:
+            self._elicitation.answer(question, answer)
+        except Exception:
+            self._open()  # the page takes the number that it has as answered
+            raise
         self._next()
 
     def undo(self) -> None:
@@ -207,11 +211,7 @@ class PreferencePanel(anywidget.AnyWidget):
         elif content["do"] == "export":
             self._say(f"written: {_near(self.to_csv(self._elicitation.store.folder / 'choices.csv'))}")
         elif content["do"] == "choose" and content["question"] == self.question:  # and not one that was answered meanwhile
-            try:
-                self.choose(content["answer"])
-            except Exception:
-                self._open()  # the page takes that number as answered
-                raise
+            self.choose(content["answer"])
 
     def _say(self, text: str) -> None:
         self.set_trait("said", text)
